@@ -1,0 +1,1 @@
+//! Convolution fprop, dgrad, wgrad.

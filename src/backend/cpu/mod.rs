@@ -1,0 +1,3 @@
+//! The CPU backend: f32, NHWC, all cores through rayon.
+
+pub mod conv;

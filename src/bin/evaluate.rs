@@ -1,0 +1,2 @@
+//! Evaluates a network.
+fn main() {}

@@ -1,0 +1,2 @@
+//! Trains a network.
+fn main() {}

@@ -1,0 +1,1 @@
+//! CIFAR-10: readers, download, synthetic set, augmentation.

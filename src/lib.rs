@@ -1,0 +1,8 @@
+//! fishmask: CIFAR ResNets trained on hand-written kernels, with fixed sparse masks.
+//!
+//! A model's weights are one flat vector; masks, the optimiser, checkpoints and merges are operations on
+//! ranges and index sets of that vector and know nothing of layers.
+
+pub mod backend;
+pub mod data;
+pub mod rng;
