@@ -5,4 +5,6 @@
 
 pub mod backend;
 pub mod data;
+pub mod graph;
 pub mod rng;
+pub mod train;

@@ -1,0 +1,231 @@
+//! The flat vector: where each parameter lies in it, its name in files, and its first value.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use crate::rng::{Purpose, Stream};
+
+/// The distribution a parameter's first values are drawn from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Init {
+    /// The same value everywhere.
+    Constant(f32),
+    /// Uniform in (-bound, bound).
+    Uniform(f32),
+    /// Normal with mean 0 and this standard deviation.
+    Normal(f32),
+}
+
+/// One named parameter: a range of the flat vector.
+///
+/// Files, masks and reports use the *canonical* order, PyTorch's (convolutions \[K,C,R,S\]). In memory a
+/// convolution's filter is \[K,R,S,C\]; every other parameter is the same in both.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Parameter {
+    /// PyTorch's name, such as `layer1.0.conv1.weight`.
+    pub name: String,
+    /// PyTorch's shape.
+    pub shape: Vec<usize>,
+    /// Where its first element lies in the flat vector, in either order.
+    pub offset: usize,
+    /// How it starts.
+    pub init: Init,
+}
+
+impl Parameter {
+    /// Number of weights.
+    pub fn count(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Its range of the flat vector, in either order.
+    pub fn range(&self) -> Range<usize> {
+        self.offset..self.offset + self.count()
+    }
+
+    /// Place within the parameter, in memory, of its canonical element `i`.
+    pub fn memory_index(&self, i: usize) -> usize {
+        match self.shape[..] {
+            [_, c, r, s] => {
+                let (k, rest) = (i / (c * r * s), i % (c * r * s));
+                let (channel, tap) = (rest / (r * s), rest % (r * s));
+                (k * r * s + tap) * c + channel
+            }
+            _ => i,
+        }
+    }
+}
+
+/// The running statistics of one batch norm: `mean` then `var`, `channels` values each.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Statistic {
+    /// The layer's name; files append `.running_mean` and `.running_var`.
+    pub name: String,
+    /// Number of channels.
+    pub channels: usize,
+    /// Where the mean begins in the flat vector of statistics; the variance follows it.
+    pub offset: usize,
+}
+
+impl Statistic {
+    /// Range of mean and variance together in the flat vector of statistics.
+    pub fn range(&self) -> Range<usize> {
+        self.offset..self.offset + 2 * self.channels
+    }
+
+    /// The two tensors as files name them: (name, range in the flat vector of statistics).
+    pub fn tensors(&self) -> [(String, Range<usize>); 2] {
+        let middle = self.offset + self.channels;
+        [
+            (format!("{}.running_mean", self.name), self.offset..middle),
+            (format!("{}.running_var", self.name), middle..middle + self.channels),
+        ]
+    }
+}
+
+/// All parameters and statistics of a model, in canonical order.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Layout {
+    /// Parameters, laid end to end.
+    pub parameters: Vec<Parameter>,
+    /// Batch norms' running statistics, laid end to end in a vector of their own.
+    pub statistics: Vec<Statistic>,
+}
+
+impl Layout {
+    /// Appends a parameter; returns its position in `parameters`.
+    pub fn add_parameter(&mut self, name: String, shape: Vec<usize>, init: Init) -> usize {
+        let offset = self.weights();
+        self.parameters.push(Parameter { name, shape, offset, init });
+        self.parameters.len() - 1
+    }
+
+    /// Appends a batch norm's statistics; returns its position in `statistics`.
+    pub fn add_statistic(&mut self, name: String, channels: usize) -> usize {
+        let offset = self.statistics_len();
+        self.statistics.push(Statistic { name, channels, offset });
+        self.statistics.len() - 1
+    }
+
+    /// Length of the flat vector.
+    pub fn weights(&self) -> usize {
+        self.parameters.last().map_or(0, |p| p.range().end)
+    }
+
+    /// Length of the flat vector of running statistics.
+    pub fn statistics_len(&self) -> usize {
+        self.statistics.last().map_or(0, |s| s.range().end)
+    }
+
+    /// First weights in memory order. Each depends only on the seed and its canonical index.
+    pub fn initial_weights(&self, seed: u64) -> Vec<f32> {
+        let mut weights = vec![0.0; self.weights()];
+        for parameter in &self.parameters {
+            let draw = |i: usize| {
+                let mut stream = Stream::new(seed, Purpose::Init, 0, (parameter.offset + i) as u32);
+                match parameter.init {
+                    Init::Constant(value) => value,
+                    Init::Uniform(bound) => bound * (2.0 * stream.uniform() - 1.0),
+                    Init::Normal(std) => (f64::from(std) * stream.normal()) as f32,
+                }
+            };
+            let canonical: Vec<f32> = (0..parameter.count()).into_par_iter().map(draw).collect();
+            permute(parameter, &canonical, &mut weights[parameter.range()], true);
+        }
+        weights
+    }
+
+    /// First running statistics: mean 0, variance 1.
+    pub fn initial_statistics(&self) -> Vec<f32> {
+        let mut statistics = vec![0.0; self.statistics_len()];
+        for s in &self.statistics {
+            statistics[s.offset + s.channels..s.range().end].fill(1.0);
+        }
+        statistics
+    }
+
+    /// A flat vector in memory order, from one in canonical order.
+    ///
+    /// # Panics
+    /// If `canonical` does not hold [`Layout::weights`] elements.
+    pub fn to_memory(&self, canonical: &[f32]) -> Vec<f32> {
+        self.reorder(canonical, true)
+    }
+
+    /// A flat vector in canonical order, from one in memory order.
+    ///
+    /// # Panics
+    /// If `memory` does not hold [`Layout::weights`] elements.
+    pub fn to_canonical(&self, memory: &[f32]) -> Vec<f32> {
+        self.reorder(memory, false)
+    }
+
+    fn reorder(&self, from: &[f32], into_memory: bool) -> Vec<f32> {
+        assert_eq!(from.len(), self.weights(), "a flat vector holds every parameter");
+        let mut to = vec![0.0; from.len()];
+        for parameter in &self.parameters {
+            permute(parameter, &from[parameter.range()], &mut to[parameter.range()], into_memory);
+        }
+        to
+    }
+}
+
+/// Copies one parameter between canonical and memory order.
+fn permute(parameter: &Parameter, from: &[f32], to: &mut [f32], into_memory: bool) {
+    let [_, c, r, s] = parameter.shape[..] else {
+        to.copy_from_slice(from);
+        return;
+    };
+    // Between [C, taps] and [taps, C], filter by filter.
+    let taps = r * s;
+    let (rows, columns) = if into_memory { (c, taps) } else { (taps, c) };
+    for (from, to) in from.chunks_exact(c * taps).zip(to.chunks_exact_mut(c * taps)) {
+        for row in 0..rows {
+            for column in 0..columns {
+                to[column * rows + row] = from[row * columns + column];
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layout() -> Layout {
+        let mut layout = Layout::default();
+        layout.add_parameter("conv.weight".into(), vec![2, 3, 2, 2], Init::Uniform(0.5));
+        layout.add_parameter("bn.weight".into(), vec![5], Init::Constant(1.0));
+        layout.add_statistic("bn".into(), 5);
+        layout
+    }
+
+    #[test]
+    fn memory_order_is_krsc_and_the_way_back_is_exact() {
+        let layout = layout();
+        let canonical: Vec<f32> = (0..29).map(|i| i as f32).collect();
+        let memory = layout.to_memory(&canonical);
+        // Filter 0: canonical [C=3, 4 taps] counts 0..12; in memory tap 0 of the three channels comes first.
+        assert_eq!(memory[..12], [0., 4., 8., 1., 5., 9., 2., 6., 10., 3., 7., 11.]);
+        assert_eq!(memory[24..], canonical[24..]);
+        assert_eq!(layout.to_canonical(&memory), canonical);
+        for parameter in &layout.parameters {
+            for i in 0..parameter.count() {
+                let there = parameter.offset + parameter.memory_index(i);
+                assert_eq!(memory[there], canonical[parameter.offset + i]);
+            }
+        }
+    }
+
+    #[test]
+    fn first_weights_depend_on_seed_and_canonical_index_alone() {
+        let layout = layout();
+        let weights = layout.to_canonical(&layout.initial_weights(3));
+        let expected = 0.5 * (2.0 * Stream::new(3, Purpose::Init, 0, 7).uniform() - 1.0);
+        assert_eq!(weights[7], expected);
+        assert_eq!(weights[24..], [1.0; 5]);
+        assert_ne!(layout.initial_weights(3), layout.initial_weights(4));
+        assert_eq!(layout.initial_statistics(), [0., 0., 0., 0., 0., 1., 1., 1., 1., 1.]);
+    }
+}

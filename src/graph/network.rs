@@ -1,0 +1,380 @@
+//! Runs a plan's steps on a backend.
+
+use std::cell::RefCell;
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::plan::{Backward, Forward, Plan, Residual};
+use super::{Error as GraphError, Graph};
+use crate::backend::{
+    AveragePool, Backend, Conv, Error, Linear, Loss, Norm, NormBackward, NormForward, Position,
+    ResidualGradient,
+};
+use crate::data::Split;
+
+/// Which moments batch norm normalises with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Statistics {
+    /// Those of the batch; the running ones are updated.
+    Batch,
+    /// The running ones.
+    Running,
+}
+
+/// A network with its weights, its plans and all buffers a step touches. Nothing is allocated after [`Network::new`].
+pub struct Network<B: Backend> {
+    graph: Graph,
+    backend: B,
+    training: Option<Plan>,
+    inference: Plan,
+    buffers: Buffers<B>,
+    classes: usize,
+}
+
+/// Everything on the device.
+struct Buffers<B: Backend> {
+    /// A step reads some slots and writes others; the cells check that they differ.
+    tensors: Vec<RefCell<B::Tensor>>,
+    winners: Vec<B::Bytes>,
+    labels: B::Bytes,
+    weights: B::Vector,
+    gradients: B::Vector,
+    running: B::Vector,
+    /// Mean and 1/sqrt(var + eps) of each batch norm, where `running` has its mean and variance.
+    moments: B::Vector,
+    /// Sum and sum of squares, likewise.
+    sums: B::Sums,
+}
+
+/// Sizes of a network's batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batches {
+    /// Images in a training step; none for a network that only infers.
+    pub training: Option<usize>,
+    /// Images in an evaluation step, at most.
+    pub inference: usize,
+}
+
+/// The two plans of a network: (training, inference).
+///
+/// # Errors
+/// As [`Plan::new`].
+pub fn plans(graph: &Graph, batches: Batches) -> Result<(Option<Plan>, Plan), GraphError> {
+    let training = batches.training.map(|batch| Plan::new(graph, batch, true)).transpose()?;
+    Ok((training, Plan::new(graph, batches.inference, false)?))
+}
+
+/// Elements of the activation buffers both plans share. Each plan's slots are sorted, largest first.
+pub fn shared_slots(training: Option<&Plan>, inference: &Plan) -> Vec<usize> {
+    let training = training.map_or(&[][..], |plan| &plan.slots);
+    let size = |slots: &[usize], i: usize| slots.get(i).copied().unwrap_or(0);
+    let count = training.len().max(inference.slots.len());
+    (0..count).map(|i| size(training, i).max(size(&inference.slots, i))).collect()
+}
+
+impl<B: Backend> Network<B> {
+    /// Allocates everything and takes the given weights (memory order) and running statistics.
+    ///
+    /// # Errors
+    /// When the device has no room.
+    ///
+    /// # Panics
+    /// If `weights` or `running` are not as long as the graph's layout says.
+    pub fn new(
+        graph: Graph,
+        (training, inference): (Option<Plan>, Plan),
+        mut backend: B,
+        weights: &[f32],
+        running: &[f32],
+    ) -> Result<Self, Error> {
+        assert_eq!(weights.len(), graph.layout.weights(), "one value a weight");
+        assert_eq!(running.len(), graph.layout.statistics_len(), "one value a statistic");
+        let slots = shared_slots(training.as_ref(), &inference);
+        let winners = training.as_ref().map_or(&[][..], |plan| &plan.winners);
+        let batch = training.as_ref().map_or(0, |plan| plan.batch).max(inference.batch);
+        let gradients = if training.is_some() { weights.len() } else { 0 };
+        let mut convs = inference.convs();
+        let mut norms = inference.norms();
+        if let Some(plan) = &training {
+            convs.extend(plan.convs());
+            norms.extend(plan.norms());
+        }
+        backend.reserve(&convs, &norms)?;
+        let buffers = Buffers {
+            tensors: slots.iter().map(|&n| backend.tensor(n).map(RefCell::new)).collect::<Result<_, _>>()?,
+            winners: winners.iter().map(|&bytes| backend.bytes(bytes)).collect::<Result<_, _>>()?,
+            labels: backend.bytes(batch)?,
+            weights: backend.vector(weights)?,
+            gradients: backend.vector(&vec![0.0; gradients])?,
+            moments: backend.vector(&vec![0.0; running.len()])?,
+            sums: backend.sums(running.len())?,
+            running: backend.vector(running)?,
+        };
+        let classes = graph.nodes[graph.nodes.len() - 1].shape.c;
+        Ok(Network { graph, backend, training, inference, buffers, classes })
+    }
+
+    /// The graph.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// The training plan, if there is one.
+    pub fn training(&self) -> Option<&Plan> {
+        self.training.as_ref()
+    }
+
+    /// The inference plan.
+    pub fn inference(&self) -> &Plan {
+        &self.inference
+    }
+
+    /// The device.
+    pub fn backend(&mut self) -> &mut B {
+        &mut self.backend
+    }
+
+    /// Weights in memory order.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn weights(&self) -> Result<Vec<f32>, Error> {
+        self.backend.read(&self.buffers.weights)
+    }
+
+    /// Gradients of the last backward pass, in memory order.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn gradients(&self) -> Result<Vec<f32>, Error> {
+        self.backend.read(&self.buffers.gradients)
+    }
+
+    /// Running statistics.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn running(&self) -> Result<Vec<f32>, Error> {
+        self.backend.read(&self.buffers.running)
+    }
+
+    /// Replaces weights (memory order) and running statistics.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn restore(&mut self, weights: &[f32], running: &[f32]) -> Result<(), Error> {
+        self.backend.write(weights, &mut self.buffers.weights)?;
+        self.backend.write(running, &mut self.buffers.running)
+    }
+
+    /// Gives the optimiser the flat vectors: (backend, gradients, weights).
+    pub fn parameters(&mut self) -> (&mut B, &B::Vector, &mut B::Vector) {
+        (&mut self.backend, &self.buffers.gradients, &mut self.buffers.weights)
+    }
+
+    /// Puts normalised images \[N,32,32,3\] and labels in place for the next forward pass.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn set_batch(&mut self, training: bool, images: &[f32], labels: &[u8]) -> Result<(), Error> {
+        let slot = self.plan(training).images;
+        self.backend.write_tensor(images, self.buffers.tensors[slot].get_mut())?;
+        self.backend.write_bytes(labels, &mut self.buffers.labels)
+    }
+
+    /// Draws a batch of training images for the next training forward pass.
+    ///
+    /// # Errors
+    /// When the data cannot be read or the device fails.
+    pub fn draw_training_batch(&mut self, data: &mut B::Data, position: Position) -> Result<(), Error> {
+        let slot = self.plan(true).images;
+        let images = self.buffers.tensors[slot].get_mut();
+        self.backend.training_batch(data, position, images, &mut self.buffers.labels)
+    }
+
+    /// Draws images in the data's order for the next inference forward pass.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn draw_evaluation_batch(&mut self, data: &B::Data, range: Range<usize>) -> Result<(), Error> {
+        let slot = self.plan(false).images;
+        let images = self.buffers.tensors[slot].get_mut();
+        self.backend.evaluation_batch(data, range, images, &mut self.buffers.labels)
+    }
+
+    /// A split to draw batches from.
+    ///
+    /// # Errors
+    /// When the device has no room.
+    pub fn data(&self, split: &Arc<Split>, seed: u64) -> Result<B::Data, Error> {
+        let batch = self.training.as_ref().unwrap_or(&self.inference).batch;
+        self.backend.data(split, batch, seed)
+    }
+
+    /// The logits \[N,K\] of the last forward pass.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn logits(&self, training: bool, n: usize) -> Result<Vec<f32>, Error> {
+        let slot = self.plan(training).logits;
+        self.backend.read_tensor(&self.buffers.tensors[slot].borrow(), n * self.classes)
+    }
+
+    fn plan(&self, training: bool) -> &Plan {
+        match &self.training {
+            Some(plan) if training => plan,
+            _ => &self.inference,
+        }
+    }
+
+    /// Runs the forward steps on the first `n` images and adds their loss to the backend's totals; with
+    /// `training`, keeps what the backward pass needs.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn forward(
+        &mut self,
+        training: bool,
+        statistics: Statistics,
+        n: usize,
+        smoothing: f32,
+    ) -> Result<(), Error> {
+        let plan = match &self.training {
+            Some(plan) if training => plan,
+            _ => &self.inference,
+        };
+        for (_, step) in &plan.forward {
+            forward_step(step, n, statistics, &self.graph, &mut self.backend, &mut self.buffers)?;
+        }
+        let loss = Loss { n, classes: self.classes, smoothing };
+        let Buffers { tensors, labels, .. } = &self.buffers;
+        let mut dlogits = plan.dlogits.map(|slot| tensors[slot].borrow_mut());
+        let logits = tensors[plan.logits].borrow();
+        self.backend.softmax_cross_entropy(&loss, &logits, labels, dlogits.as_deref_mut())
+    }
+
+    /// Runs the backward steps after a training forward pass over `n` images with batch statistics: the flat
+    /// gradient is overwritten. A network without a training plan has no gradient, and this does nothing.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn backward(&mut self, n: usize) -> Result<(), Error> {
+        for step in self.training.iter().flat_map(|plan| &plan.backward) {
+            backward_step(step, n, &self.graph, &mut self.backend, &mut self.buffers)?;
+        }
+        Ok(())
+    }
+}
+
+fn forward_step<B: Backend>(
+    step: &Forward,
+    n: usize,
+    statistics: Statistics,
+    graph: &Graph,
+    backend: &mut B,
+    buffers: &mut Buffers<B>,
+) -> Result<(), Error> {
+    let Buffers { tensors, winners: all_winners, weights, running, moments, sums, .. } = buffers;
+    match step {
+        Forward::Conv { conv, x, filter, y, statistic } => {
+            let (x, mut y) = (tensors[*x].borrow(), tensors[*y].borrow_mut());
+            let sums = match (statistics, statistic) {
+                (Statistics::Batch, Some(statistic)) => {
+                    Some((sums, graph.layout.statistics[*statistic].range()))
+                }
+                _ => None,
+            };
+            backend.conv_fprop(&Conv { n, ..*conv }, &x, weights, filter.clone(), &mut y, sums)
+        }
+        Forward::Norm { norm, x, residual, affine, statistic, y, winners } => {
+            let norm = Norm { n, ..*norm };
+            let at = graph.layout.statistics[*statistic].range();
+            match statistics {
+                Statistics::Batch => {
+                    backend.batch_statistics(n * norm.h * norm.w, sums, moments, running, at.clone())?
+                }
+                Statistics::Running => backend.running_statistics(running, moments, at.clone())?,
+            }
+            let residual = residual.map(|slot| tensors[slot].borrow());
+            let norm_buffers = NormForward {
+                x: &*tensors[*x].borrow(),
+                residual: residual.as_deref(),
+                weights,
+                affine,
+                moments,
+                at,
+                y: &mut *tensors[*y].borrow_mut(),
+                winners: winners.map(|i| &mut all_winners[i]),
+            };
+            backend.norm_forward(&norm, norm_buffers)
+        }
+        Forward::AveragePool { pool, x, y } => {
+            let (x, mut y) = (tensors[*x].borrow(), tensors[*y].borrow_mut());
+            backend.average_pool_forward(&AveragePool { n, ..*pool }, &x, &mut y)
+        }
+        Forward::Linear { linear, x, weight, bias, y } => {
+            let (x, mut y) = (tensors[*x].borrow(), tensors[*y].borrow_mut());
+            let linear = Linear { n, ..*linear };
+            backend.linear_forward(&linear, &x, weights, weight.clone(), bias.clone(), &mut y)
+        }
+    }
+}
+
+fn backward_step<B: Backend>(
+    step: &Backward,
+    n: usize,
+    graph: &Graph,
+    backend: &mut B,
+    buffers: &mut Buffers<B>,
+) -> Result<(), Error> {
+    let Buffers { tensors, winners: all_winners, weights, gradients, moments, .. } = buffers;
+    match step {
+        Backward::Conv { conv, x, dy, filter, dx } => {
+            let conv = Conv { n, ..*conv };
+            let dy = tensors[*dy].borrow();
+            backend.conv_wgrad(&conv, &tensors[*x].borrow(), &dy, gradients, filter.clone())?;
+            if let Some((dx, accumulate)) = *dx {
+                let mut dx = tensors[dx].borrow_mut();
+                backend.conv_dgrad(&conv, &dy, weights, filter.clone(), &mut dx, accumulate)?;
+            }
+            Ok(())
+        }
+        Backward::Norm { norm, x, y, winners, affine, statistic, dy, dx, residual } => {
+            let y = y.map(|slot| tensors[slot].borrow());
+            let mut other = match residual {
+                Residual::Overwrite(slot) | Residual::Accumulate(slot) => Some(tensors[*slot].borrow_mut()),
+                Residual::None | Residual::InPlace => None,
+            };
+            let norm_buffers = NormBackward {
+                x: &*tensors[*x].borrow(),
+                y: y.as_deref(),
+                winners: winners.map(|i| &all_winners[i]),
+                weights,
+                affine,
+                moments,
+                at: graph.layout.statistics[*statistic].range(),
+                dy: &mut *tensors[*dy].borrow_mut(),
+                dx: &mut *tensors[*dx].borrow_mut(),
+                residual: match (residual, other.as_deref_mut()) {
+                    (Residual::Overwrite(_), Some(other)) => ResidualGradient::Overwrite(other),
+                    (Residual::Accumulate(_), Some(other)) => ResidualGradient::Accumulate(other),
+                    (Residual::InPlace, _) => ResidualGradient::InPlace,
+                    _ => ResidualGradient::None,
+                },
+                gradients,
+            };
+            backend.norm_backward(&Norm { n, ..*norm }, norm_buffers)
+        }
+        Backward::AveragePool { pool, dy, dx } => {
+            let (dy, mut dx) = (tensors[*dy].borrow(), tensors[*dx].borrow_mut());
+            backend.average_pool_backward(&AveragePool { n, ..*pool }, &dy, &mut dx)
+        }
+        Backward::Linear { linear, x, dy, weight, bias, dx } => {
+            let linear = Linear { n, ..*linear };
+            let (x, dy) = (tensors[*x].borrow(), tensors[*dy].borrow());
+            let mut dx = tensors[*dx].borrow_mut();
+            let (weight, bias) = (weight.clone(), bias.clone());
+            backend.linear_backward(&linear, &x, &dy, weights, weight, bias, &mut dx, gradients)
+        }
+    }
+}

@@ -1,0 +1,435 @@
+//! A plan: the graph fused into steps, with a buffer slot for every value and gradient. Made once.
+
+use std::ops::Range;
+
+use super::{Error, Graph, NodeId, Op, Shape};
+use crate::backend::{Affine, AveragePool, Conv, Linear, Norm};
+
+/// Position of a buffer in [`Plan::slots`].
+pub type Slot = usize;
+
+/// A step of the forward pass. Geometries have `n` = the plan's batch.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Forward {
+    /// Convolution, with its output's sums when a batch norm follows.
+    Conv { conv: Conv, x: Slot, filter: Range<usize>, y: Slot, statistic: Option<usize> },
+    /// Batch norm with what follows it.
+    Norm {
+        norm: Norm,
+        x: Slot,
+        residual: Option<Slot>,
+        affine: Affine,
+        statistic: usize,
+        y: Slot,
+        winners: Option<usize>,
+    },
+    /// Mean over all pixels.
+    AveragePool { pool: AveragePool, x: Slot, y: Slot },
+    /// Linear layer and constant.
+    Linear { linear: Linear, x: Slot, weight: Range<usize>, bias: Option<Range<usize>>, y: Slot },
+}
+
+/// How the gradient of a batch norm's second input is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Residual {
+    /// There is none.
+    None,
+    /// Over dy.
+    InPlace,
+    /// Into this slot, overwritten.
+    Overwrite(Slot),
+    /// Added to this slot.
+    Accumulate(Slot),
+}
+
+/// A step of the backward pass.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Backward {
+    /// wgrad and, unless x is the images, dgrad into (slot, accumulate).
+    Conv { conv: Conv, x: Slot, dy: Slot, filter: Range<usize>, dx: Option<(Slot, bool)> },
+    /// Batch norm with what follows it.
+    Norm {
+        norm: Norm,
+        x: Slot,
+        y: Option<Slot>,
+        winners: Option<usize>,
+        affine: Affine,
+        statistic: usize,
+        dy: Slot,
+        dx: Slot,
+        residual: Residual,
+    },
+    /// Mean over all pixels.
+    AveragePool { pool: AveragePool, dy: Slot, dx: Slot },
+    /// Linear layer and constant.
+    Linear { linear: Linear, x: Slot, dy: Slot, weight: Range<usize>, bias: Option<Range<usize>>, dx: Slot },
+}
+
+/// Steps and buffers of one network at one batch size.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// Largest number of images in a batch.
+    pub batch: usize,
+    /// Forward steps, each with the nodes it computes; its last node is its output.
+    pub forward: Vec<(Vec<NodeId>, Forward)>,
+    /// Backward steps in the order in which they run; none in an inference plan.
+    pub backward: Vec<Backward>,
+    /// Elements of each activation buffer, largest first.
+    pub slots: Vec<usize>,
+    /// Bytes of each buffer of pooling winners.
+    pub winners: Vec<usize>,
+    /// The images' slot.
+    pub images: Slot,
+    /// The output's slot.
+    pub logits: Slot,
+    /// The slot of the output's gradient, in a training plan.
+    pub dlogits: Option<Slot>,
+}
+
+impl Plan {
+    /// The plan for batches of up to `batch` images, with a backward pass if `training`.
+    ///
+    /// # Errors
+    /// When the graph holds an operation where no step can compute it.
+    pub fn new(graph: &Graph, batch: usize, training: bool) -> Result<Plan, Error> {
+        let groups = fuse(graph)?;
+        Builder::new(graph, batch, training).build(groups)
+    }
+
+    /// Bytes of all activation buffers at `element` bytes each, winners included.
+    pub fn activation_bytes(&self, element: usize) -> usize {
+        self.slots.iter().sum::<usize>() * element + self.winners.iter().sum::<usize>()
+    }
+
+    /// The convolutions of the forward pass.
+    pub fn convs(&self) -> Vec<Conv> {
+        let conv = |(_, step): &_| if let Forward::Conv { conv, .. } = step { Some(*conv) } else { None };
+        self.forward.iter().filter_map(conv).collect()
+    }
+
+    /// The batch norms of the forward pass.
+    pub fn norms(&self) -> Vec<Norm> {
+        let norm = |(_, step): &_| if let Forward::Norm { norm, .. } = step { Some(*norm) } else { None };
+        self.forward.iter().filter_map(norm).collect()
+    }
+}
+
+/// Nodes that one step computes, first to last, and a fused batch norm's second input.
+struct Group {
+    nodes: Vec<NodeId>,
+    residual: Option<NodeId>,
+}
+
+/// Groups nodes into steps: linear + scale, and batch norm + ReLU + add + ReLU + max pool as far as each has a
+/// single reader. A group runs where its last node stands, when its second input is ready.
+fn fuse(graph: &Graph) -> Result<Vec<Group>, Error> {
+    let mut taken = vec![false; graph.nodes.len()];
+    let mut groups = vec![];
+    for (id, node) in graph.nodes.iter().enumerate().skip(1) {
+        if taken[id] {
+            continue;
+        }
+        let mut group = Group { nodes: vec![id], residual: None };
+        // The only reader of the group's last node, if nothing else has taken it.
+        let next = |group: &Group, taken: &[bool]| {
+            let last = *group.nodes.last().unwrap_or(&id);
+            let mut readers = graph.consumers(last);
+            let reader = readers.next()?;
+            (readers.next().is_none() && !taken[reader]).then_some(reader)
+        };
+        match node.op {
+            Op::Conv { .. } | Op::GlobalAveragePool => {}
+            Op::Linear { .. } => {
+                if let Some(reader) = next(&group, &taken)
+                    && matches!(graph.nodes[reader].op, Op::Scale(_))
+                {
+                    group.nodes.push(reader);
+                }
+            }
+            Op::BatchNorm { .. } => {
+                // The operations that may follow, each at most once and in this order.
+                let follows: [fn(&Op) -> bool; 4] = [
+                    |op| matches!(op, Op::Relu),
+                    |op| matches!(op, Op::Add),
+                    |op| matches!(op, Op::Relu),
+                    |op| matches!(op, Op::MaxPool(_)),
+                ];
+                for (place, fits) in follows.iter().enumerate() {
+                    let Some(reader) = next(&group, &taken) else { break };
+                    if !fits(&graph.nodes[reader].op) || (place == 2 && group.residual.is_none()) {
+                        continue;
+                    }
+                    if place == 1 {
+                        let last = group.nodes[group.nodes.len() - 1];
+                        group.residual = graph.nodes[reader].inputs.iter().copied().find(|&i| i != last);
+                    }
+                    group.nodes.push(reader);
+                }
+            }
+            _ => return Err(Error::NoStep { node: node.name.clone() }),
+        }
+        group.nodes.iter().for_each(|&n| taken[n] = true);
+        groups.push(group);
+    }
+    groups.sort_by_key(|group| group.nodes.last().copied());
+    Ok(groups)
+}
+
+/// A value or gradient, alive from its first write to its last use in a count of steps.
+struct Value {
+    elements: usize,
+    first: usize,
+    last: usize,
+}
+
+struct Builder<'a> {
+    graph: &'a Graph,
+    batch: usize,
+    training: bool,
+    /// Slots are value numbers until [`Builder::build`] assigns buffers.
+    values: Vec<Value>,
+    /// The value each node's output lives in.
+    output: Vec<Option<usize>>,
+    /// The value each node's gradient lives in, once something wrote it.
+    gradient: Vec<Option<usize>>,
+    winners: Vec<usize>,
+    clock: usize,
+}
+
+impl<'a> Builder<'a> {
+    fn new(graph: &'a Graph, batch: usize, training: bool) -> Self {
+        let nodes = graph.nodes.len();
+        let (output, gradient) = (vec![None; nodes], vec![None; nodes]);
+        Builder { graph, batch, training, values: vec![], output, gradient, winners: vec![], clock: 0 }
+    }
+
+    fn value(&mut self, node: NodeId) -> usize {
+        let elements = self.batch * self.graph.nodes[node].shape.elements();
+        self.values.push(Value { elements, first: self.clock, last: self.clock });
+        self.values.len() - 1
+    }
+
+    fn read(&mut self, value: usize) -> usize {
+        self.values[value].last = self.clock;
+        value
+    }
+
+    fn input(&mut self, node: NodeId) -> Result<usize, Error> {
+        let missing = || Error::NoStep { node: self.graph.nodes[node].name.clone() };
+        let value = self.output[node].ok_or_else(missing)?;
+        Ok(self.read(value))
+    }
+
+    fn build(mut self, groups: Vec<Group>) -> Result<Plan, Error> {
+        let images = self.value(0);
+        self.output[0] = Some(images);
+        let mut forward = vec![];
+        for group in groups {
+            self.clock += 1;
+            let step = self.forward(&group)?;
+            forward.push((group, step));
+        }
+        self.clock += 1;
+        let last = self.graph.nodes.len() - 1;
+        let logits = self.input(last)?;
+        let (mut backward, mut dlogits) = (vec![], None);
+        if self.training {
+            let gradient = self.value(last);
+            self.gradient[last] = Some(gradient);
+            dlogits = Some(gradient);
+            for (group, step) in forward.iter().rev() {
+                self.clock += 1;
+                backward.push(self.backward(group, step)?);
+            }
+        }
+        let (slots, place) = assign(&self.values);
+        let mut forward: Vec<_> = forward.into_iter().map(|(group, step)| (group.nodes, step)).collect();
+        forward.iter_mut().for_each(|(_, step)| step.place(&place));
+        backward.iter_mut().for_each(|step| step.place(&place));
+        Ok(Plan {
+            batch: self.batch,
+            forward,
+            backward,
+            slots,
+            winners: self.winners,
+            images: place[images],
+            logits: place[logits],
+            dlogits: dlogits.map(|d| place[d]),
+        })
+    }
+
+    fn forward(&mut self, group: &Group) -> Result<Forward, Error> {
+        let graph = self.graph;
+        let (first, last) = (group.nodes[0], group.nodes[group.nodes.len() - 1]);
+        let node = &graph.nodes[first];
+        let source = node.inputs[0];
+        let Shape { h, w, c } = graph.nodes[source].shape;
+        let n = self.batch;
+        let range = |parameter: usize| graph.layout.parameters[parameter].range();
+        let x = self.input(source)?;
+        let step = match node.op {
+            Op::Conv { r, stride, pad, filter } => {
+                let conv = Conv { n, h, w, c, k: node.shape.c, r, stride, pad };
+                let statistic = graph.consumers(first).find_map(|reader| match graph.nodes[reader].op {
+                    Op::BatchNorm { statistic, .. } => Some(statistic),
+                    _ => None,
+                });
+                Forward::Conv { conv, x, filter: range(filter), y: self.value(last), statistic }
+            }
+            Op::BatchNorm { weight, bias, statistic } => {
+                let affine = Affine { weight: range(weight), bias: range(bias) };
+                let norm = self.norm(group, n, node.shape);
+                let residual = group.residual.map(|r| self.input(r)).transpose()?;
+                let y = self.value(last);
+                let winners = (self.training && norm.pool.is_some()).then(|| {
+                    self.winners.push(n * graph.nodes[last].shape.elements());
+                    self.winners.len() - 1
+                });
+                Forward::Norm { norm, x, residual, affine, statistic, y, winners }
+            }
+            Op::GlobalAveragePool => {
+                Forward::AveragePool { pool: AveragePool { n, h, w, c }, x, y: self.value(last) }
+            }
+            Op::Linear { weight, bias } => {
+                let scale = match graph.nodes[last].op {
+                    Op::Scale(factor) => factor,
+                    _ => 1.0,
+                };
+                let linear = Linear { n, c, k: node.shape.c, scale };
+                let (weight, bias) = (range(weight), bias.map(range));
+                Forward::Linear { linear, x, weight, bias, y: self.value(last) }
+            }
+            _ => return Err(Error::NoStep { node: node.name.clone() }),
+        };
+        let (Forward::Conv { y, .. }
+        | Forward::Norm { y, .. }
+        | Forward::AveragePool { y, .. }
+        | Forward::Linear { y, .. }) = &step;
+        self.output[last] = Some(*y);
+        Ok(step)
+    }
+
+    fn norm(&self, group: &Group, n: usize, Shape { h, w, c }: Shape) -> Norm {
+        let mut norm = Norm { n, h, w, c, relu: false, residual: false, relu_sum: false, pool: None };
+        for &node in &group.nodes {
+            match self.graph.nodes[node].op {
+                Op::Relu if norm.residual => norm.relu_sum = true,
+                Op::Relu => norm.relu = true,
+                Op::Add => norm.residual = true,
+                Op::MaxPool(pool) => norm.pool = Some(pool),
+                _ => {}
+            }
+        }
+        norm
+    }
+
+    /// The gradient of a node's output as a destination: its value, and whether something wrote it before.
+    fn destination(&mut self, node: NodeId) -> (usize, bool) {
+        match self.gradient[node] {
+            Some(value) => (self.read(value), true),
+            None => {
+                let value = self.value(node);
+                self.gradient[node] = Some(value);
+                (value, false)
+            }
+        }
+    }
+
+    /// As [`Builder::destination`], for steps that can only overwrite.
+    fn fresh_destination(&mut self, node: NodeId) -> Result<usize, Error> {
+        match self.destination(node) {
+            (value, false) => Ok(value),
+            _ => Err(Error::NoStep { node: self.graph.nodes[node].name.clone() }),
+        }
+    }
+
+    fn backward(&mut self, group: &Group, step: &Forward) -> Result<Backward, Error> {
+        let (first, last) = (group.nodes[0], group.nodes[group.nodes.len() - 1]);
+        let source = self.graph.nodes[first].inputs[0];
+        let missing = || Error::NoStep { node: self.graph.nodes[last].name.clone() };
+        let dy = self.gradient[last].ok_or_else(missing)?;
+        self.read(dy);
+        Ok(match step.clone() {
+            Forward::Conv { conv, x, filter, .. } => {
+                self.read(x);
+                let dx = (source != 0).then(|| self.destination(source));
+                Backward::Conv { conv, x, dy, filter, dx }
+            }
+            Forward::Norm { norm, x, affine, statistic, y, winners, .. } => {
+                self.read(x);
+                let y = (norm.relu_sum && norm.pool.is_none()).then(|| self.read(y));
+                let residual = match group.residual {
+                    None => Residual::None,
+                    Some(other) if norm.pool.is_none() && self.gradient[other].is_none() => {
+                        self.gradient[other] = Some(dy);
+                        Residual::InPlace
+                    }
+                    Some(other) => match self.destination(other) {
+                        (value, false) => Residual::Overwrite(value),
+                        (value, true) => Residual::Accumulate(value),
+                    },
+                };
+                let dx = self.fresh_destination(source)?;
+                Backward::Norm { norm, x, y, winners, affine, statistic, dy, dx, residual }
+            }
+            Forward::AveragePool { pool, .. } => {
+                Backward::AveragePool { pool, dy, dx: self.fresh_destination(source)? }
+            }
+            Forward::Linear { linear, x, weight, bias, .. } => {
+                self.read(x);
+                Backward::Linear { linear, x, dy, weight, bias, dx: self.fresh_destination(source)? }
+            }
+        })
+    }
+}
+
+/// Buffers for values whose lives do not overlap: (elements of each, the buffer of each value). Largest first,
+/// so a buffer is as large as its first tenant and small values fill the gaps.
+fn assign(values: &[Value]) -> (Vec<usize>, Vec<Slot>) {
+    let mut order: Vec<usize> = (0..values.len()).collect();
+    order.sort_by_key(|&v| std::cmp::Reverse(values[v].elements));
+    let (mut slots, mut tenants, mut place) = (vec![], Vec::<Vec<usize>>::new(), vec![0; values.len()]);
+    for v in order {
+        let apart = |&t: &usize| values[t].last < values[v].first || values[v].last < values[t].first;
+        let slot = tenants.iter().position(|t| t.iter().all(apart)).unwrap_or_else(|| {
+            slots.push(values[v].elements);
+            tenants.push(vec![]);
+            slots.len() - 1
+        });
+        tenants[slot].push(v);
+        place[v] = slot;
+    }
+    (slots, place)
+}
+
+impl Forward {
+    fn place(&mut self, place: &[Slot]) {
+        match self {
+            Forward::Norm { x, residual, y, .. } => {
+                residual.iter_mut().chain([x, y]).for_each(|slot| *slot = place[*slot]);
+            }
+            Forward::Conv { x, y, .. } | Forward::AveragePool { x, y, .. } | Forward::Linear { x, y, .. } => {
+                [x, y].into_iter().for_each(|slot| *slot = place[*slot]);
+            }
+        }
+    }
+}
+
+impl Backward {
+    fn place(&mut self, place: &[Slot]) {
+        let apply = |slot: &mut Slot| *slot = place[*slot];
+        match self {
+            Backward::Conv { x, dy, dx, .. } => {
+                dx.iter_mut().map(|(slot, _)| slot).chain([x, dy]).for_each(apply);
+            }
+            Backward::Norm { x, y, dy, dx, residual, .. } => {
+                if let Residual::Overwrite(slot) | Residual::Accumulate(slot) = residual {
+                    apply(slot);
+                }
+                y.iter_mut().chain([x, dy, dx]).for_each(apply);
+            }
+            Backward::AveragePool { dy, dx, .. } => [dy, dx].into_iter().for_each(apply),
+            Backward::Linear { x, dy, dx, .. } => [x, dy, dx].into_iter().for_each(apply),
+        }
+    }
+}
