@@ -6,5 +6,6 @@
 pub mod backend;
 pub mod data;
 pub mod graph;
+pub mod optim;
 pub mod rng;
 pub mod train;

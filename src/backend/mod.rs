@@ -51,6 +51,16 @@ impl Conv {
         (self.w + 2 * self.pad - self.r) / self.stride + 1
     }
 
+    /// Elements of x.
+    pub fn inputs(&self) -> usize {
+        self.n * self.h * self.w * self.c
+    }
+
+    /// Elements of y.
+    pub fn outputs(&self) -> usize {
+        self.n * self.p() * self.q() * self.k
+    }
+
     /// Floating-point operations of one direct fprop, dgrad or wgrad: two for each multiply-add.
     pub fn flops(&self) -> u64 {
         2 * (self.n * self.p() * self.q() * self.k) as u64 * (self.r * self.r * self.c) as u64

@@ -211,7 +211,7 @@ impl<B: Backend> Network<B> {
         self.backend.data(split, batch, seed)
     }
 
-    /// The logits \[N,K\] of the last forward pass.
+    /// The logits \[N,K\] of the last forward pass; a backward pass reuses their buffer.
     ///
     /// # Errors
     /// When the device fails.

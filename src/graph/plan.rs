@@ -8,6 +8,7 @@ use crate::backend::{Affine, AveragePool, Conv, Linear, Norm};
 /// Position of a buffer in [`Plan::slots`].
 pub type Slot = usize;
 
+#[allow(missing_docs)] // The backend's operations of the same names describe each field.
 /// A step of the forward pass. Geometries have `n` = the plan's batch.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Forward {
@@ -42,6 +43,7 @@ pub enum Residual {
     Accumulate(Slot),
 }
 
+#[allow(missing_docs)] // As above.
 /// A step of the backward pass.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Backward {

@@ -1,3 +1,322 @@
 //! The CPU backend: f32, NHWC, all cores through rayon.
+//!
+//! Buffers are plain vectors. How work is divided never depends on the number of threads, so neither do the bits.
 
 pub mod conv;
+mod linear;
+mod loss;
+mod matmul;
+mod norm;
+mod pool;
+mod sgd;
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::{
+    AveragePool, Backend, Conv, Error, Linear, Loss, Norm, NormBackward, NormForward, Position,
+    ResidualGradient, Sgd, Totals,
+};
+use crate::data::{IMAGE, Prefetcher, Split, normalise};
+
+/// The CPU.
+#[derive(Default)]
+pub struct Cpu {
+    workspace: Option<conv::Workspace>,
+    scratch: norm::Scratch,
+    totals: Totals,
+}
+
+/// A split, and batches of it made ahead by a thread of their own.
+pub struct Data {
+    split: Arc<Split>,
+    batch: usize,
+    prefetcher: Prefetcher,
+}
+
+impl Cpu {
+    /// A backend with no scratch yet; see [`Backend::reserve`].
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn workspace(&mut self) -> &mut conv::Workspace {
+        self.workspace.get_or_insert_with(|| conv::Workspace::new(&[]))
+    }
+}
+
+impl Backend for Cpu {
+    type Tensor = Vec<f32>;
+    type Vector = Vec<f32>;
+    type Sums = Vec<f64>;
+    type Bytes = Vec<u8>;
+    type Data = Data;
+
+    fn tensor(&self, elements: usize) -> Result<Vec<f32>, Error> {
+        Ok(vec![0.0; elements])
+    }
+
+    fn vector(&self, values: &[f32]) -> Result<Vec<f32>, Error> {
+        Ok(values.to_vec())
+    }
+
+    fn sums(&self, elements: usize) -> Result<Vec<f64>, Error> {
+        Ok(vec![0.0; elements])
+    }
+
+    fn bytes(&self, elements: usize) -> Result<Vec<u8>, Error> {
+        Ok(vec![0; elements])
+    }
+
+    fn read(&self, vector: &Vec<f32>) -> Result<Vec<f32>, Error> {
+        Ok(vector.clone())
+    }
+
+    fn write(&self, values: &[f32], vector: &mut Vec<f32>) -> Result<(), Error> {
+        vector.copy_from_slice(values);
+        Ok(())
+    }
+
+    fn read_tensor(&self, tensor: &Vec<f32>, elements: usize) -> Result<Vec<f32>, Error> {
+        Ok(tensor[..elements].to_vec())
+    }
+
+    fn write_tensor(&self, values: &[f32], tensor: &mut Vec<f32>) -> Result<(), Error> {
+        tensor[..values.len()].copy_from_slice(values);
+        Ok(())
+    }
+
+    fn write_bytes(&self, values: &[u8], bytes: &mut Vec<u8>) -> Result<(), Error> {
+        bytes[..values.len()].copy_from_slice(values);
+        Ok(())
+    }
+
+    fn reserve(&mut self, convs: &[Conv], norms: &[Norm]) -> Result<(), Error> {
+        self.workspace = Some(conv::Workspace::new(convs));
+        self.scratch.reserve(norms);
+        Ok(())
+    }
+
+    fn scratch_bytes(convs: &[Conv], norms: &[Norm]) -> usize {
+        conv::Workspace::new(convs).bytes() + norm::scratch_bytes(norms)
+    }
+
+    fn data(&self, split: &Arc<Split>, batch: usize, seed: u64) -> Result<Data, Error> {
+        let prefetcher = Prefetcher::new(split.clone(), batch, seed);
+        Ok(Data { split: split.clone(), batch, prefetcher })
+    }
+
+    fn training_batch(
+        &mut self,
+        data: &mut Data,
+        position: Position,
+        images: &mut Vec<f32>,
+        labels: &mut Vec<u8>,
+    ) -> Result<(), Error> {
+        let images = &mut images[..data.batch * IMAGE];
+        data.prefetcher.batch(position.epoch, position.batch, images, &mut labels[..data.batch])?;
+        Ok(())
+    }
+
+    fn evaluation_batch(
+        &mut self,
+        data: &Data,
+        range: Range<usize>,
+        images: &mut Vec<f32>,
+        labels: &mut Vec<u8>,
+    ) -> Result<(), Error> {
+        labels[..range.len()].copy_from_slice(&data.split.labels[range.clone()]);
+        for (image, out) in range.zip(images.chunks_exact_mut(IMAGE)) {
+            normalise(data.split.image(image), out);
+        }
+        Ok(())
+    }
+
+    fn conv_fprop(
+        &mut self,
+        conv: &Conv,
+        x: &Vec<f32>,
+        weights: &Vec<f32>,
+        filter: Range<usize>,
+        y: &mut Vec<f32>,
+        sums: Option<(&mut Vec<f64>, Range<usize>)>,
+    ) -> Result<(), Error> {
+        let (x, y) = (&x[..conv.inputs()], &mut y[..conv.outputs()]);
+        let sums = sums.map(|(sums, at)| &mut sums[at]);
+        conv::fprop(conv, x, &weights[filter], y, sums, self.workspace());
+        Ok(())
+    }
+
+    fn conv_dgrad(
+        &mut self,
+        conv: &Conv,
+        dy: &Vec<f32>,
+        weights: &Vec<f32>,
+        filter: Range<usize>,
+        dx: &mut Vec<f32>,
+        accumulate: bool,
+    ) -> Result<(), Error> {
+        let (dy, dx) = (&dy[..conv.outputs()], &mut dx[..conv.inputs()]);
+        conv::dgrad(conv, dy, &weights[filter], dx, accumulate, self.workspace());
+        Ok(())
+    }
+
+    fn conv_wgrad(
+        &mut self,
+        conv: &Conv,
+        x: &Vec<f32>,
+        dy: &Vec<f32>,
+        gradients: &mut Vec<f32>,
+        filter: Range<usize>,
+    ) -> Result<(), Error> {
+        let (x, dy) = (&x[..conv.inputs()], &dy[..conv.outputs()]);
+        conv::wgrad(conv, x, dy, &mut gradients[filter], self.workspace());
+        Ok(())
+    }
+
+    fn batch_statistics(
+        &mut self,
+        count: usize,
+        sums: &Vec<f64>,
+        moments: &mut Vec<f32>,
+        running: &mut Vec<f32>,
+        at: Range<usize>,
+    ) -> Result<(), Error> {
+        norm::batch_statistics(count, &sums[at.clone()], &mut moments[at.clone()], &mut running[at]);
+        Ok(())
+    }
+
+    fn running_statistics(
+        &mut self,
+        running: &Vec<f32>,
+        moments: &mut Vec<f32>,
+        at: Range<usize>,
+    ) -> Result<(), Error> {
+        norm::running_statistics(&running[at.clone()], &mut moments[at]);
+        Ok(())
+    }
+
+    fn norm_forward(&mut self, norm: &Norm, b: NormForward<Self>) -> Result<(), Error> {
+        let affine = (&b.weights[b.affine.weight.clone()], &b.weights[b.affine.bias.clone()]);
+        let buffers = norm::Forward {
+            x: b.x,
+            residual: b.residual.map(Vec::as_slice),
+            affine,
+            moments: &b.moments[b.at],
+            y: b.y,
+            winners: b.winners.map(Vec::as_mut_slice),
+        };
+        norm::forward(norm, buffers, &mut self.scratch);
+        Ok(())
+    }
+
+    fn norm_backward(&mut self, norm: &Norm, b: NormBackward<Self>) -> Result<(), Error> {
+        let affine = (&b.weights[b.affine.weight.clone()], &b.weights[b.affine.bias.clone()]);
+        let (weight, bias) = (b.affine.weight.clone(), b.affine.bias.clone());
+        let gradients = b.gradients.get_disjoint_mut([weight, bias]);
+        #[allow(clippy::expect_used)]
+        let [weight, bias] = gradients.expect("a layout's parameters do not overlap");
+        let mut buffers = norm::Backward {
+            x: b.x,
+            y: b.y.map(Vec::as_slice),
+            winners: b.winners.map(Vec::as_slice),
+            affine,
+            moments: &b.moments[b.at],
+            dy: b.dy,
+            dx: b.dx,
+            gradients: (weight, bias),
+        };
+        norm::begin(norm, &mut buffers);
+        match b.residual {
+            ResidualGradient::None | ResidualGradient::InPlace => {}
+            ResidualGradient::Overwrite(to) => norm::residual(norm, &buffers, to, false),
+            ResidualGradient::Accumulate(to) => norm::residual(norm, &buffers, to, true),
+        }
+        norm::finish(norm, &mut buffers, &mut self.scratch);
+        Ok(())
+    }
+
+    fn average_pool_forward(
+        &mut self,
+        pool: &AveragePool,
+        x: &Vec<f32>,
+        y: &mut Vec<f32>,
+    ) -> Result<(), Error> {
+        pool::average_forward(pool, x, y);
+        Ok(())
+    }
+
+    fn average_pool_backward(
+        &mut self,
+        pool: &AveragePool,
+        dy: &Vec<f32>,
+        dx: &mut Vec<f32>,
+    ) -> Result<(), Error> {
+        pool::average_backward(pool, dy, dx);
+        Ok(())
+    }
+
+    fn linear_forward(
+        &mut self,
+        linear: &Linear,
+        x: &Vec<f32>,
+        weights: &Vec<f32>,
+        weight: Range<usize>,
+        bias: Option<Range<usize>>,
+        y: &mut Vec<f32>,
+    ) -> Result<(), Error> {
+        linear::forward(linear, x, &weights[weight], bias.map(|bias| &weights[bias]), y);
+        Ok(())
+    }
+
+    fn linear_backward(
+        &mut self,
+        linear: &Linear,
+        x: &Vec<f32>,
+        dy: &Vec<f32>,
+        weights: &Vec<f32>,
+        weight: Range<usize>,
+        bias: Option<Range<usize>>,
+        dx: &mut Vec<f32>,
+        gradients: &mut Vec<f32>,
+    ) -> Result<(), Error> {
+        linear::dgrad(linear, dy, &weights[weight.clone()], dx);
+        linear::wgrad(linear, x, dy, &mut gradients[weight]);
+        if let Some(bias) = bias {
+            linear::bias_grad(linear, dy, &mut gradients[bias]);
+        }
+        Ok(())
+    }
+
+    fn softmax_cross_entropy(
+        &mut self,
+        loss: &Loss,
+        logits: &Vec<f32>,
+        labels: &Vec<u8>,
+        dlogits: Option<&mut Vec<f32>>,
+    ) -> Result<(), Error> {
+        let dlogits = dlogits.map(Vec::as_mut_slice);
+        loss::softmax_cross_entropy(loss, logits, labels, dlogits, &mut self.totals);
+        Ok(())
+    }
+
+    fn totals(&self) -> Result<Totals, Error> {
+        Ok(self.totals)
+    }
+
+    fn set_totals(&mut self, totals: Totals) -> Result<(), Error> {
+        self.totals = totals;
+        Ok(())
+    }
+
+    fn sgd(
+        &mut self,
+        sgd: &Sgd,
+        gradients: &Vec<f32>,
+        velocity: &mut Vec<f32>,
+        weights: &mut Vec<f32>,
+    ) -> Result<(), Error> {
+        sgd::step(sgd, gradients, velocity, weights);
+        Ok(())
+    }
+}
