@@ -1,0 +1,67 @@
+//! The data set in memory.
+
+/// Height and width of an image, in pixels.
+pub const SIDE: usize = 32;
+
+/// Bytes of an image: 32 x 32 pixels of red, green and blue.
+pub const IMAGE: usize = SIDE * SIDE * 3;
+
+/// The classes, by label.
+pub const CLASSES: [&str; 10] =
+    ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
+
+/// Mean of the training set's red, green and blue, on 0..255.
+pub const MEAN: [f32; 3] = [125.31, 122.95, 113.87];
+
+/// Standard deviation of the training set's red, green and blue, on 0..255.
+pub const STD: [f32; 3] = [62.99, 62.09, 66.70];
+
+/// Images with their labels.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Split {
+    /// Pixels, [N, 32, 32, 3] (NHWC), 0..255.
+    pub images: Vec<u8>,
+    /// Classes, [N], 0..10.
+    pub labels: Vec<u8>,
+}
+
+impl Split {
+    /// A split of `count` black images of class 0, to be written over.
+    pub(crate) fn zeroed(count: usize) -> Self {
+        Split { images: vec![0; count * IMAGE], labels: vec![0; count] }
+    }
+
+    /// The number of images, N.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether there is no image.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// Image `i`, [32, 32, 3]. Panics when `i` is not below [`len`](Self::len), as a slice does.
+    pub fn image(&self, i: usize) -> &[u8] {
+        &self.images[i * IMAGE..][..IMAGE]
+    }
+
+    /// The first `count` images; all of them when there are no more than that.
+    pub fn truncated(mut self, count: usize) -> Self {
+        self.labels.truncate(count);
+        self.images.truncate(self.labels.len() * IMAGE);
+        self.images.shrink_to_fit();
+        self
+    }
+}
+
+/// Training and test images.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dataset {
+    /// `CIFAR-10` or `synthetic`: shown with every accuracy, so that one is not taken for the other.
+    pub name: &'static str,
+    /// Images to train on: 50,000 in CIFAR-10.
+    pub train: Split,
+    /// Images to evaluate on: 10,000 in CIFAR-10.
+    pub test: Split,
+}
