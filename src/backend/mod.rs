@@ -17,6 +17,9 @@ pub enum Error {
     /// The training data could not be read ahead.
     #[error(transparent)]
     Data(#[from] crate::data::Error),
+    /// Training batches were asked of a split prepared for evaluation alone.
+    #[error("this split was not prepared for training")]
+    NotForTraining,
 }
 
 /// Geometry of one square convolution: x \[N,H,W,C\], filter \[K,R,R,C\], y \[N,P,Q,K\], no bias.
@@ -180,7 +183,7 @@ pub struct Sgd {
     pub weight_decay: f32,
 }
 
-/// Which training images make batch `position` of `epoch`, and the seed that shuffles and augments them.
+/// A batch's place in the training.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position {
     /// Epoch, from 0.
@@ -297,8 +300,8 @@ pub trait Backend {
     /// Bytes [`Backend::reserve`] takes for these operations.
     fn scratch_bytes(convs: &[Conv], norms: &[Norm]) -> usize;
 
-    /// A split from which batches of `batch` images will be drawn, shuffled and augmented by `seed`.
-    fn data(&self, split: &Arc<Split>, batch: usize, seed: u64) -> Result<Self::Data, Error>;
+    /// A split to draw images from; for training, in batches of so many images, shuffled and augmented by a seed.
+    fn data(&self, split: &Arc<Split>, training: Option<(usize, u64)>) -> Result<Self::Data, Error>;
     /// One batch of the shuffled, augmented, normalised training images \[N,32,32,3\], and their labels.
     fn training_batch(
         &mut self,

@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::ops::Range;
-use std::sync::Arc;
 
 use super::plan::{Backward, Forward, Plan, Residual};
 use super::{Error as GraphError, Graph};
@@ -10,7 +9,6 @@ use crate::backend::{
     AveragePool, Backend, Conv, Error, Linear, Loss, Norm, NormBackward, NormForward, Position,
     ResidualGradient,
 };
-use crate::data::Split;
 
 /// Which moments batch norm normalises with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,15 +198,6 @@ impl<B: Backend> Network<B> {
         let slot = self.plan(false).images;
         let images = self.buffers.tensors[slot].get_mut();
         self.backend.evaluation_batch(data, range, images, &mut self.buffers.labels)
-    }
-
-    /// A split to draw batches from.
-    ///
-    /// # Errors
-    /// When the device has no room.
-    pub fn data(&self, split: &Arc<Split>, seed: u64) -> Result<B::Data, Error> {
-        let batch = self.training.as_ref().unwrap_or(&self.inference).batch;
-        self.backend.data(split, batch, seed)
     }
 
     /// The logits \[N,K\] of the last forward pass; a backward pass reuses their buffer.

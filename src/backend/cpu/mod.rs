@@ -13,11 +13,14 @@ mod sgd;
 use std::ops::Range;
 use std::sync::Arc;
 
+use rayon::prelude::*;
+
 use super::{
     AveragePool, Backend, Conv, Error, Linear, Loss, Norm, NormBackward, NormForward, Position,
     ResidualGradient, Sgd, Totals,
 };
-use crate::data::{IMAGE, Prefetcher, Split, normalise};
+use crate::data::augment::normalise;
+use crate::data::{IMAGE, Prefetcher, Split};
 
 /// The CPU.
 #[derive(Default)]
@@ -27,11 +30,10 @@ pub struct Cpu {
     totals: Totals,
 }
 
-/// A split, and batches of it made ahead by a thread of their own.
+/// A split and, for training, batches of it made ahead by a thread of their own.
 pub struct Data {
     split: Arc<Split>,
-    batch: usize,
-    prefetcher: Prefetcher,
+    training: Option<(usize, Prefetcher)>,
 }
 
 impl Cpu {
@@ -101,9 +103,9 @@ impl Backend for Cpu {
         conv::Workspace::new(convs).bytes() + norm::scratch_bytes(norms)
     }
 
-    fn data(&self, split: &Arc<Split>, batch: usize, seed: u64) -> Result<Data, Error> {
-        let prefetcher = Prefetcher::new(split.clone(), batch, seed);
-        Ok(Data { split: split.clone(), batch, prefetcher })
+    fn data(&self, split: &Arc<Split>, training: Option<(usize, u64)>) -> Result<Data, Error> {
+        let prefetch = |(batch, seed)| Ok::<_, Error>((batch, Prefetcher::new(split.clone(), batch, seed)?));
+        Ok(Data { split: split.clone(), training: training.map(prefetch).transpose()? })
     }
 
     fn training_batch(
@@ -113,8 +115,9 @@ impl Backend for Cpu {
         images: &mut Vec<f32>,
         labels: &mut Vec<u8>,
     ) -> Result<(), Error> {
-        let images = &mut images[..data.batch * IMAGE];
-        data.prefetcher.batch(position.epoch, position.batch, images, &mut labels[..data.batch])?;
+        let (batch, prefetcher) = data.training.as_mut().ok_or(Error::NotForTraining)?;
+        let (images, labels) = (&mut images[..*batch * IMAGE], &mut labels[..*batch]);
+        prefetcher.batch(position.epoch, position.batch, images, labels)?;
         Ok(())
     }
 
@@ -126,9 +129,9 @@ impl Backend for Cpu {
         labels: &mut Vec<u8>,
     ) -> Result<(), Error> {
         labels[..range.len()].copy_from_slice(&data.split.labels[range.clone()]);
-        for (image, out) in range.zip(images.chunks_exact_mut(IMAGE)) {
-            normalise(data.split.image(image), out);
-        }
+        let pixels = &data.split.images[range.start * IMAGE..range.end * IMAGE];
+        let images = images[..range.len() * IMAGE].par_chunks_exact_mut(IMAGE);
+        images.zip(pixels.par_chunks_exact(IMAGE)).for_each(|(image, pixels)| normalise(pixels, image));
         Ok(())
     }
 
