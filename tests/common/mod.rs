@@ -36,7 +36,7 @@ pub fn assert_close<A: Copy + Into<f64>>(actual: &[A], expected: &[f64], abs: f6
     let mut worst = (0.0, 0);
     for (i, (a, &e)) in actual.iter().zip(expected).enumerate() {
         let (error, bound) = ((*a).into() - e, abs + rel * e.abs());
-        // An exact hit of a zero bound is 0 / 0; everything else that is not a number counts as infinitely wrong.
+        // An exact hit of a zero bound is 0 / 0; anything else that is not a number is infinitely wrong.
         let ratio = if error == 0.0 { 0.0 } else { (error / bound).abs() };
         let ratio = if ratio.is_nan() { f64::INFINITY } else { ratio };
         if ratio > worst.0 {
@@ -66,7 +66,7 @@ pub fn channels_last(t: &Tensor) -> Vec<f32> {
     out
 }
 
-/// The way back: data in (N, H, W, C) order to a tensor of shape (N, C, H, W); (K, R, S, C) to (K, C, R, S) alike.
+/// The way back: data in (N, H, W, C) order to a tensor of shape (N, C, H, W); filters alike.
 pub fn channels_first(data: &[f32], [n, c, h, w]: [usize; 4]) -> Tensor {
     assert_eq!(data.len(), n * c * h * w);
     Tensor::from_fn(&[n, c, h, w], |i| {
