@@ -103,7 +103,7 @@ fn choice_comes_from_one_block() {
     for index in 0..2000 {
         let (epoch, seed) = (index % 7, SEED + u64::from(index % 3) * 0x1_0000_0000);
         let words = philox([0, index, epoch, 2], [seed as u32, (seed >> 32) as u32]);
-        let scaled = |word: u32, n: u64| (u64::from(word) * n >> 32) as u32;
+        let scaled = |word: u32, n: u64| ((u64::from(word) * n) >> 32) as u32;
         let (crop, cut) = (scaled(words[0], 81), scaled(words[1], 625));
         let expected = Choice {
             dy: crop / 9,
