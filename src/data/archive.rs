@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 
-use flate2::read::MultiGzDecoder;
+use flate2::read::GzDecoder;
 
 use super::Error;
 
@@ -24,7 +24,7 @@ pub fn members(
     limit: u64,
 ) -> Result<BTreeMap<&'static str, Vec<u8>>, Error> {
     let malformed = |problem: String| Error::Malformed { file: file.into(), format: "tar.gz", problem };
-    let mut archive = tar::Archive::new(MultiGzDecoder::new(reader).take(UNPACKED));
+    let mut archive = tar::Archive::new(GzDecoder::new(reader).take(UNPACKED));
     let entries = archive.entries().map_err(|error| malformed(error.to_string()))?;
     let mut found = BTreeMap::new();
     // Raw entries: the extensions for long names, which an archive of these files has no use for, would be read
@@ -49,5 +49,8 @@ pub fn members(
         }
         found.insert(name, bytes);
     }
+    // The tar ends before the gzip stream does, whose checksum comes last.
+    std::io::copy(&mut archive.into_inner(), &mut std::io::sink())
+        .map_err(|error| malformed(error.to_string()))?;
     Ok(found)
 }

@@ -24,7 +24,7 @@ pub fn check(file: &Path, bytes: &[u8], records: usize) -> Result<(), Error> {
     }
 }
 
-/// Records [N] x (label, planes) to `images` [N, 32, 32, 3] and `labels` [N].
+/// Records `[N]` x (label, planes) to `images` [N, 32, 32, 3] and `labels` `[N]`.
 ///
 /// Panics unless the three hold the same N.
 pub fn unpack(records: &[u8], images: &mut [u8], labels: &mut [u8]) {
@@ -41,7 +41,7 @@ pub fn unpack(records: &[u8], images: &mut [u8], labels: &mut [u8]) {
     }
 }
 
-/// The reverse of [`unpack`]: `images` [N, 32, 32, 3] and `labels` [N] to records.
+/// The reverse of [`unpack`]: `images` [N, 32, 32, 3] and `labels` `[N]` to records.
 ///
 /// Panics unless both hold the same N.
 pub fn pack(images: &[u8], labels: &[u8]) -> Vec<u8> {

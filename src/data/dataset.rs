@@ -21,7 +21,7 @@ pub const STD: [f32; 3] = [62.99, 62.09, 66.70];
 pub struct Split {
     /// Pixels, [N, 32, 32, 3] (NHWC), 0..255.
     pub images: Vec<u8>,
-    /// Classes, [N], 0..10.
+    /// Classes, `[N]`, 0..10.
     pub labels: Vec<u8>,
 }
 

@@ -33,9 +33,7 @@ pub fn download(
     digest: Option<&str>,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(), Error> {
-    let mut name = target.as_os_str().to_owned();
-    name.push(".part");
-    let part = PathBuf::from(name);
+    let part = part_of(target);
     let agent = agent();
     let mut furthest = length(&part)?;
     let mut restarted = false;
@@ -70,6 +68,13 @@ pub fn download(
     }
     let sync = File::open(&part).and_then(|file| file.sync_all());
     sync.and_then(|()| fs::rename(&part, target)).map_err(Error::io(target, "create this file"))
+}
+
+/// Where the beginning of a download to `target` is kept.
+pub(super) fn part_of(target: &Path) -> PathBuf {
+    let mut name = target.as_os_str().to_owned();
+    name.push(".part");
+    name.into()
 }
 
 /// How one request ended.

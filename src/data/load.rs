@@ -176,6 +176,7 @@ fn fetch(options: &Options, progress: &mut dyn FnMut(Progress)) -> Result<Datase
                 let stored = find(dir).is_some_and(|found| found.is_stored_form());
                 if stored {
                     download::remove(&found.path)?;
+                    download::remove(&download::part_of(&dir.join(Layout::Binary.archive())))?;
                 }
                 return Ok(dataset);
             }

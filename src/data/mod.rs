@@ -11,7 +11,7 @@ pub mod download;
 mod error;
 mod layout;
 mod load;
-mod manifest;
+pub mod manifest;
 pub mod npm;
 pub mod pickle;
 pub mod prefetch;

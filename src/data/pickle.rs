@@ -5,6 +5,7 @@
 //! Values live in one arena and refer to each other by number, so hostile nesting and cycles cost no stack;
 //! values, stack, marks and memo are bounded whatever the file says.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 /// Most values a pickle may hold, and most entries of its stack and memo. A CIFAR-10 batch has about 30,000.
@@ -80,12 +81,48 @@ impl<'a> Pickle<'a> {
     /// The value of a text or bytes key in the dictionary that is the root.
     pub fn entry(&self, key: &str) -> Option<&Node<'a>> {
         let Node::Dict(pairs) = self.root() else { return None };
+        let matches = |id: Id| match self.get(id) {
+            Node::Text(text) => *text == key.as_bytes(),
+            _ => self.encoded(id).is_some_and(|text| text == key.as_bytes()),
+        };
         // The last one wins, as in Python.
-        let found = pairs.iter().rev().find(|(k, _)| match self.get(*k) {
-            Node::Bytes(k) | Node::Text(k) => *k == key.as_bytes(),
-            _ => false,
-        });
-        found.map(|&(_, value)| self.get(value))
+        pairs.iter().rev().find(|&&(k, _)| matches(k)).map(|&(_, value)| self.get(value))
+    }
+
+    /// The module and name of a global.
+    pub fn global(&self, id: Id) -> Option<(&'a [u8], &'a [u8])> {
+        match self.get(id) {
+            Node::Global(module, name) => Some((module, name)),
+            _ => None,
+        }
+    }
+
+    /// A `bytes` value, as it is or as Python 3 writes it below protocol 3: the call
+    /// `_codecs.encode(text, 'latin1')`, where each character is a byte.
+    pub fn bytes(&self, id: Id) -> Option<Cow<'a, [u8]>> {
+        let bytes = self.encoded(id)?;
+        if matches!(self.get(id), Node::Bytes(_)) {
+            return Some(Cow::Borrowed(bytes));
+        }
+        let text = std::str::from_utf8(bytes).ok()?;
+        text.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect::<Option<Vec<u8>>>().map(Cow::Owned)
+    }
+
+    /// The bytes that a `bytes` value is written in: its own, or the UTF-8 of the text to encode. For ASCII the two
+    /// are the same.
+    fn encoded(&self, id: Id) -> Option<&'a [u8]> {
+        match self.get(id) {
+            Node::Bytes(bytes) => Some(bytes),
+            Node::Call { function, arguments, .. } => {
+                if self.global(*function) != Some((b"_codecs", b"encode")) {
+                    return None;
+                }
+                let Node::Tuple(arguments) = self.get(*arguments) else { return None };
+                let Node::Text(text) = self.get(*arguments.first()?) else { return None };
+                Some(text)
+            }
+            _ => None,
+        }
     }
 }
 

@@ -17,7 +17,7 @@ struct Batch {
     position: u32,
     /// [batch, 32, 32, 3], normalised.
     images: Vec<f32>,
-    /// [batch]
+    /// `[batch]`
     labels: Vec<u8>,
 }
 
@@ -80,7 +80,7 @@ impl Prefetcher {
         self.batches
     }
 
-    /// Copies batch `position` of `epoch` to `images` [batch, 32, 32, 3] and `labels` [batch], and sets the thread
+    /// Copies batch `position` of `epoch` to `images` [batch, 32, 32, 3] and `labels` `[batch]`, and sets the thread
     /// to the one after it, which follows an epoch's last with the next epoch's first.
     ///
     /// Errors: [`Error::Position`], [`Error::Buffer`]; [`Error::Stopped`] if the thread has panicked.
@@ -131,8 +131,8 @@ impl Drop for Prefetcher {
     }
 }
 
-/// Augments the images of the data set at `indices` [B] for `epoch`, in parallel, to `images` [B, 32, 32, 3], with
-/// their `labels` [B].
+/// Augments the images of the data set at `indices` `[B]` for `epoch`, in parallel, to `images` [B, 32, 32, 3], with
+/// their `labels` `[B]`.
 ///
 /// Panics when the lengths do not agree or an index lies beyond the data set.
 pub fn make(split: &Split, indices: &[u32], seed: u64, epoch: u32, images: &mut [f32], labels: &mut [u8]) {

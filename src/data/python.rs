@@ -47,7 +47,7 @@ fn array<'a>(pickle: &Pickle<'a>, node: &Node<'a>) -> Result<Cow<'a, [u8]>, Stri
     let Node::Call { function, arguments, state } = node else {
         return Err("is not a numpy array".into());
     };
-    let (shape, dtype, fortran, content) = match (global(pickle, *function), state) {
+    let (shape, dtype, fortran, content) = match (pickle.global(*function), state) {
         (Some((b"numpy.core.multiarray" | b"numpy._core.multiarray", b"_reconstruct")), Some(state)) => {
             match pickle.get(*state) {
                 Node::Tuple(state) if state.len() == 5 => {
@@ -72,7 +72,7 @@ fn array<'a>(pickle: &Pickle<'a>, node: &Node<'a>) -> Result<Cow<'a, [u8]>, Stri
     if !is_u8(pickle, dtype) {
         return Err("is not of type uint8".into());
     }
-    let bytes = contents(pickle, content).ok_or("has no bytes")?;
+    let bytes = pickle.bytes(content).ok_or("has no bytes")?;
     let columns = match pickle.get(shape) {
         Node::Tuple(shape) if shape.len() == 2 => pickle.get(shape[1]),
         _ => return Err("has not two dimensions".into()),
@@ -84,34 +84,10 @@ fn array<'a>(pickle: &Pickle<'a>, node: &Node<'a>) -> Result<Cow<'a, [u8]>, Stri
     }
 }
 
-fn global<'a>(pickle: &Pickle<'a>, id: Id) -> Option<(&'a [u8], &'a [u8])> {
-    match pickle.get(id) {
-        Node::Global(module, name) => Some((module, name)),
-        _ => None,
-    }
-}
-
 fn is_u8(pickle: &Pickle, id: Id) -> bool {
     let Node::Call { function, arguments, .. } = pickle.get(id) else { return false };
     let Node::Tuple(arguments) = pickle.get(*arguments) else { return false };
     let name = arguments.first().map(|&id| pickle.get(id));
-    global(pickle, *function) == Some((b"numpy", b"dtype"))
+    pickle.global(*function) == Some((b"numpy", b"dtype"))
         && matches!(name, Some(Node::Text(b"u1" | b"|u1") | Node::Bytes(b"u1" | b"|u1")))
-}
-
-/// Bytes as they are, or as Python 3 writes them below protocol 3: `_codecs.encode(text, 'latin1')`.
-fn contents<'a>(pickle: &Pickle<'a>, id: Id) -> Option<Cow<'a, [u8]>> {
-    match pickle.get(id) {
-        Node::Bytes(bytes) => Some(Cow::Borrowed(bytes)),
-        Node::Call { function, arguments, .. } => {
-            if global(pickle, *function) != Some((b"_codecs", b"encode")) {
-                return None;
-            }
-            let Node::Tuple(arguments) = pickle.get(*arguments) else { return None };
-            let Node::Text(text) = pickle.get(*arguments.first()?) else { return None };
-            let text = std::str::from_utf8(text).ok()?;
-            text.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect::<Option<Vec<u8>>>().map(Cow::Owned)
-        }
-        _ => None,
-    }
 }
