@@ -4,6 +4,7 @@
 //! ranges and index sets of that vector and know nothing of layers.
 
 pub mod backend;
+pub mod checkpoint;
 pub mod data;
 pub mod graph;
 pub mod optim;

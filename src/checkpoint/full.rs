@@ -1,0 +1,262 @@
+//! Full checkpoints: all that a resumed run needs to end with the bits of one that was never stopped.
+//!
+//! A safetensors file holds the weights and running statistics as [`super::weights`] does, the velocity as
+//! `velocity.<parameter>`, and one metadata entry, `fishmask`, with the rest as JSON. Numbers that JSON would round
+//! are written as the hexadecimal of their bits. An md5 over all of it tells damage from content.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use md5::{Digest, Md5};
+use serde::{Deserialize, Serialize};
+
+use super::container::{self, Tensor};
+use super::weights::{self, Expected, Flat};
+use super::{Error, Problem};
+use crate::backend::Totals;
+use crate::graph::{Layout, Model};
+
+/// The metadata key.
+const KEY: &str = "fishmask";
+/// Changes whenever a file written by one program cannot be read by the other.
+const FORMAT: u32 = 1;
+/// Full checkpoints a run keeps.
+const KEPT: usize = 2;
+
+/// A run between two steps. Vectors are in memory order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct State {
+    /// Epochs completed.
+    pub epoch: u32,
+    /// Steps done of the epoch after those.
+    pub batch: u32,
+    /// Training totals of that epoch so far.
+    pub totals: Totals,
+    /// Training time of that epoch so far, in seconds.
+    pub train_seconds: f64,
+    /// Training time before that epoch, in seconds.
+    pub total_seconds: f64,
+    /// Weights.
+    pub weights: Vec<f32>,
+    /// Velocity, one a weight.
+    pub velocity: Vec<f32>,
+    /// Running statistics.
+    pub running: Vec<f32>,
+}
+
+/// The JSON of the metadata entry.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Header {
+    format: u32,
+    model: Model,
+    width: usize,
+    epoch: u32,
+    batch: u32,
+    #[serde(with = "bits")]
+    loss: f64,
+    correct: u64,
+    images: u64,
+    #[serde(with = "bits")]
+    train_seconds: f64,
+    #[serde(with = "bits")]
+    total_seconds: f64,
+    /// Of this JSON with an empty md5, then of every tensor's bytes: weights, statistics, velocity.
+    md5: String,
+}
+
+/// The name of the checkpoint after `epoch` epochs and `batch` steps of the next; sorted by name, they are sorted by
+/// time.
+pub fn file_name(epoch: u32, batch: u32) -> String {
+    format!("epoch-{epoch:04}-step-{batch:05}.safetensors")
+}
+
+/// Writes a checkpoint into `folder` and, once it is safely there, removes all but the newest two. Returns its path.
+///
+/// # Errors
+/// When it cannot be written, or an old one not removed.
+///
+/// # Panics
+/// If a vector is not as long as the layout says.
+pub fn save(
+    folder: &Path,
+    (model, width): (Model, usize),
+    layout: &Layout,
+    state: &State,
+) -> Result<PathBuf, Error> {
+    let path = folder.join(file_name(state.epoch, state.batch));
+    let mut tensors = weights::tensors(layout, &state.weights, &state.running);
+    let velocity = layout.to_canonical(&state.velocity);
+    tensors.extend(velocities(layout).into_iter().map(|t| Tensor::new(t.name, t.shape, &velocity[t.range])));
+    let mut header = Header {
+        format: FORMAT,
+        model,
+        width,
+        epoch: state.epoch,
+        batch: state.batch,
+        loss: state.totals.loss,
+        correct: state.totals.correct,
+        images: state.totals.images,
+        train_seconds: state.train_seconds,
+        total_seconds: state.total_seconds,
+        md5: String::new(),
+    };
+    let json = |header: &Header| {
+        serde_json::to_string(header).map_err(|e| Error::io(&path, "write it")(std::io::Error::other(e)))
+    };
+    header.md5 = digest(&json(&header)?, tensors.iter().map(|t| &t.bytes[..]));
+    container::save(&path, &tensors, Some((KEY, json(&header)?)))?;
+    prune(folder, state)?;
+    Ok(path)
+}
+
+/// Reads a checkpoint.
+///
+/// # Errors
+/// When it cannot be read, is not a full checkpoint, is of another model or width, or is damaged.
+pub fn load(path: &Path, (model, width): (Model, usize), layout: &Layout) -> Result<State, Error> {
+    let bytes = container::read(path)?;
+    let file = container::parse(path, &bytes)?;
+    let mut header = read_header(path, &bytes)?;
+    if (header.model, header.width) != (model, width) {
+        let name = |(model, width)| format!("{model} of width {width}");
+        let (expected, found) = (name((model, width)), name((header.model, header.width)));
+        return Err(Error::new(path, Problem::Model { expected, found }));
+    }
+    let (own, velocities) = (weights::expected(layout), velocities(layout));
+    let all: Vec<Expected> = weights::expected(layout).into_iter().chain(self::velocities(layout)).collect();
+    weights::check(path, &file, &all, layout)?;
+
+    let expected = std::mem::take(&mut header.md5);
+    let json =
+        serde_json::to_string(&header).map_err(|e| Error::io(path, "read it")(std::io::Error::other(e)))?;
+    let found = digest(&json, all.iter().filter_map(|t| Some(file.tensor(&t.name).ok()?.data())));
+    if expected != found {
+        return Err(Error::new(path, Problem::Digest { expected, found }));
+    }
+    let (mut flat, mut velocity) = (Flat::new(layout), Flat::new(layout));
+    flat.take(&file, &own);
+    velocity.take(&file, &velocities);
+    Ok(State {
+        epoch: header.epoch,
+        batch: header.batch,
+        totals: Totals { loss: header.loss, correct: header.correct, images: header.images },
+        train_seconds: header.train_seconds,
+        total_seconds: header.total_seconds,
+        weights: layout.to_memory(&flat.weights),
+        velocity: layout.to_memory(&velocity.weights),
+        running: flat.running,
+    })
+}
+
+/// The newest checkpoint of a folder, none when it holds none. Other files are passed over.
+///
+/// # Errors
+/// When the folder cannot be read.
+pub fn latest(folder: &Path) -> Result<Option<PathBuf>, Error> {
+    Ok(list(folder)?.pop().map(|(_, path)| path))
+}
+
+/// Reads the newest checkpoint of a folder; none when it holds none.
+///
+/// # Errors
+/// As [`load`]. When the newest cannot be used, no other is used in its place: the error names both, and the user
+/// decides.
+pub fn load_latest(
+    folder: &Path,
+    model: (Model, usize),
+    layout: &Layout,
+) -> Result<Option<(PathBuf, State)>, Error> {
+    let mut paths = list(folder)?;
+    let Some((_, newest)) = paths.pop() else { return Ok(None) };
+    match load(&newest, model, layout) {
+        Ok(state) => Ok(Some((newest, state))),
+        Err(error) => {
+            let usable = |(_, path): &&(Time, PathBuf)| load(path, model, layout).is_ok();
+            let older = paths.iter().rev().find(usable).map(|(_, path)| path.clone());
+            Err(Error::new(folder, Problem::Newest { error, older }))
+        }
+    }
+}
+
+/// Removes all but the newest [`KEPT`] checkpoints up to `state`. Later ones are left alone: they cannot be of
+/// this run, and are not ours to judge.
+fn prune(folder: &Path, state: &State) -> Result<(), Error> {
+    let mut paths = list(folder)?;
+    paths.retain(|(time, _)| *time <= (state.epoch, state.batch));
+    let surplus = paths.len().saturating_sub(KEPT);
+    for (_, path) in &paths[..surplus] {
+        fs::remove_file(path).map_err(Error::io(path, "remove it"))?;
+    }
+    Ok(())
+}
+
+/// Epochs completed and steps done of the next.
+type Time = (u32, u32);
+
+/// Checkpoints by time, oldest first.
+fn list(folder: &Path) -> Result<Vec<(Time, PathBuf)>, Error> {
+    let mut paths = vec![];
+    for entry in fs::read_dir(folder).map_err(Error::io(folder, "list it"))? {
+        let path = entry.map_err(Error::io(folder, "list it"))?.path();
+        if let Some(time) = path.file_name().and_then(|name| parse_name(&name.to_string_lossy())) {
+            paths.push((time, path));
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+fn parse_name(name: &str) -> Option<Time> {
+    let middle = name.strip_prefix("epoch-")?.strip_suffix(".safetensors")?;
+    let (epoch, batch) = middle.split_once("-step-")?;
+    Some((epoch.parse().ok()?, batch.parse().ok()?))
+}
+
+/// The velocity's tensors: as the parameters', under names of their own.
+fn velocities(layout: &Layout) -> Vec<Expected> {
+    let own = weights::expected(layout).into_iter().filter(|t| !t.statistic);
+    own.map(|t| Expected { name: format!("velocity.{}", t.name), ..t }).collect()
+}
+
+fn read_header(path: &Path, bytes: &[u8]) -> Result<Header, Error> {
+    let bad = |reason: String| Error::new(path, Problem::NotCheckpoint { reason });
+    let (_, metadata) = safetensors::SafeTensors::read_metadata(bytes).map_err(|e| bad(e.to_string()))?;
+    let json = metadata.metadata().as_ref().and_then(|map| map.get(KEY));
+    let json = json
+        .ok_or_else(|| bad(format!("it has no metadata entry `{KEY}`; weights alone cannot be resumed")))?;
+    // The format first: the rest is only known to be there in this one.
+    #[derive(Deserialize)]
+    struct Format {
+        format: u32,
+    }
+    let reason = |e: serde_json::Error| bad(format!("metadata entry `{KEY}`: {e}"));
+    let Format { format } = serde_json::from_str(json).map_err(reason)?;
+    if format != FORMAT {
+        return Err(bad(format!("its format is version {format}; this program reads version {FORMAT}")));
+    }
+    serde_json::from_str(json).map_err(reason)
+}
+
+fn digest<'a>(json: &str, tensors: impl Iterator<Item = &'a [u8]>) -> String {
+    let mut md5 = Md5::new();
+    md5.update(json);
+    tensors.for_each(|bytes| md5.update(bytes));
+    md5.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// f64 as the hexadecimal of its bits: JSON has no infinities, and its readers may round.
+mod bits {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&format!("{:016x}", value.to_bits()))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        u64::from_str_radix(&text, 16)
+            .map(f64::from_bits)
+            .map_err(|_| D::Error::custom("expected 16 hex digits"))
+    }
+}
