@@ -68,9 +68,6 @@ pub fn run<B: Backend>(
         }
     }
     let Some(outcome) = outcome else { return Err(Error::NothingLeft { epochs: config.epochs }) };
-    if let Outcome::Finished(_) = outcome {
-        trainer.write_final()?;
-    }
     trainer.tell(&Event::Ended { outcome: &outcome, folder })?;
     Ok(outcome)
 }
@@ -116,7 +113,8 @@ impl<'a, 'l, B: Backend> Trainer<'a, 'l, B> {
         let resumed = resume.as_ref().map(|state| (state.epoch, state.batch));
         let (state, weights, velocity, running) = match resume {
             Some(s) => {
-                let State { epoch, batch, totals, train_seconds, total_seconds, weights, velocity, running } = s;
+                let State { epoch, batch, totals, train_seconds, total_seconds, weights, velocity, running } =
+                    s;
                 let progress = Progress { epoch, batch, totals, train_seconds, total_seconds };
                 (progress, weights, velocity, running)
             }
@@ -143,8 +141,16 @@ impl<'a, 'l, B: Backend> Trainer<'a, 'l, B> {
             folder: folder.to_path_buf(),
             listeners,
         };
-        let data = dataset.name;
-        trainer.tell(&Event::Started { config, data, images, parameters, resumed, folder })?;
+        let (data, device) = (dataset.name, trainer.network.backend().device());
+        trainer.tell(&Event::Started {
+            config,
+            device: &device,
+            data,
+            images,
+            parameters,
+            resumed,
+            folder,
+        })?;
         Ok(trainer)
     }
 
@@ -188,13 +194,15 @@ impl<'a, 'l, B: Backend> Trainer<'a, 'l, B> {
             total_seconds: total_seconds + train_seconds,
             images_per_second: train.images as f64 / train_seconds,
         };
-        self.state = Progress {
-            epoch: epoch + 1,
-            total_seconds: report.total_seconds,
-            ..Progress::default()
-        };
+        self.state =
+            Progress { epoch: epoch + 1, total_seconds: report.total_seconds, ..Progress::default() };
         self.tell(&Event::Epoch(&report))?;
-        if report.epoch.is_multiple_of(self.config.checkpoint_every) || report.epoch == self.config.epochs {
+        let last = report.epoch == self.config.epochs;
+        if last {
+            // Before the checkpoint that says nothing is left to do.
+            self.write_final()?;
+        }
+        if last || report.epoch.is_multiple_of(self.config.checkpoint_every) {
             self.checkpoint()?;
         }
         Ok(Some(report))

@@ -1,0 +1,168 @@
+//! Training runs through the library: they learn, and stopping and resuming leaves no trace in the result.
+
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use fishmask::backend::cpu::Cpu;
+use fishmask::checkpoint::full;
+use fishmask::data::{Dataset, synthetic};
+use fishmask::graph::Model;
+use fishmask::train::{self, Config, EpochReport, Error, Event, Listener, Outcome, Stop};
+
+fn config() -> Config {
+    Config {
+        preset: "test".into(),
+        model: Model::Resnet9,
+        width: 4,
+        epochs: 3,
+        batch_size: 32,
+        lr: 0.2,
+        peak_epoch: 1.0,
+        momentum: 0.9,
+        weight_decay: 5e-4,
+        label_smoothing: 0.1,
+        train_images: None,
+        data: "synthetic".into(),
+        device: "cpu".into(),
+        seed: 5,
+        checkpoint_every: 1,
+    }
+}
+
+fn dataset() -> Dataset {
+    // 18 whole batches and a partial one that is dropped; 210 test images are less than one evaluation batch.
+    synthetic::dataset(18 * 32 + 7, 210, 0)
+}
+
+/// Keeps the reports; can pull the stop after some steps.
+#[derive(Default)]
+struct Watch {
+    reports: Vec<EpochReport>,
+    steps: u32,
+    stop_after: Option<u32>,
+    stop: Stop,
+}
+
+impl Listener for Watch {
+    fn hear(&mut self, event: &Event) -> Result<(), Error> {
+        match event {
+            Event::Step { .. } => {
+                self.steps += 1;
+                if Some(self.steps) == self.stop_after {
+                    self.stop.0.store(15, Ordering::Relaxed);
+                }
+            }
+            Event::Epoch(report) => self.reports.push(**report),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// Trains in `folder`, resuming if it holds a checkpoint: outcome and what was heard.
+fn train(config: &Config, folder: &Path, stop_after: Option<u32>) -> (Result<Outcome, Error>, Watch) {
+    std::fs::create_dir_all(folder.join("checkpoints")).unwrap();
+    let layout = config.model.graph(config.width).unwrap().layout;
+    let state = full::latest(&folder.join("checkpoints"))
+        .unwrap()
+        .map(|path| full::load(&path, (config.model, config.width), &layout).unwrap());
+    let mut watch = Watch { stop_after, ..Watch::default() };
+    let stop = watch.stop.clone();
+    let outcome = train::run(Cpu::new(), config, dataset(), folder, state, &mut [&mut watch], &stop);
+    (outcome, watch)
+}
+
+fn final_bytes(folder: &Path) -> Vec<u8> {
+    std::fs::read(folder.join("final.safetensors")).unwrap()
+}
+
+#[test]
+fn learns_and_reports() {
+    let folder = tempfile::tempdir().unwrap();
+    let (outcome, watch) = train(&config(), folder.path(), None);
+    let Outcome::Finished(last) = outcome.unwrap() else { panic!("not finished") };
+    assert_eq!(watch.steps, 3 * 18);
+    assert_eq!(watch.reports.iter().map(|r| r.epoch).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(watch.reports[2], last);
+    // Chance is 10%. Smoothed by 0.1 the loss of a guess is ln 10.
+    assert!(last.test_accuracy > 40.0 && last.train_accuracy > 40.0, "{last:?}");
+    assert!(
+        last.train_loss < watch.reports[0].train_loss && watch.reports[0].train_loss < 4.0,
+        "{watch:?}",
+        watch = watch.reports
+    );
+    assert_eq!(last.lr, 0.0);
+    let sum: f64 = watch.reports.iter().map(|r| r.train_seconds).sum();
+    assert!(last.total_seconds >= sum && last.total_seconds < sum + 60.0, "set-up counts in the total");
+    assert!((last.images_per_second - 576.0 / last.train_seconds).abs() < 1e-6);
+}
+
+#[test]
+fn same_bits_with_any_number_of_threads() {
+    let weights = [1, 2, 3].map(|threads| {
+        let folder = tempfile::tempdir().unwrap();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| train(&Config { epochs: 1, peak_epoch: 0.5, ..config() }, folder.path(), None))
+            .0
+            .unwrap();
+        final_bytes(folder.path())
+    });
+    assert!(weights[0] == weights[1] && weights[1] == weights[2]);
+}
+
+#[test]
+fn stopped_anywhere_and_resumed_ends_with_the_same_bits() {
+    let whole = tempfile::tempdir().unwrap();
+    let (_, uninterrupted) = train(&config(), whole.path(), None);
+    let numbers =
+        |r: &EpochReport| (r.epoch, r.lr, r.train_loss, r.train_accuracy, r.test_loss, r.test_accuracy);
+    // Mid-epoch, the last step of an epoch, the first of the next, twice in a run.
+    for stops in [vec![5], vec![18], vec![19], vec![7, 30], vec![53]] {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut done, mut reports) = (0, vec![]);
+        for stop in stops.iter().map(|&s| Some(s)).chain([None]) {
+            let (outcome, watch) = train(&config(), folder.path(), stop.map(|s: u32| s - done));
+            reports.extend(watch.reports.iter().map(numbers));
+            done += watch.steps;
+            match (stop, outcome.unwrap()) {
+                (Some(_), Outcome::Interrupted(15)) => {
+                    assert!(!folder.path().join("final.safetensors").exists())
+                }
+                (None, Outcome::Finished(_)) => {}
+                (_, outcome) => panic!("{stops:?}: {outcome:?}"),
+            }
+        }
+        assert_eq!(done, 54, "{stops:?}: no step is lost or done twice");
+        assert_eq!(reports, uninterrupted.reports.iter().map(numbers).collect::<Vec<_>>(), "{stops:?}");
+        assert!(final_bytes(folder.path()) == final_bytes(whole.path()), "{stops:?}");
+    }
+}
+
+#[test]
+fn a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let wild = Config { lr: 1e20, peak_epoch: 0.0, ..config() };
+    let (outcome, watch) = train(&wild, folder.path(), None);
+    let message = outcome.unwrap_err().to_string();
+    assert!(message.contains("no longer finite at epoch 1, step") && message.contains("--lr"), "{message}");
+    assert!(watch.steps < 18, "{}", watch.steps);
+    assert!(!folder.path().join("final.safetensors").exists());
+
+    // The checkpoint of a sound first epoch outlives a second that fails.
+    let (outcome, _) = train(&config(), folder.path(), Some(20));
+    assert!(matches!(outcome, Ok(Outcome::Interrupted(_))));
+    let before = full::latest(&folder.path().join("checkpoints")).unwrap().unwrap();
+    let (outcome, _) = train(&wild, folder.path(), None);
+    assert!(matches!(outcome, Err(Error::NotFinite { epoch: 2, .. })), "{outcome:?}");
+    assert_eq!(full::latest(&folder.path().join("checkpoints")).unwrap().unwrap(), before);
+}
+
+#[test]
+fn a_finished_run_has_nothing_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let short = Config { epochs: 1, peak_epoch: 0.5, ..config() };
+    train(&short, folder.path(), None).0.unwrap();
+    let before = final_bytes(folder.path());
+    assert!(matches!(train(&short, folder.path(), None).0, Err(Error::NothingLeft { epochs: 1 })));
+    assert_eq!(final_bytes(folder.path()), before);
+}
