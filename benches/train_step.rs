@@ -1,6 +1,6 @@
 //! Training steps a second on this CPU, beside PyTorch's on the same cores in the same run.
 //!
-//! `cargo bench --bench train_step [-- MODEL]` runs each named shape here and through `benches/peers/torch_cpu.py`
+//! `cargo bench --bench train_step [-- MODEL[-WIDTH]]` runs each named shape here and through `benches/peers/torch_cpu.py`
 //! in turn, several rounds, and prints images/s (median over rounds) and the ratio (median of the rounds' ratios).
 //! The peer's interpreter is `$PYTHON`, `python3` if unset; without torch the ratios are left out.
 
@@ -105,7 +105,10 @@ fn main() -> Result<(), Failure> {
         "{:<9} {:>5} {:>5} {:>14} {:>8} {:>15} {:>6} {:>15}",
         "model", "width", "batch", "ours images/s", "GFLOP/s", "torch images/s", "ratio", "lowest-highest"
     );
-    for shape in SHAPES.iter().filter(|s| wanted.as_ref().is_none_or(|w| s.model.to_string() == *w)) {
+    for shape in SHAPES
+        .iter()
+        .filter(|s| wanted.as_ref().is_none_or(|w| format!("{}-{}", s.model, s.width).starts_with(w)))
+    {
         let mut ours = Ours::new(shape)?;
         let plan = ours.network.training();
         let flops = plan.map_or(0, |plan| summary::training_flops(ours.network.graph(), plan));

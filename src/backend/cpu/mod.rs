@@ -9,6 +9,7 @@ mod matmul;
 mod norm;
 mod pool;
 mod sgd;
+mod simd;
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -4,9 +4,9 @@
 //! images, in order. Channels are innermost, so per-channel constants are repeated into a *period* of several
 //! pixels that long vector loops can run along, however few channels there are.
 
-use pulp::Arch;
 use rayon::prelude::*;
 
+use super::simd::vectorised;
 use crate::backend::{DEAD, Norm, Pool};
 
 /// Elements of a period: the least multiple of the channels at or above 256.
@@ -131,7 +131,7 @@ pub(super) fn forward(norm: &Norm, b: Forward, scratch: &mut Scratch) {
     let residual = |i: usize| residual.map(|r| &r[i * image..(i + 1) * image]);
     match (norm.pool, winners) {
         (None, _) => x.zip(y).enumerate().for_each(|(i, (x, y))| {
-            Arch::new().dispatch(
+            vectorised(
                 #[inline(always)]
                 || forward_image(&constants, x, residual(i), y),
             );
@@ -139,14 +139,14 @@ pub(super) fn forward(norm: &Norm, b: Forward, scratch: &mut Scratch) {
         (Some(pool), Some(winners)) => {
             let winners = winners[..norm.n * output].par_chunks_exact_mut(output);
             x.zip(y).zip(winners).enumerate().for_each(|(i, ((x, y), winners))| {
-                Arch::new().dispatch(
+                vectorised(
                     #[inline(always)]
                     || pool_image(norm, pool, &constants, x, residual(i), y, Some(winners)),
                 );
             });
         }
         (Some(pool), None) => x.zip(y).enumerate().for_each(|(i, (x, y))| {
-            Arch::new().dispatch(
+            vectorised(
                 #[inline(always)]
                 || pool_image(norm, pool, &constants, x, residual(i), y, None),
             );
@@ -177,18 +177,23 @@ fn forward_image(constants: &Constants, x: &[f32], residual: Option<&[f32]>, y: 
     }
 }
 
-/// Calls `visit(output pixel, place in window, input pixel)` for each window's pixels, row by row.
+/// The input pixel at `place` (row by row) of the window of output pixel (row, column), unless it is padding.
 #[inline(always)]
-fn windows(norm: &Norm, pool: Pool, mut visit: impl FnMut(usize, usize, usize)) {
-    let (p, q) = (pool.outputs(norm.h), pool.outputs(norm.w));
-    for (out_row, out_column) in (0..p).flat_map(|row| (0..q).map(move |column| (row, column))) {
-        for place in 0..pool.size * pool.size {
-            let row = (out_row * pool.stride + place / pool.size).wrapping_sub(pool.pad);
-            let column = (out_column * pool.stride + place % pool.size).wrapping_sub(pool.pad);
-            if row < norm.h && column < norm.w {
-                visit(out_row * q + out_column, place, row * norm.w + column);
-            }
-        }
+fn input_pixel(norm: &Norm, pool: Pool, (row, column): (usize, usize), place: usize) -> Option<usize> {
+    let row = (row * pool.stride + place / pool.size).wrapping_sub(pool.pad);
+    let column = (column * pool.stride + place % pool.size).wrapping_sub(pool.pad);
+    if row < norm.h && column < norm.w { Some(row * norm.w + column) } else { None }
+}
+
+/// [`LANES`] values from `at`, the last of them 0 where fewer are left of the pixel.
+#[inline(always)]
+fn load(from: &[f32], at: usize, lanes: usize) -> [f32; LANES] {
+    if lanes == LANES {
+        std::array::from_fn(|i| from[at..at + LANES][i])
+    } else {
+        let mut values = [0.0; LANES];
+        values[..lanes].copy_from_slice(&from[at..at + lanes]);
+        values
     }
 }
 
@@ -202,47 +207,45 @@ fn pool_image(
     y: &mut [f32],
     mut winners: Option<&mut [u8]>,
 ) {
-    let c = norm.c;
-    let last_relu = norm.relu_sum || (norm.relu && !norm.residual);
-    y.fill(f32::NEG_INFINITY);
-    let mut value = [0.0_f32; LANES];
-    windows(norm, pool, |output, place, input| {
+    let (c, p, q) = (norm.c, pool.outputs(norm.h), pool.outputs(norm.w));
+    // Below it, nothing passes a ReLU that comes last.
+    let dead = if norm.relu_sum || (norm.relu && !norm.residual) { 0.0 } else { f32::NEG_INFINITY };
+    for output in 0..p * q {
         for first in (0..c).step_by(LANES) {
             let lanes = LANES.min(c - first);
-            let (from, to) = (input * c + first, output * c + first);
-            let (scale, shift) =
-                (&constants.scale[first..first + lanes], &constants.shift[first..first + lanes]);
-            for ((v, x), (scale, shift)) in
-                value.iter_mut().zip(&x[from..from + lanes]).zip(scale.iter().zip(shift))
-            {
-                *v = bound(x.mul_add(*scale, *shift), constants.floor);
-            }
-            if let Some(residual) = residual {
-                for (v, r) in value.iter_mut().zip(&residual[from..from + lanes]) {
-                    *v = bound(r + *v, constants.floor_sum);
+            let scale = load(constants.scale, first, lanes);
+            let shift = load(constants.shift, first, lanes);
+            let mut best = [f32::NEG_INFINITY; LANES];
+            let mut winner = [0_i32; LANES];
+            for place in 0..pool.size * pool.size {
+                let Some(input) = input_pixel(norm, pool, (output / q, output % q), place) else { continue };
+                let mut value = load(x, input * c + first, lanes);
+                for i in 0..LANES {
+                    value[i] = bound(value[i].mul_add(scale[i], shift[i]), constants.floor);
                 }
-            }
-            let best = &mut y[to..to + lanes];
-            match &mut winners {
-                Some(winners) => {
-                    for ((best, v), winner) in best.iter_mut().zip(&value).zip(&mut winners[to..to + lanes]) {
-                        // The first of equal values wins; a NaN always does.
-                        let wins = *v > *best || v.is_nan();
-                        *best = if wins { *v } else { *best };
-                        *winner = if wins { place as u8 } else { *winner };
+                if let Some(residual) = residual {
+                    let residual = load(residual, input * c + first, lanes);
+                    for i in 0..LANES {
+                        value[i] = bound(residual[i] + value[i], constants.floor_sum);
                     }
                 }
-                None => {
-                    for (best, v) in best.iter_mut().zip(&value) {
-                        *best = if *v > *best || v.is_nan() { *v } else { *best };
-                    }
+                for i in 0..LANES {
+                    // The first of equal values wins; a NaN always does.
+                    let loses = value[i] <= best[i];
+                    best[i] = if loses { best[i] } else { value[i] };
+                    winner[i] = if loses { winner[i] } else { place as i32 };
                 }
             }
-        }
-    });
-    if let (true, Some(winners)) = (last_relu, winners) {
-        for (winner, y) in winners.iter_mut().zip(y) {
-            *winner = if *y > 0.0 { *winner } else { DEAD };
+            let to = output * c + first;
+            y[to..to + lanes].copy_from_slice(&best[..lanes]);
+            if let Some(winners) = &mut winners {
+                for i in 0..LANES {
+                    winner[i] = if best[i] > dead { winner[i] } else { i32::from(DEAD) };
+                }
+                for (to, winner) in winners[to..to + lanes].iter_mut().zip(winner) {
+                    *to = winner as u8;
+                }
+            }
         }
     }
 }
@@ -271,7 +274,7 @@ pub(super) fn begin(norm: &Norm, b: &mut Backward) {
             let dx = b.dx[..norm.n * image].par_chunks_exact_mut(image);
             let dy = b.dy.par_chunks_exact(output).zip(winners.par_chunks_exact(output));
             dx.zip(dy).for_each(|(dx, (dy, winners))| {
-                Arch::new().dispatch(
+                vectorised(
                     #[inline(always)]
                     || unpool_image(norm, pool, dy, winners, dx),
                 );
@@ -281,7 +284,7 @@ pub(super) fn begin(norm: &Norm, b: &mut Backward) {
             if let Some(y) = b.y {
                 let dy = b.dy[..norm.n * image].par_chunks_exact_mut(image);
                 dy.zip(y.par_chunks_exact(image)).for_each(|(dy, y)| {
-                    Arch::new().dispatch(
+                    vectorised(
                         #[inline(always)]
                         || dy.iter_mut().zip(y).for_each(|(dy, y)| *dy = if *y > 0.0 { *dy } else { 0.0 }),
                     );
@@ -293,15 +296,22 @@ pub(super) fn begin(norm: &Norm, b: &mut Backward) {
 
 #[inline(always)]
 fn unpool_image(norm: &Norm, pool: Pool, dy: &[f32], winners: &[u8], dx: &mut [f32]) {
-    let c = norm.c;
-    dx.fill(0.0);
-    windows(norm, pool, |output, place, input| {
-        let dx = &mut dx[input * c..(input + 1) * c];
-        let outputs = output * c..(output + 1) * c;
-        for ((dx, dy), winner) in dx.iter_mut().zip(&dy[outputs.clone()]).zip(&winners[outputs]) {
-            *dx += if usize::from(*winner) == place { *dy } else { 0.0 };
+    let (c, q) = (norm.c, pool.outputs(norm.w));
+    // Where windows tile the input each pixel is written once, and need not be cleared before.
+    let tiled = pool == Pool::square(pool.size) && norm.h % pool.size == 0 && norm.w % pool.size == 0;
+    if !tiled {
+        dx.fill(0.0);
+    }
+    for (output, (dy, winners)) in dy.chunks_exact(c).zip(winners.chunks_exact(c)).enumerate() {
+        for place in 0..pool.size * pool.size {
+            let Some(input) = input_pixel(norm, pool, (output / q, output % q), place) else { continue };
+            let dx = &mut dx[input * c..(input + 1) * c];
+            for ((dx, dy), winner) in dx.iter_mut().zip(dy).zip(winners) {
+                let gradient = if i32::from(*winner) == place as i32 { *dy } else { 0.0 };
+                *dx = if tiled { gradient } else { *dx + gradient };
+            }
         }
-    });
+    }
 }
 
 /// Adds to, or overwrites, the residual's gradient after [`begin`].
@@ -350,7 +360,7 @@ pub(super) fn finish(norm: &Norm, b: &mut Backward, scratch: &mut Scratch) {
     let images = dz.par_chunks_exact(image).zip(b.x.par_chunks_exact(image));
     partials.par_chunks_exact_mut(2 * period).zip(images).for_each(|(sums, (dz, x))| {
         let (scale, shift, means) = (&*scale, &*shift, &*means);
-        Arch::new().dispatch(
+        vectorised(
             #[inline(always)]
             || sum_image(scale, shift, means, open, dz, x, sums),
         );
@@ -382,14 +392,14 @@ pub(super) fn finish(norm: &Norm, b: &mut Backward, scratch: &mut Scratch) {
     let rows = dx.zip(b.x.par_chunks_exact(image));
     if pooled {
         rows.for_each(|(dx, x)| {
-            Arch::new().dispatch(
+            vectorised(
                 #[inline(always)]
                 || gradient_in_place(slopes, open, x, dx),
             );
         });
     } else {
         rows.zip(b.dy.par_chunks_exact(image)).for_each(|((dx, x), dy)| {
-            Arch::new().dispatch(
+            vectorised(
                 #[inline(always)]
                 || gradient_image(slopes, open, x, dy, dx),
             );

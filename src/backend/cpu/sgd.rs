@@ -1,8 +1,8 @@
 //! Nesterov SGD over the flat vector.
 
-use pulp::Arch;
 use rayon::prelude::*;
 
+use super::simd::vectorised;
 use crate::backend::Sgd;
 
 /// Weights a task updates.
@@ -13,10 +13,10 @@ pub(super) fn step(sgd: &Sgd, gradients: &[f32], velocity: &mut [f32], weights: 
     let &Sgd { lr, momentum, weight_decay } = sgd;
     let chunks = gradients.par_chunks(CHUNK).zip(velocity.par_chunks_mut(CHUNK));
     chunks.zip(weights.par_chunks_mut(CHUNK)).for_each(|((gradients, velocity), weights)| {
-        Arch::new().dispatch(
+        vectorised(
             #[inline(always)]
             || {
-                for ((g, v), w) in gradients.iter().zip(velocity).zip(weights) {
+                for ((g, v), w) in gradients.iter().zip(velocity.iter_mut()).zip(weights.iter_mut()) {
                     let d = -lr * weight_decay.mul_add(*w, *g);
                     *v = momentum.mul_add(*v, d);
                     *w += momentum.mul_add(*v, d);
