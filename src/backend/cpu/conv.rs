@@ -1,1 +1,0 @@
-//! Convolution fprop, dgrad, wgrad.
