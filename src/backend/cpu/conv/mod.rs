@@ -11,6 +11,7 @@ mod im2col;
 mod matmul;
 mod scratch;
 mod sums;
+mod tiles;
 mod transform;
 mod winograd;
 
