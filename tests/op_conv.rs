@@ -41,6 +41,8 @@ fn shapes() -> Vec<(Algorithm, Conv)> {
         (Im2col, conv(13, (35, 33), 67, 5, S1)),
         (Im2col, conv(37, (2, 4), 129, 130, (3, 2, 1))),
     ];
+    // A large filter and several shared chunks; images of one pixel, for the reference's sake.
+    shapes.push((Winograd4, conv(350, (1, 1), 171, 172, S1)));
     for algorithm in [Winograd2, Winograd4] {
         shapes.extend([
             (algorithm, conv(5, (9, 7), 3, 11, S1)),
@@ -256,21 +258,23 @@ fn absolute_winograd(algorithm: Algorithm, g: &Conv, inputs: &Inputs) -> [Vec<f6
     out
 }
 
-/// The number of roundings and the sums of absolute terms for y, dx and dfilter: the module's derivation.
-fn bounds(algorithm: Algorithm, g: &Conv, inputs: &Inputs) -> [Vec<f64>; 3] {
-    let pixels = g.n * g.p() * g.q();
-    let (terms, mut sums) = match algorithm {
-        Im2col => ([g.r * g.r * g.c, g.r * g.r * g.k, pixels], direct(g, inputs, f64::abs)),
-        _ => {
-            let m = if algorithm == Winograd2 { 2 } else { 4 };
-            let tiles = g.n * g.h.div_ceil(m) * g.w.div_ceil(m);
-            ([g.c + 30, g.k + 30, tiles + 30], absolute_winograd(algorithm, g, inputs))
-        }
+/// Roundings on the way to an element of y, dx and dfilter: the module's derivation.
+fn roundings(algorithm: Algorithm, g: &Conv) -> [f64; 3] {
+    let tiles = |m: usize| g.n * g.h.div_ceil(m) * g.w.div_ceil(m);
+    let terms = match algorithm {
+        Im2col => [g.r * g.r * g.c, g.r * g.r * g.k, g.n * g.p() * g.q()],
+        Winograd2 => [g.c + 30, g.k + 30, tiles(2) + 30],
+        Winograd4 => [g.c + 30, g.k + 30, tiles(4) + 30],
     };
-    for (n, sums) in terms.into_iter().zip(&mut sums) {
-        sums.iter_mut().for_each(|s| *s *= (n + 2) as f64 * U);
+    terms.map(|n| (n + 2) as f64)
+}
+
+/// Sums of absolute terms of y, dx and dfilter.
+fn absolute(algorithm: Algorithm, g: &Conv, inputs: &Inputs) -> [Vec<f64>; 3] {
+    match algorithm {
+        Im2col => direct(g, inputs, f64::abs),
+        _ => absolute_winograd(algorithm, g, inputs),
     }
-    sums
 }
 
 #[track_caller]
@@ -308,26 +312,22 @@ fn compare(kind: Fill) {
     for (algorithm, g) in shapes() {
         let inputs = Inputs::new(kind, &g);
         let want = direct(&g, &inputs, |v| v);
-        let bound = if kind == Fill::Integers && algorithm != Winograd4 {
-            want.each_ref().map(|w| vec![0.0; w.len()])
-        } else {
-            bounds(algorithm, &g, &inputs)
-        };
+        let exact = kind == Fill::Integers && algorithm != Winograd4;
+        let rounding = if exact { [0.0; 3] } else { roundings(algorithm, &g).map(|n| n * U) };
+        let absolute = absolute(algorithm, &g, &inputs);
+        let bound = [0, 1, 2].map(|i| absolute[i].iter().map(|a| rounding[i] * a).collect::<Vec<_>>());
         let mut workspace = Workspace::with_algorithms(&[(g, algorithm)]);
         let got = run(algorithm, &g, &inputs, &mut workspace);
         close(&format!("{algorithm:?} y"), &g, &got.y, &want[0], &bound[0]);
         close(&format!("{algorithm:?} dx"), &g, &got.dx, &want[1], &bound[1]);
         close(&format!("{algorithm:?} dfilter"), &g, &got.dfilter, &want[2], &bound[2]);
 
-        // Accumulated, on top of 1: one rounding more.
+        // Accumulated, on top of 1: one term and one rounding more.
         let mut dx = vec![1.0; got.dx.len()];
         conv::dgrad_by(algorithm, &g, &inputs.dy, &inputs.filter, &mut dx, true, &mut workspace);
         let more: Vec<f64> = want[1].iter().map(|v| v + 1.0).collect();
-        let exact = bound[1].iter().all(|b| *b == 0.0);
-        let terms = (g.r * g.r) as f64;
-        let bound: Vec<f64> = (bound[1].iter().zip(&more))
-            .map(|(b, v)| if exact { 0.0 } else { b + terms * U * (v.abs() + b + 1.0) })
-            .collect();
+        let rounding = if exact { 0.0 } else { rounding[1] + U };
+        let bound: Vec<f64> = absolute[1].iter().map(|a| rounding * (a + 1.0)).collect();
         close(&format!("{algorithm:?} accumulated dx"), &g, &dx, &more, &bound);
 
         // The sums are of the y that was written, in f64: exact to the rounding of N*P*Q f64 additions.

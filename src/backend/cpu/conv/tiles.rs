@@ -90,7 +90,7 @@ pub(super) unsafe fn scatter<X: Transform<FROM, TO>, const FROM: usize, const TO
     to: PointsMut,
     row: usize,
 ) {
-    assert!(x.len() % images.len() == 0 && images.c == to.width && TO * TO <= to.points);
+    assert!(x.len().is_multiple_of(images.len()) && images.c == to.width && TO * TO <= to.points);
     assert!(row + x.len() / images.len() * images.tiles(m) <= to.rows, "rows outside the points");
     Arch::new().dispatch(Scatter::<X, FROM, TO> { images, m, x, to, row, _transform: PhantomData });
 }
@@ -169,7 +169,7 @@ pub(super) fn gather<X: Transform<A, M>, const A: usize, const M: usize>(
     accumulate: bool,
 ) {
     let rows = y.len() / images.len() * images.tiles(M);
-    assert!(y.len() % images.len() == 0 && images.c == from.width && A * A <= from.points);
+    assert!(y.len().is_multiple_of(images.len()) && images.c == from.width && A * A <= from.points);
     assert!((row + rows) * images.c <= from.pitch, "rows outside the points");
     Arch::new().dispatch(Gather::<X, A, M> { images, from, row, y, accumulate, _transform: PhantomData });
 }
@@ -365,9 +365,8 @@ unsafe fn spread_lanes<S: Simd, X: Transform<FROM, TO>, const FROM: usize, const
                 prefetch(next[y][x].wrapping_add(at));
             }
         }
-        let column = X::apply(s, column);
-        for y in 0..TO {
-            half.0[y][x] = column[y];
+        for (half, v) in half.0.iter_mut().zip(X::apply(s, column)) {
+            half[x] = v;
         }
     }
     for (y, half) in half.0.iter().enumerate() {
@@ -425,9 +424,8 @@ unsafe fn collect_lanes<S: Simd, X: Transform<FROM, TO>, const FROM: usize, cons
             // SAFETY: the caller's promise.
             *v = unsafe { load(s, from.add((y * FROM + x) * pitch + at), lanes) };
         }
-        let row = X::apply(s, row);
-        for x in 0..TO {
-            half.0[x][y] = row[x];
+        for (half, v) in half.0.iter_mut().zip(X::apply(s, row)) {
+            half[y] = v;
         }
     }
     for (x, half) in half.0.iter().enumerate() {

@@ -14,7 +14,7 @@ use super::tiles::{Images, Points, PointsMut, Taps, filter, filter_gradient, gat
 use super::transform::Tile;
 use crate::backend::Conv;
 
-/// f32 elements of V and M in a chunk that is one task.
+/// f32 elements of V and M in a chunk that is one task, unless half of U, which every task reads, is larger.
 const TASK: usize = 1 << 17;
 /// f32 elements of V and M in a chunk that all tasks share.
 const CHUNK: usize = 1 << 22;
@@ -35,25 +35,32 @@ fn large(points: usize, conv: &Conv) -> bool {
     points * conv.c * conv.k > LARGE_FILTER
 }
 
-/// Images in a chunk of at most `elements` of V and M.
+/// Images in a chunk of at most `elements` of V and M (or dM).
 fn chunk_images(points: usize, tiles: usize, conv: &Conv, elements: usize) -> usize {
     (elements / (points * tiles * (conv.c + conv.k))).clamp(1, conv.n.max(1))
+}
+
+/// Elements of V and M in a chunk of fprop and dgrad.
+fn chunk(points: usize, conv: &Conv) -> usize {
+    if large(points, conv) { CHUNK } else { TASK.max(points * conv.c * conv.k / 2) }
+}
+
+/// Elements of V and dM in a chunk of wgrad.
+fn wgrad_chunk(points: usize, conv: &Conv) -> usize {
+    WGRAD_CHUNK.max(points * conv.c * conv.k)
 }
 
 pub(super) fn need<T: Tile<M, A>, const M: usize, const A: usize>(conv: &Conv) -> Need {
     let points = A * A;
     let tiles = Images { h: conv.h, w: conv.w, c: conv.c }.tiles(M);
-    let chunk = |elements| {
+    let scratch = |elements| {
         let rows = chunk_images(points, tiles, conv, elements) * tiles;
         points * (pitch(rows, conv.c) + pitch(rows, conv.k))
     };
-    let (task, chunk) = (chunk(TASK), chunk(CHUNK.max(WGRAD_CHUNK).max(points * conv.c * conv.k)));
-    let filter = points * pitch(conv.c, conv.k).max(pitch(conv.k, conv.c));
-    Need {
-        shared: filter + lines(9 * conv.c * conv.k).max(chunk),
-        local: if large(points, conv) { 0 } else { task },
-        sums: conv.n * 2 * conv.k.max(conv.c),
-    }
+    let (task, wgrad) = (scratch(chunk(points, conv)), scratch(wgrad_chunk(points, conv)));
+    let (shared, local) = if large(points, conv) { (task.max(wgrad), 0) } else { (wgrad, task) };
+    let filter = points * pitch(conv.c, conv.k);
+    Need { shared: filter + shared.max(lines(9 * conv.c * conv.k)), local, sums: conv.n * 2 * conv.k }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -119,7 +126,7 @@ fn convolve<T: Tile<M, A>, const M: usize, const A: usize>(
         matmul((rows, to, from), m, to, false, Matrix::rows(v, from), u);
     };
     if !large(points, conv) {
-        let images = chunk_images(points, tiles, conv, TASK);
+        let images = chunk_images(points, tiles, conv, chunk(points, conv));
         let len = images * output.len();
         sums::by_block(to, len, y, sums, partials, |chunk, y| {
             let count = y.len() / output.len();
@@ -141,7 +148,7 @@ fn convolve<T: Tile<M, A>, const M: usize, const A: usize>(
         });
         return;
     }
-    let images = chunk_images(points, tiles, conv, CHUNK);
+    let images = chunk_images(points, tiles, conv, chunk(points, conv));
     let mut sums = sums;
     for (chunk, y) in y.chunks_mut(images * output.len()).enumerate() {
         let count = y.len() / output.len();
@@ -203,7 +210,7 @@ pub(super) fn wgrad<T: Tile<M, A>, const M: usize, const A: usize>(
     let (shared, _, _) = workspace.parts();
     let u_pitch = pitch(k, c);
     let (u, rest) = split(shared, points * u_pitch);
-    let images = chunk_images(points, tiles, conv, WGRAD_CHUNK.max(points * c * k));
+    let images = chunk_images(points, tiles, conv, wgrad_chunk(points, conv));
     let chunks = x.chunks(images * input.len()).zip(dy.chunks(images * output.len()));
     for (chunk, (x, dy)) in chunks.enumerate() {
         let rows = x.len() / input.len() * tiles;
