@@ -4,15 +4,15 @@
 
 use rayon::prelude::*;
 
+use super::super::matmul::{Matrix, matmul};
 use super::scratch::{Need, Workspace, lines, split, transpose};
 use super::sums;
 use crate::backend::Conv;
-use crate::backend::cpu::matmul::{Matrix, matmul};
 
 /// f32 elements of a block of cols in fprop and dgrad: half of a 1 MB level-2 cache.
 const BLOCK: usize = 1 << 17;
-/// f32 elements of the cols that wgrad keeps at a time.
-const CHUNK: usize = 1 << 21;
+/// f32 elements of the cols that wgrad keeps at a time, unless dfilter, which each chunk reads and writes, is larger.
+const CHUNK: usize = 1 << 19;
 /// Upper limit for the partial filter gradients of wgrad, f32 elements.
 const PARTIALS: usize = 1 << 20;
 /// Tasks that wgrad's product is cut into.
@@ -42,7 +42,8 @@ fn wgrad_tasks(conv: &Conv) -> (usize, usize) {
 }
 
 fn wgrad_images(conv: &Conv) -> usize {
-    (CHUNK / (conv.p() * conv.q() * window(conv))).clamp(1, conv.n.max(1))
+    let cols = CHUNK.max(conv.k * window(conv));
+    (cols / (conv.p() * conv.q() * window(conv))).clamp(1, conv.n.max(1))
 }
 
 pub(super) fn need(conv: &Conv) -> Need {
@@ -188,9 +189,18 @@ fn unroll(conv: &Conv, x: &[f32], row: usize, cols: &mut [f32]) {
             }
             let x = &x[(n * conv.h + h - conv.pad) * line..][..line];
             cols[..to].fill(0.0);
-            cols[to..to + len].copy_from_slice(&x[from..from + len]);
+            copy(&mut cols[to..to + len], &x[from..from + len]);
             cols[to + len..].fill(0.0);
         }
+    }
+}
+
+/// Copies a row of a window. That of three RGB pixels is too short to pay for a call.
+#[inline(always)]
+fn copy(to: &mut [f32], from: &[f32]) {
+    match (<&mut [f32; 9]>::try_from(&mut *to), <&[f32; 9]>::try_from(from)) {
+        (Ok(to), Ok(from)) => *to = *from,
+        _ => to.copy_from_slice(from),
     }
 }
 

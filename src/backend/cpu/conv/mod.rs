@@ -10,6 +10,7 @@
 mod im2col;
 mod scratch;
 mod sums;
+mod tiles;
 mod transform;
 mod winograd;
 

@@ -110,15 +110,33 @@ pub(super) fn split(scratch: &mut [f32], len: usize) -> (&mut [f32], &mut [f32])
 
 /// dst \[cols,rows\] = src \[rows,cols\] transposed.
 pub(super) fn transpose(src: &[f32], rows: usize, cols: usize, dst: &mut [f32]) {
-    const BLOCK: usize = 16;
-    debug_assert_eq!(src.len(), rows * cols);
-    dst[..rows * cols].par_chunks_mut(BLOCK * rows).enumerate().for_each(|(b, dst)| {
-        let width = dst.len() / rows;
-        for row0 in (0..rows).step_by(BLOCK) {
-            for (j, line) in dst.chunks_exact_mut(rows).enumerate().take(width) {
-                let end = (row0 + BLOCK).min(rows);
-                for (i, out) in line[row0..end].iter_mut().enumerate() {
-                    *out = src[(row0 + i) * cols + b * BLOCK + j];
+    /// Side of the squares that are turned in registers or the first cache level.
+    const SIDE: usize = 16;
+    /// Columns of src in a task: neighbouring squares share pages.
+    const COLUMNS: usize = 4 * SIDE;
+    assert_eq!(src.len(), rows * cols, "length of a matrix [{rows},{cols}]");
+    dst[..rows * cols].par_chunks_mut(COLUMNS * rows).enumerate().for_each(|(task, dst)| {
+        let first = task * COLUMNS;
+        for row in (0..rows).step_by(SIDE) {
+            let height = SIDE.min(rows - row);
+            for (square, dst) in dst.chunks_mut(SIDE * rows).enumerate() {
+                let (column, width) = (first + square * SIDE, dst.len() / rows);
+                let mut turned = [[0.0; SIDE]; SIDE];
+                if height == SIDE && width == SIDE {
+                    for i in 0..SIDE {
+                        let line = &src[(row + i) * cols + column..][..SIDE];
+                        for j in 0..SIDE {
+                            turned[j][i] = line[j];
+                        }
+                    }
+                } else {
+                    for i in 0..height {
+                        let line = &src[(row + i) * cols + column..][..width];
+                        line.iter().zip(&mut turned).for_each(|(v, turned)| turned[i] = *v);
+                    }
+                }
+                for (dst, turned) in dst.chunks_exact_mut(rows).zip(&turned) {
+                    dst[row..row + height].copy_from_slice(&turned[..height]);
                 }
             }
         }

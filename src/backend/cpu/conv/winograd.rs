@@ -1,4 +1,4 @@
-//! Winograd convolution, 3x3 stride 1 pad 1: see `transform` for the formula.
+//! Winograd convolution, 3x3 stride 1 pad 1: `transform` has the formula.
 //!
 //! fprop and dgrad are one function: dgrad convolves dy with the filter rotated by half a turn and its channels
 //! exchanged. Images are taken in chunks whose transforms V \[points,tiles,C\] and M \[points,tiles,K\] stay in
@@ -7,16 +7,19 @@
 
 use rayon::prelude::*;
 
+use super::super::matmul::{Matrix, matmul};
 use super::scratch::{Need, Workspace, lines, split, transpose};
 use super::sums;
-use super::transform::{Images, Into, Planes, Points, Taps, Tile, filter, filter_gradient, gather, scatter};
+use super::tiles::{Images, Points, PointsMut, Taps, filter, filter_gradient, gather, scatter};
+use super::transform::Tile;
 use crate::backend::Conv;
-use crate::backend::cpu::matmul::{Matrix, matmul};
 
-/// f32 elements of V and M in a chunk that is one task.
-const TASK: usize = 1 << 19;
+/// f32 elements of V and M in a chunk that is one task, unless half of U, which every task reads, is larger.
+const TASK: usize = 1 << 17;
 /// f32 elements of V and M in a chunk that all tasks share.
 const CHUNK: usize = 1 << 22;
+/// f32 elements of V and dM in a chunk of wgrad, unless dU, which every chunk reads and writes, is larger.
+const WGRAD_CHUNK: usize = 1 << 19;
 /// A filter transform of more f32 elements than this is read once for a large chunk.
 const LARGE_FILTER: usize = 1 << 20;
 /// Rows of the filter that one task transforms.
@@ -32,25 +35,32 @@ fn large(points: usize, conv: &Conv) -> bool {
     points * conv.c * conv.k > LARGE_FILTER
 }
 
-/// Images in a chunk of at most `elements` of V and M.
+/// Images in a chunk of at most `elements` of V and M (or dM).
 fn chunk_images(points: usize, tiles: usize, conv: &Conv, elements: usize) -> usize {
     (elements / (points * tiles * (conv.c + conv.k))).clamp(1, conv.n.max(1))
+}
+
+/// Elements of V and M in a chunk of fprop and dgrad.
+fn chunk(points: usize, conv: &Conv) -> usize {
+    if large(points, conv) { CHUNK } else { TASK.max(points * conv.c * conv.k / 2) }
+}
+
+/// Elements of V and dM in a chunk of wgrad.
+fn wgrad_chunk(points: usize, conv: &Conv) -> usize {
+    WGRAD_CHUNK.max(points * conv.c * conv.k)
 }
 
 pub(super) fn need<T: Tile<M, A>, const M: usize, const A: usize>(conv: &Conv) -> Need {
     let points = A * A;
     let tiles = Images { h: conv.h, w: conv.w, c: conv.c }.tiles(M);
-    let chunk = |elements| {
+    let scratch = |elements| {
         let rows = chunk_images(points, tiles, conv, elements) * tiles;
         points * (pitch(rows, conv.c) + pitch(rows, conv.k))
     };
-    let (task, chunk) = (chunk(TASK), chunk(CHUNK));
-    let filter = points * pitch(conv.c, conv.k).max(pitch(conv.k, conv.c));
-    Need {
-        shared: filter + lines(9 * conv.c * conv.k).max(chunk),
-        local: if large(points, conv) { 0 } else { task },
-        sums: conv.n * 2 * conv.k.max(conv.c),
-    }
+    let (task, wgrad) = (scratch(chunk(points, conv)), scratch(wgrad_chunk(points, conv)));
+    let (shared, local) = if large(points, conv) { (task.max(wgrad), 0) } else { (wgrad, task) };
+    let filter = points * pitch(conv.c, conv.k);
+    Need { shared: filter + shared.max(lines(9 * conv.c * conv.k)), local, sums: conv.n * 2 * conv.k }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -108,7 +118,7 @@ fn convolve<T: Tile<M, A>, const M: usize, const A: usize>(
     } else {
         Taps { data: filter, row: 9 * to, tap: to, rotate: true }
     };
-    transform_filter::<T, M, A>(taps, from, Planes::new(u, points, u_pitch, from, to));
+    transform_filter::<T, M, A>(taps, from, PointsMut::new(u, points, u_pitch, from, to));
     let u = &*u;
 
     let multiply = |point: usize, rows: usize, v: &[f32], m: &mut [f32]| {
@@ -116,7 +126,7 @@ fn convolve<T: Tile<M, A>, const M: usize, const A: usize>(
         matmul((rows, to, from), m, to, false, Matrix::rows(v, from), u);
     };
     if !large(points, conv) {
-        let images = chunk_images(points, tiles, conv, TASK);
+        let images = chunk_images(points, tiles, conv, chunk(points, conv));
         let len = images * output.len();
         sums::by_block(to, len, y, sums, partials, |chunk, y| {
             let count = y.len() / output.len();
@@ -125,20 +135,20 @@ fn convolve<T: Tile<M, A>, const M: usize, const A: usize>(
             let mut local = locals.take();
             let (v, m) = local.slice().split_at_mut(points * v_pitch);
             let x = &x[chunk * images * input.len()..][..count * input.len()];
-            let planes = Planes::new(v, points, v_pitch, rows, from);
+            let planes = PointsMut::new(v, points, v_pitch, rows, from);
             // SAFETY: this task alone has `v`.
             #[allow(unsafe_code)]
             unsafe {
-                scatter::<T, M, A>(Into::Input, input, x, planes, 0);
+                scatter::<T::Input, A, A>(input, M, x, planes, 0);
             }
             for (point, m) in m.chunks_exact_mut(m_pitch).take(points).enumerate() {
                 multiply(point, rows, &v[point * v_pitch..], m);
             }
-            gather::<T, M, A>(output, Points { data: m, point: m_pitch }, 0, y, accumulate);
+            gather::<T::Output, A, M>(output, Points::new(m, points, m_pitch, to), 0, y, accumulate);
         });
         return;
     }
-    let images = chunk_images(points, tiles, conv, CHUNK);
+    let images = chunk_images(points, tiles, conv, chunk(points, conv));
     let mut sums = sums;
     for (chunk, y) in y.chunks_mut(images * output.len()).enumerate() {
         let count = y.len() / output.len();
@@ -146,22 +156,22 @@ fn convolve<T: Tile<M, A>, const M: usize, const A: usize>(
         let (v_pitch, m_pitch) = (pitch(rows, from), pitch(rows, to));
         let (v, m) = rest.split_at_mut(points * v_pitch);
         let x = &x[chunk * images * input.len()..][..count * input.len()];
-        let planes = Planes::new(v, points, v_pitch, rows, from);
+        let planes = PointsMut::new(v, points, v_pitch, rows, from);
         x.par_chunks(input.len()).enumerate().for_each(|(image, x)| {
             // SAFETY: each image has its own rows.
             #[allow(unsafe_code)]
             unsafe {
-                scatter::<T, M, A>(Into::Input, input, x, planes, image * tiles);
+                scatter::<T::Input, A, A>(input, M, x, planes, image * tiles);
             }
         });
         let (v, m) = (&*v, &mut m[..points * m_pitch]);
         m.par_chunks_mut(m_pitch).enumerate().for_each(|(point, m)| {
             multiply(point, rows, &v[point * v_pitch..], m);
         });
-        let m = Points { data: m, point: m_pitch };
+        let m = Points::new(m, points, m_pitch, to);
         let partials = sums.is_some().then(|| &mut partials[chunk * images * 2 * to..]);
         sums::blocks(to, output.len(), y, partials, |image, y| {
-            gather::<T, M, A>(output, m, image * tiles, y, accumulate);
+            gather::<T::Output, A, M>(output, m, image * tiles, y, accumulate);
         });
     }
     if let Some(sums) = &mut sums {
@@ -170,13 +180,13 @@ fn convolve<T: Tile<M, A>, const M: usize, const A: usize>(
 }
 
 /// U = G g G^T of every filter.
-fn transform_filter<T: Tile<M, A>, const M: usize, const A: usize>(taps: Taps, rows: usize, u: Planes) {
+fn transform_filter<T: Tile<M, A>, const M: usize, const A: usize>(taps: Taps, rows: usize, u: PointsMut) {
     (0..rows.div_ceil(FILTER_ROWS)).into_par_iter().for_each(|task| {
         let first = task * FILTER_ROWS;
         // SAFETY: each task has its own rows.
         #[allow(unsafe_code)]
         unsafe {
-            filter::<T, M, A>(taps, u, first..(first + FILTER_ROWS).min(rows));
+            filter::<T::Filter, A>(taps, u, first..(first + FILTER_ROWS).min(rows));
         }
     });
 }
@@ -200,21 +210,21 @@ pub(super) fn wgrad<T: Tile<M, A>, const M: usize, const A: usize>(
     let (shared, _, _) = workspace.parts();
     let u_pitch = pitch(k, c);
     let (u, rest) = split(shared, points * u_pitch);
-    let images = chunk_images(points, tiles, conv, CHUNK);
+    let images = chunk_images(points, tiles, conv, wgrad_chunk(points, conv));
     let chunks = x.chunks(images * input.len()).zip(dy.chunks(images * output.len()));
     for (chunk, (x, dy)) in chunks.enumerate() {
         let rows = x.len() / input.len() * tiles;
         let (v_pitch, m_pitch) = (pitch(rows, c), pitch(rows, k));
         let (v, m) = rest.split_at_mut(points * v_pitch);
-        let v_planes = Planes::new(v, points, v_pitch, rows, c);
-        let m_planes = Planes::new(m, points, m_pitch, rows, k);
+        let v_planes = PointsMut::new(v, points, v_pitch, rows, c);
+        let m_planes = PointsMut::new(m, points, m_pitch, rows, k);
         let pairs = x.par_chunks(input.len()).zip(dy.par_chunks(output.len()));
         pairs.enumerate().for_each(|(image, (x, dy))| {
             // SAFETY: each image has its own rows.
             #[allow(unsafe_code)]
             unsafe {
-                scatter::<T, M, A>(Into::Input, input, x, v_planes, image * tiles);
-                scatter::<T, M, A>(Into::OutputGradient, output, dy, m_planes, image * tiles);
+                scatter::<T::Input, A, A>(input, M, x, v_planes, image * tiles);
+                scatter::<T::OutputGradient, M, A>(output, M, dy, m_planes, image * tiles);
             }
         });
         let (v, m) = (&*v, &*m);
@@ -223,8 +233,8 @@ pub(super) fn wgrad<T: Tile<M, A>, const M: usize, const A: usize>(
             matmul((k, c, rows), u, c, chunk > 0, m.t(), v);
         });
     }
-    let u = Points { data: u, point: u_pitch };
+    let u = Points::new(u, points, u_pitch, c);
     dfilter.par_chunks_mut(FILTER_ROWS * 9 * c).enumerate().for_each(|(task, dfilter)| {
-        filter_gradient::<T, M, A>(u, task * FILTER_ROWS, c, dfilter);
+        filter_gradient::<T::FilterGradient, A>(u, task * FILTER_ROWS, dfilter);
     });
 }
