@@ -3,6 +3,8 @@
 //! A model's weights are one flat vector; masks, the optimiser, checkpoints and merges are operations on
 //! ranges and index sets of that vector and know nothing of layers.
 
+#![warn(clippy::unwrap_used, clippy::expect_used)]
+
 pub mod backend;
 pub mod checkpoint;
 pub mod data;

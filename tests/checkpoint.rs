@@ -1,5 +1,4 @@
 //! Weights and full checkpoints: exact round trips, and an error naming file and tensor for each bad file.
-#![allow(clippy::unwrap_used)] // In helpers of tests.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,4 @@
 //! Normalisation, augmentation and the batches made from them.
-#![allow(clippy::unwrap_used)] // helpers of tests
 
 use std::sync::Arc;
 

@@ -1,5 +1,4 @@
 //! Fetching, against a server on this machine and a stand-in for npm.
-#![allow(clippy::unwrap_used)] // helpers of tests
 
 mod data_support;
 

@@ -1,5 +1,4 @@
 //! Finding the data set in each layout, verifying and keeping it.
-#![allow(clippy::unwrap_used)] // helpers of tests
 
 mod data_support;
 

@@ -1,5 +1,4 @@
 //! Each reader on good and on broken bytes.
-#![allow(clippy::unwrap_used)] // helpers of tests
 
 mod data_support;
 

@@ -1,8 +1,6 @@
 //! The real data set, where FISHMASK_CIFAR10_DIR names a folder that holds it in any layout. The folder is only
 //! read: what is converted is stored in a temporary one.
 
-#![allow(clippy::unwrap_used)] // helpers of tests
-
 use std::path::Path;
 use std::time::Instant;
 

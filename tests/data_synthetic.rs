@@ -1,5 +1,4 @@
 //! The synthetic set: repeatable, varied, and told apart by drawing rather than colour.
-#![allow(clippy::unwrap_used)] // helpers of tests
 
 use fishmask::data::synthetic::dataset;
 use fishmask::data::{IMAGE, Split};

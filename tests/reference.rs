@@ -1,6 +1,5 @@
 //! The f64 reference itself, before anything is measured with it: against PyTorch's fixtures and against
 //! central differences.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 

@@ -1,13 +1,19 @@
 //! A training run: epochs, evaluation, events, checkpoints.
 
-mod config;
+pub mod config;
 mod evaluate;
 mod events;
+mod folder;
+pub mod listeners;
+mod preset;
 mod run;
+pub mod summary;
 
-pub use config::Config;
+pub use config::{Config, ConfigError, DataSource, Device, Flags};
 pub use evaluate::evaluate;
 pub use events::{EpochReport, Event, Listener, Outcome};
+pub use folder::{FolderError, RunFolder};
+pub use preset::Preset;
 pub use run::{Stop, batches, run};
 
 /// Why a run stopped.
@@ -19,9 +25,6 @@ pub enum Error {
     /// The model cannot be built.
     #[error(transparent)]
     Graph(#[from] crate::graph::Error),
-    /// A checkpoint or the weights cannot be written.
-    #[error(transparent)]
-    Checkpoint(#[from] crate::checkpoint::Error),
     /// The loss is infinite or not a number.
     #[error(
         "the loss is no longer finite at epoch {epoch}, step {step} (lr {lr:.4}, mean loss before {last_loss:.4}): \
@@ -43,4 +46,28 @@ pub enum Error {
         /// Of the run.
         epochs: u32,
     },
+    /// A checkpoint cannot be written or read.
+    #[error(transparent)]
+    Checkpoint(#[from] crate::checkpoint::Error),
+    /// A listener's output cannot be written.
+    #[error("cannot write {what}: {error}")]
+    Output {
+        /// The file, or what is shown.
+        what: &'static str,
+        /// The system's reason.
+        error: std::io::Error,
+    },
+}
+
+/// A number with commas between its thousands.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }

@@ -1,5 +1,5 @@
 //! What the tests share: the f64 reference, the PyTorch fixtures, fills, layouts and tolerances.
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
+#![allow(dead_code)]
 
 pub mod finite_difference;
 pub mod fixture;

@@ -1,5 +1,5 @@
 //! A small data set in every layout: the real one in all but its size.
-#![allow(dead_code, clippy::unwrap_used)] // each test file uses part of it
+#![allow(dead_code)] // each test file uses part of it
 
 use std::fs;
 use std::io::Write;

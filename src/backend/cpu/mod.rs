@@ -55,10 +55,6 @@ impl Backend for Cpu {
     type Bytes = Vec<u8>;
     type Data = Data;
 
-    fn device(&self) -> String {
-        format!("cpu, {} threads", rayon::current_num_threads())
-    }
-
     fn tensor(&self, elements: usize) -> Result<Vec<f32>, Error> {
         Ok(vec![0.0; elements])
     }

@@ -298,7 +298,8 @@ pub(super) fn begin(norm: &Norm, b: &mut Backward) {
 fn unpool_image(norm: &Norm, pool: Pool, dy: &[f32], winners: &[u8], dx: &mut [f32]) {
     let (c, q) = (norm.c, pool.outputs(norm.w));
     // Where windows tile the input each pixel is written once, and need not be cleared before.
-    let tiled = pool == Pool::square(pool.size) && norm.h % pool.size == 0 && norm.w % pool.size == 0;
+    let whole = |length: usize| length.is_multiple_of(pool.size);
+    let tiled = pool == Pool::square(pool.size) && whole(norm.h) && whole(norm.w);
     if !tiled {
         dx.fill(0.0);
     }

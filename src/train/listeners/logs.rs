@@ -1,0 +1,133 @@
+//! The two files that get a line an epoch. Each line is on disk before the run goes on.
+
+use std::fs::File;
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use crate::train::config::SYNTHETIC;
+use crate::train::{EpochReport, Error, Event, Listener};
+
+/// A writer whose bytes can be made to last.
+pub trait Durable: Write {
+    /// Returns once all that was written would survive a power cut.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+impl Durable for File {
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_data()
+    }
+}
+
+/// Memory, for tests.
+impl Durable for Vec<u8> {
+    fn sync(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Writes a line at once, so that a kill leaves it whole or cut, never mixed.
+fn write_line(out: &mut impl Durable, what: &'static str, line: &str) -> Result<(), Error> {
+    let result = out.write_all(line.as_bytes()).and_then(|()| out.flush()).and_then(|()| out.sync());
+    result.map_err(|error| Error::Output { what, error })
+}
+
+/// `metrics.jsonl`: each epoch's report as a JSON object, with the data set's name.
+#[derive(Debug)]
+pub struct Metrics<W> {
+    out: W,
+    data: String,
+}
+
+impl<W: Durable> Metrics<W> {
+    /// Appends to `out`.
+    pub fn new(out: W) -> Self {
+        Metrics { out, data: String::new() }
+    }
+
+    /// The writer.
+    pub fn into_inner(self) -> W {
+        self.out
+    }
+}
+
+impl<W: Durable> Listener for Metrics<W> {
+    fn hear(&mut self, event: &Event) -> Result<(), Error> {
+        #[derive(Serialize)]
+        struct Line<'a> {
+            #[serde(flatten)]
+            report: &'a EpochReport,
+            data: &'a str,
+        }
+        match event {
+            Event::Started { data, .. } => self.data = (*data).to_string(),
+            Event::Epoch(report) => {
+                let line = serde_json::to_string(&Line { report, data: &self.data })
+                    .map_err(|e| Error::Output { what: "metrics.jsonl", error: e.into() })?;
+                write_line(&mut self.out, "metrics.jsonl", &format!("{line}\n"))?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// `logs.tsv` in DAWNBench's format: epoch, hours of preprocessing and training, top-1 test accuracy in percent. For
+/// the synthetic set a fourth column names it, so that the file is not taken for a result on CIFAR-10.
+#[derive(Debug)]
+pub struct DawnLog<W> {
+    out: W,
+    /// Whether the file has its header, from an earlier part of the run.
+    headed: bool,
+    synthetic: bool,
+}
+
+impl DawnLog<File> {
+    /// Appends to a file, after the lines it has.
+    ///
+    /// # Errors
+    /// When its length cannot be found out.
+    pub fn append(file: File) -> io::Result<Self> {
+        let headed = file.metadata()?.len() > 0;
+        Ok(DawnLog { out: file, headed, synthetic: false })
+    }
+}
+
+impl<W: Durable> DawnLog<W> {
+    /// Begins a log.
+    pub fn new(out: W) -> Self {
+        DawnLog { out, headed: false, synthetic: false }
+    }
+
+    /// The writer.
+    pub fn into_inner(self) -> W {
+        self.out
+    }
+}
+
+impl<W: Durable> Listener for DawnLog<W> {
+    fn hear(&mut self, event: &Event) -> Result<(), Error> {
+        match event {
+            Event::Started { data, .. } => {
+                self.synthetic = *data == SYNTHETIC;
+                if !self.headed {
+                    let last = if self.synthetic { "\tdata\n" } else { "\n" };
+                    write_line(&mut self.out, "logs.tsv", &format!("epoch\thours\ttop1Accuracy{last}"))?;
+                    self.headed = true;
+                }
+            }
+            Event::Epoch(report) => {
+                let hours = report.total_seconds / 3600.0;
+                let last = if self.synthetic { format!("\t{SYNTHETIC}\n") } else { "\n".into() };
+                let line = format!("{}\t{hours:.8}\t{:.2}{last}", report.epoch, report.test_accuracy);
+                write_line(&mut self.out, "logs.tsv", &line)?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}

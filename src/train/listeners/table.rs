@@ -1,0 +1,118 @@
+//! The table a person reads.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use crate::train::config::SYNTHETIC;
+use crate::train::{Config, EpochReport, Error, Event, Listener, Outcome, grouped};
+
+/// Header, a row an epoch, and a last line. Where the data set is not CIFAR-10, each of them names it.
+#[derive(Debug)]
+pub struct Table<W> {
+    out: W,
+    device: String,
+    reason: String,
+    data: String,
+}
+
+impl<W: Write> Table<W> {
+    /// Writes to `out`; `device` is the device in words, `reason` why the preset is what it is.
+    pub fn new(out: W, device: impl Into<String>, reason: impl Into<String>) -> Self {
+        Table { out, device: device.into(), reason: reason.into(), data: String::new() }
+    }
+
+    /// The writer.
+    pub fn into_inner(self) -> W {
+        self.out
+    }
+
+    fn header(
+        &mut self,
+        config: &Config,
+        [training, test]: [usize; 2],
+        parameters: usize,
+        resumed: Option<(u32, u32)>,
+        folder: &Path,
+    ) -> io::Result<()> {
+        let out = &mut self.out;
+        let Config { model, width, epochs, batch_size, lr, peak_epoch, seed, .. } = config;
+        let images = [training, test].map(|n| grouped(n as u64));
+        writeln!(out, "device   {}", self.device)?;
+        let warning = if self.data == SYNTHETIC { " (made-up pictures, not CIFAR-10)" } else { "" };
+        writeln!(
+            out,
+            "data     {}{warning}: {} training images, {} test images",
+            self.data, images[0], images[1]
+        )?;
+        writeln!(out, "model    {model}, width {width}: {} parameters", grouped(parameters as u64))?;
+        writeln!(out, "preset   {} ({})", config.preset, self.reason)?;
+        let steps = training / batch_size;
+        write!(out, "train    {epochs} epochs of {steps} steps of {batch_size} images, ")?;
+        writeln!(out, "lr up to {lr} at epoch {}, seed {seed}", rounded(*peak_epoch))?;
+        writeln!(out, "folder   {}", folder.display())?;
+        match resumed {
+            Some((epoch, 0)) => writeln!(out, "resumed  after epoch {epoch}")?,
+            Some((epoch, step)) => writeln!(out, "resumed  after step {step} of epoch {}", epoch + 1)?,
+            None => {}
+        }
+        writeln!(out)?;
+        write!(out, "epoch      lr  train loss  train acc  test loss  test acc  train s  test s  total s")?;
+        writeln!(out, "{}", if self.data == SYNTHETIC { "  data" } else { "" })?;
+        out.flush()
+    }
+
+    fn row(&mut self, r: &EpochReport) -> io::Result<()> {
+        let out = &mut self.out;
+        write!(out, "{:5}  {:6.4}  {:10.4}  {:8.2}%  ", r.epoch, r.lr, r.train_loss, r.train_accuracy)?;
+        write!(out, "{:9.4}  {:7.2}%  ", r.test_loss, r.test_accuracy)?;
+        write!(out, "{:7.1}  {:6.1}  {:7.1}", r.train_seconds, r.test_seconds, r.total_seconds)?;
+        writeln!(out, "{}", if self.data == SYNTHETIC { "  synthetic" } else { "" })?;
+        out.flush()
+    }
+
+    fn last(&mut self, outcome: &Outcome, folder: &Path) -> io::Result<()> {
+        let (out, folder) = (&mut self.out, folder.display());
+        match outcome {
+            Outcome::Finished(r) => {
+                let (accuracy, seconds) = (r.test_accuracy, r.total_seconds);
+                let data = &self.data;
+                writeln!(
+                    out,
+                    "\n{accuracy:.2}% test accuracy on {data} in {seconds:.1} s of training; run: {folder}"
+                )?;
+            }
+            Outcome::Interrupted(signal) => {
+                let name = match signal {
+                    2 => "SIGINT".into(),
+                    15 => "SIGTERM".into(),
+                    other => format!("signal {other}"),
+                };
+                writeln!(
+                    out,
+                    "\nstopped by {name}; the checkpoint is written; go on with: train --resume {folder}"
+                )?;
+            }
+        }
+        out.flush()
+    }
+}
+
+impl<W: Write> Listener for Table<W> {
+    fn hear(&mut self, event: &Event) -> Result<(), Error> {
+        let result = match *event {
+            Event::Started { config, data, images, parameters, resumed, folder } => {
+                self.data = data.to_string();
+                self.header(config, images, parameters, resumed, folder)
+            }
+            Event::Epoch(report) => self.row(report),
+            Event::Ended { outcome, folder } => self.last(outcome, folder),
+            Event::Step { .. } | Event::Checkpoint(_) => Ok(()),
+        };
+        result.map_err(|error| Error::Output { what: "the table", error })
+    }
+}
+
+/// As short as it can be with at most two decimals.
+fn rounded(value: f64) -> f64 {
+    (value * 100.0).round() / 100.0
+}

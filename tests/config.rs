@@ -1,0 +1,451 @@
+//! Flags, presets and run folders: what they come to, and one clear error for each bad input.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use clap::Parser;
+use fishmask::graph::Model;
+use fishmask::train::{Config, Flags, FolderError, Preset, RunFolder, config};
+
+#[derive(Parser)]
+struct Cli {
+    #[command(flatten)]
+    flags: Flags,
+}
+
+fn flags(line: &str) -> Flags {
+    Cli::try_parse_from(format!("train {line}").split_whitespace()).unwrap().flags
+}
+
+fn resolve(line: &str) -> Config {
+    Config::new(&flags(line)).unwrap().0
+}
+
+/// The error of flags that parse and cannot be followed.
+#[track_caller]
+fn refusal(line: &str) -> String {
+    Config::new(&flags(line)).unwrap_err().to_string()
+}
+
+/// The error of a flag given when resuming a quick run.
+#[track_caller]
+fn contradiction(line: &str) -> String {
+    resolve("").agrees(&flags(line)).unwrap_err().to_string()
+}
+
+#[test]
+fn quick_is_the_recipe_of_a_cpu() {
+    let (config, reason) = Config::new(&Flags::default()).unwrap();
+    let expected = Config {
+        preset: "quick".into(),
+        model: Model::Resnet9,
+        width: 16,
+        epochs: 8,
+        batch_size: 128,
+        lr: 0.2,
+        peak_epoch: 1.6,
+        momentum: 0.9,
+        weight_decay: 5e-4,
+        label_smoothing: 0.0,
+        train_images: Some(10_000),
+        data: "CIFAR-10".into(),
+        device: "cpu".into(),
+        seed: 0,
+        checkpoint_every: 1,
+    };
+    assert_eq!(config, expected);
+    assert_eq!(reason, "auto: the device is a CPU, and dawn would take hours on it");
+    assert_eq!(resolve("--preset auto --device auto --data cifar10"), expected);
+    assert_eq!(Config::new(&flags("--preset quick")).unwrap(), (expected, "--preset".into()));
+}
+
+#[test]
+fn dawn_is_the_specification() {
+    let config = resolve("--preset dawn");
+    assert_eq!((config.width, config.epochs, config.batch_size), (64, 24, 512));
+    assert_eq!((config.lr, config.peak_epoch, config.train_images), (0.4, 5.0, None));
+    assert_eq!(Preset::default(), Preset::Auto);
+}
+
+#[test]
+fn presets_set_only_what_is_not_given() {
+    let line = "--preset dawn --model resnet34 --width 8 --epochs 3 --batch-size 7 --lr 0.02 --peak-epoch 2 \
+                --momentum 0.5 --weight-decay 0 --label-smoothing 0.2 --train-images 70 --data synthetic \
+                --device cpu --seed 18446744073709551615 --checkpoint-every 0";
+    let expected = Config {
+        preset: "dawn".into(),
+        model: Model::Resnet34,
+        width: 8,
+        epochs: 3,
+        batch_size: 7,
+        lr: 0.02,
+        peak_epoch: 2.0,
+        momentum: 0.5,
+        weight_decay: 0.0,
+        label_smoothing: 0.2,
+        train_images: Some(70),
+        data: "synthetic".into(),
+        device: "cpu".into(),
+        seed: u64::MAX,
+        checkpoint_every: 0,
+    };
+    assert_eq!(resolve(line), expected);
+}
+
+#[test]
+fn the_peak_follows_the_epochs() {
+    for (line, peak) in
+        [("--epochs 20", 4.0), ("--preset dawn --epochs 100", 5.0), ("--preset dawn --epochs 12", 2.5)]
+    {
+        assert_eq!(resolve(line).peak_epoch, peak, "{line}");
+    }
+    // A preset's own peak is inside however short the run.
+    assert_eq!(resolve("--preset dawn --epochs 1").peak_epoch, 5.0 / 24.0);
+}
+
+#[test]
+fn width_0() {
+    assert_eq!(refusal("--width 0"), "--width 0: must be from 1 to 512 channels");
+}
+
+#[test]
+fn width_of_a_network_that_no_machine_holds() {
+    assert_eq!(
+        refusal("--width 18446744073709551615"),
+        "--width 18446744073709551615: must be from 1 to 512 channels"
+    );
+}
+
+#[test]
+fn epochs_0() {
+    assert_eq!(refusal("--epochs 0"), "--epochs 0: train for at least 1 epoch");
+}
+
+#[test]
+fn batch_size_0() {
+    assert_eq!(refusal("--batch-size 0"), "--batch-size 0: a step needs at least 1 image");
+}
+
+#[test]
+fn train_images_0() {
+    assert_eq!(refusal("--train-images 0"), "--train-images 0: training needs at least 1 image");
+}
+
+#[test]
+fn threads_0() {
+    assert_eq!(config::threads(Some(0)).unwrap_err().to_string(), "--threads 0: must be from 1 to 4096");
+    assert!(config::threads(Some(4097)).is_err());
+    assert_eq!(config::threads(Some(3)), Ok(3));
+    assert!(config::threads(None).unwrap() >= 1);
+}
+
+#[test]
+fn batch_larger_than_the_set() {
+    let expected =
+        "--batch-size 101: larger than the training set of 100 images; an epoch would have no step";
+    assert_eq!(refusal("--train-images 100 --batch-size 101"), expected);
+    assert!(Config::new(&flags("--train-images 100 --batch-size 100")).is_ok());
+    // Known only once the data is there.
+    let config = resolve("--preset dawn --batch-size 101");
+    assert_eq!(config.images(100).unwrap_err().to_string(), expected);
+    assert_eq!(config.images(101), Ok(101));
+}
+
+#[test]
+fn more_training_images_than_there_are() {
+    let error = resolve("--train-images 50001").images(50_000).unwrap_err().to_string();
+    assert_eq!(error, "--train-images 50001: CIFAR-10 has only 50000 training images");
+    assert_eq!(resolve("--train-images 500").images(50_000), Ok(500));
+}
+
+#[test]
+fn lr_out_of_range() {
+    for value in ["nan", "inf", "-0.1", "0"] {
+        let error = refusal(&format!("--lr {value}"));
+        assert!(error.ends_with(": must be a number above 0") && error.starts_with("--lr "), "{error}");
+    }
+}
+
+#[test]
+fn momentum_out_of_range() {
+    for value in ["nan", "inf", "-0.1", "1"] {
+        let error = refusal(&format!("--momentum {value}"));
+        assert!(
+            error.ends_with(": must be at least 0 and below 1") && error.starts_with("--momentum "),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn weight_decay_out_of_range() {
+    for value in ["nan", "inf", "-0.1", "1.5"] {
+        let error = refusal(&format!("--weight-decay {value}"));
+        assert!(error.ends_with(": must be from 0 to 1") && error.starts_with("--weight-decay "), "{error}");
+    }
+}
+
+#[test]
+fn label_smoothing_out_of_range() {
+    for value in ["nan", "inf", "-0.1", "1"] {
+        let error = refusal(&format!("--label-smoothing {value}"));
+        assert!(
+            error.ends_with("must be at least 0 and below 1") && error.starts_with("--label-smoothing "),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn peak_epoch_outside_the_run() {
+    for value in ["nan", "-1", "8.5"] {
+        let error = refusal(&format!("--peak-epoch {value}"));
+        assert!(
+            error.ends_with(": must be from 0 to the 8 epochs") && error.starts_with("--peak-epoch "),
+            "{error}"
+        );
+    }
+    for value in ["0", "8"] {
+        assert!(Config::new(&flags(&format!("--peak-epoch {value}"))).is_ok());
+    }
+}
+
+#[test]
+fn unknown_names_and_broken_numbers_are_refused_with_what_there_is() {
+    let cases = [
+        ("--device tpu", "[possible values: auto, cpu]"),
+        ("--model resnet50", "[possible values: resnet9, resnet18, resnet34]"),
+        ("--preset slow", "[possible values: auto, dawn, quick]"),
+        ("--data mnist", "[possible values: cifar10, synthetic]"),
+        ("--epochs many", "--epochs <N>"),
+        ("--lr 0,4", "--lr <LR>"),
+        ("--seed -1", "-1"),
+    ];
+    for (line, part) in cases {
+        let error =
+            Cli::try_parse_from(format!("train {line}").split_whitespace()).err().unwrap().to_string();
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+#[test]
+fn resuming_with_the_same_flags_is_fine() {
+    let config = resolve("");
+    for line in [
+        "",
+        "--preset auto",
+        "--preset quick --width 16",
+        "--lr 0.20 --data cifar10 --device auto --epochs 8",
+    ] {
+        assert_eq!(config.agrees(&flags(line)), Ok(()), "{line}");
+    }
+}
+
+#[test]
+fn resuming_with_other_flags_names_the_flag_and_both_values() {
+    let expected =
+        "--width 32 contradicts the run, whose config.json has 16; leave the flag out, or start a new run";
+    assert_eq!(contradiction("--width 32"), expected);
+    let cases = [
+        ("--preset dawn", "quick"),
+        ("--model resnet18", "resnet9"),
+        ("--epochs 9", "8"),
+        ("--batch-size 64", "128"),
+        ("--lr 0.3", "0.2"),
+        ("--peak-epoch 1", "1.6"),
+        ("--momentum 0.8", "0.9"),
+        ("--weight-decay 0", "0.0005"),
+        ("--label-smoothing 0.1", "0"),
+        ("--train-images 9999", "10000"),
+        ("--data synthetic", "CIFAR-10"),
+        ("--seed 1", "0"),
+        ("--checkpoint-every 2", "1"),
+    ];
+    for (line, run) in cases {
+        let expected = format!("{line} contradicts the run, whose config.json has {run}; leave");
+        let error = contradiction(line);
+        assert!(error.starts_with(&expected), "{error}");
+    }
+    let error = resolve("--preset dawn").agrees(&flags("--train-images 5")).unwrap_err().to_string();
+    assert!(error.starts_with("--train-images 5 contradicts the run, whose config.json has all;"), "{error}");
+}
+
+#[test]
+fn config_json_round_trips_and_admits_nothing_unknown() {
+    let config = resolve("--preset dawn --lr 0.1 --seed 18446744073709551615");
+    let json = serde_json::to_string(&config).unwrap();
+    assert_eq!(serde_json::from_str::<Config>(&json).unwrap(), config);
+    let odd = json.replacen('{', r#"{"learning_rate":1,"#, 1);
+    assert!(
+        serde_json::from_str::<Config>(&odd)
+            .unwrap_err()
+            .to_string()
+            .contains("unknown field `learning_rate`")
+    );
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<_> =
+        fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// A run that has begun, in a temporary folder.
+fn begun() -> (tempfile::TempDir, PathBuf) {
+    let parent = tempfile::tempdir().unwrap();
+    let path = parent.path().join("runs/a");
+    RunFolder::create(&path).unwrap().begin(&resolve("")).unwrap();
+    (parent, path)
+}
+
+#[test]
+fn a_run_folder_opens_as_it_was_begun() {
+    let (_parent, path) = begun();
+    assert_eq!(names(&path), [".lock", "checkpoints", "config.json"]);
+    let (folder, config) = RunFolder::open(&path).unwrap();
+    assert_eq!(config, resolve(""));
+    assert_eq!(folder.checkpoints(), path.join("checkpoints"));
+    assert!(fs::read_to_string(path.join("config.json")).unwrap().contains("\"data\": \"CIFAR-10\""));
+}
+
+#[test]
+fn the_default_folder_is_named_by_utc_time_and_preset() {
+    let path = RunFolder::default_path("quick", jiff::Timestamp::from_second(1_785_499_200).unwrap());
+    assert_eq!(path, Path::new("runs/20260731T120000Z-quick"));
+}
+
+#[test]
+fn a_run_that_never_begins_leaves_nothing() {
+    let parent = tempfile::tempdir().unwrap();
+    let path = parent.path().join("a");
+    drop(RunFolder::create(&path).unwrap());
+    assert!(!path.exists());
+    // A folder that was there stays, empty.
+    fs::create_dir(&path).unwrap();
+    drop(RunFolder::create(&path).unwrap());
+    assert_eq!(names(&path), [""; 0]);
+    // What a killed program left before it began is in nobody's way.
+    fs::create_dir(path.join("checkpoints")).unwrap();
+    fs::write(path.join(".lock"), "").unwrap();
+    fs::write(path.join(".config.json.12.partial"), "{").unwrap();
+    RunFolder::create(&path).unwrap().begin(&resolve("")).unwrap();
+}
+
+#[test]
+fn an_existing_run_is_not_trained_over() {
+    let (_parent, path) = begun();
+    let error = RunFolder::create(&path).unwrap_err().to_string();
+    let shown = path.display();
+    let expected = format!(
+        "{shown}: a run is already there; go on with it by --resume {shown}, or choose another --run-dir"
+    );
+    assert_eq!(error, expected);
+    assert!(path.join("config.json").exists());
+}
+
+#[test]
+fn a_folder_of_other_files_is_left_alone() {
+    let parent = tempfile::tempdir().unwrap();
+    fs::write(parent.path().join("thesis.tex"), "").unwrap();
+    let error = RunFolder::create(parent.path()).unwrap_err().to_string();
+    assert!(
+        error.ends_with("there are other files in it, such as thesis.tex; choose another --run-dir"),
+        "{error}"
+    );
+    assert_eq!(names(parent.path()), ["thesis.tex"]);
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_told() {
+    let parent = tempfile::tempdir().unwrap();
+    let file = parent.path().join("file");
+    fs::write(&file, "mine").unwrap();
+    let error = RunFolder::create(&file.join("run")).unwrap_err().to_string();
+    assert!(error.contains("file/run/checkpoints: cannot create this folder: "), "{error}");
+    assert!(
+        RunFolder::create(&file).unwrap_err().to_string().contains("file: cannot use it as a run folder")
+    );
+    assert_eq!(fs::read(&file).unwrap(), b"mine");
+}
+
+#[test]
+fn resuming_what_is_no_run_folder_says_why() {
+    let parent = tempfile::tempdir().unwrap();
+    let file = parent.path().join("file");
+    fs::write(&file, "").unwrap();
+    let cases = [
+        (parent.path().join("absent"), "not a run folder: it does not exist"),
+        (file, "not a run folder: it is a file"),
+        (parent.path().to_path_buf(), "not a run folder: it has no config.json"),
+    ];
+    for (path, reason) in cases {
+        let error = RunFolder::open(&path).unwrap_err().to_string();
+        assert_eq!(error, format!("{}: {reason}", path.display()));
+    }
+    assert_eq!(names(parent.path()), ["file"]);
+}
+
+#[test]
+fn a_broken_or_impossible_config_json_is_named() {
+    let (_parent, path) = begun();
+    let file = path.join("config.json");
+    fs::write(&file, "{\"preset\": \"quick\"").unwrap();
+    let error = RunFolder::open(&path).unwrap_err().to_string();
+    assert!(error.starts_with(&format!("{}: not a run's configuration: EOF", file.display())), "{error}");
+    let mut config = resolve("");
+    config.batch_size = 0;
+    fs::write(&file, serde_json::to_string(&config).unwrap()).unwrap();
+    let error = RunFolder::open(&path).unwrap_err().to_string();
+    assert_eq!(error, format!("{}: --batch-size 0: a step needs at least 1 image", file.display()));
+    config = Config { device: "tpu".into(), ..resolve("") };
+    fs::write(&file, serde_json::to_string(&config).unwrap()).unwrap();
+    assert!(
+        RunFolder::open(&path).unwrap_err().to_string().contains("--device tpu: there is no such device")
+    );
+}
+
+#[test]
+fn two_programs_cannot_train_in_one_folder() {
+    let (_parent, path) = begun();
+    let (first, _) = RunFolder::open(&path).unwrap();
+    let error = RunFolder::open(&path).unwrap_err();
+    assert!(matches!(error, FolderError::InUse(_)), "{error}");
+    drop(first);
+    assert!(RunFolder::open(&path).is_ok());
+    // Nor may a second one clear away what a first one has just made.
+    let fresh = path.with_file_name("b");
+    let mut first = RunFolder::create(&fresh).unwrap();
+    assert!(matches!(RunFolder::create(&fresh).unwrap_err(), FolderError::InUse(_)));
+    first.begin(&resolve("")).unwrap();
+}
+
+#[test]
+fn opening_clears_away_what_a_kill_left_half_written() {
+    let (_parent, path) = begun();
+    fs::write(path.join(".final.safetensors.7.partial"), "half").unwrap();
+    fs::write(path.join("checkpoints/.epoch-0001-step-00000.safetensors.7.partial"), "half").unwrap();
+    RunFolder::open(&path).unwrap();
+    assert_eq!(names(&path), [".lock", "checkpoints", "config.json"]);
+    assert_eq!(names(&path.join("checkpoints")), [""; 0]);
+}
+
+#[test]
+fn logs_are_cut_back_to_the_epochs_that_are_done() {
+    let (_parent, path) = begun();
+    let metrics = "{\"epoch\":1,\"lr\":0.1}\n{\"epoch\":2,\"lr\":0.1}\n";
+    let logs = "epoch\thours\ttop1Accuracy\n1\t0.1\t40.00\n2\t0.2\t50.00\n";
+    // Epoch 3 was logged and not kept; of epoch 10 and 1 only a part of the line got there.
+    fs::write(path.join("metrics.jsonl"), format!("{metrics}{{\"epoch\":3}}\n{{\"epoch\":1,")).unwrap();
+    fs::write(path.join("logs.tsv"), format!("{logs}3\t0.3\t60.00\n1")).unwrap();
+    let (folder, _) = RunFolder::open(&path).unwrap();
+    folder.cut_back(2).unwrap();
+    assert_eq!(fs::read_to_string(path.join("metrics.jsonl")).unwrap(), metrics);
+    assert_eq!(fs::read_to_string(path.join("logs.tsv")).unwrap(), logs);
+    folder.cut_back(0).unwrap();
+    assert_eq!(fs::read_to_string(path.join("metrics.jsonl")).unwrap(), "");
+    assert_eq!(fs::read_to_string(path.join("logs.tsv")).unwrap(), "epoch\thours\ttop1Accuracy\n");
+    // Files that were never written are none to cut.
+    fs::remove_file(path.join("logs.tsv")).unwrap();
+    folder.cut_back(0).unwrap();
+}

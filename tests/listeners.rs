@@ -1,0 +1,199 @@
+//! The exact text of what a run shows and logs.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+
+use fishmask::graph::network::Batches;
+use fishmask::train::listeners::{Bar, DawnLog, Metrics, Table};
+use fishmask::train::{Config, EpochReport, Event, Flags, Listener, Outcome, summary};
+
+const REPORT: EpochReport = EpochReport {
+    epoch: 1,
+    lr: 0.125,
+    train_loss: 1.65432,
+    train_accuracy: 40.125,
+    test_loss: 1.25,
+    test_accuracy: 55.0,
+    train_seconds: 12.5,
+    test_seconds: 1.25,
+    total_seconds: 36.0,
+    images_per_second: 800.0,
+};
+
+/// Tells a listener a whole run of two epochs.
+fn tell(listener: &mut dyn Listener, data: &str, resumed: Option<(u32, u32)>, outcome: &Outcome) {
+    let config = Config::new(&Flags::default()).unwrap().0;
+    let folder = Path::new("runs/a");
+    let second = EpochReport { epoch: 2, lr: 0.0, test_accuracy: 100.0, total_seconds: 1234.56, ..REPORT };
+    let images = [10_000, 10_000];
+    let started = Event::Started { config: &config, data, images, parameters: 412_345, resumed, folder };
+    let step = |epoch| Event::Step { epoch, step: 78, steps: 78, batch: 128 };
+    let checkpoint = Event::Checkpoint(folder);
+    let ended = Event::Ended { outcome, folder };
+    let events = [started, step(1), Event::Epoch(&REPORT), checkpoint, step(2), Event::Epoch(&second), ended];
+    events.iter().for_each(|event| listener.hear(event).unwrap());
+}
+
+fn finished() -> Outcome {
+    Outcome::Finished(EpochReport { epoch: 2, test_accuracy: 75.126, total_seconds: 1234.56, ..REPORT })
+}
+
+fn table(data: &str, resumed: Option<(u32, u32)>, outcome: &Outcome) -> String {
+    let mut table = Table::new(vec![], "CPU, 2 threads", "auto: the device is a CPU");
+    tell(&mut table, data, resumed, outcome);
+    String::from_utf8(table.into_inner()).unwrap()
+}
+
+#[test]
+fn table_of_a_whole_run() {
+    let expected = "\
+device   CPU, 2 threads
+data     CIFAR-10: 10,000 training images, 10,000 test images
+model    resnet9, width 16: 412,345 parameters
+preset   quick (auto: the device is a CPU)
+train    8 epochs of 78 steps of 128 images, lr up to 0.2 at epoch 1.6, seed 0
+folder   runs/a
+
+epoch      lr  train loss  train acc  test loss  test acc  train s  test s  total s
+    1  0.1250      1.6543     40.12%     1.2500    55.00%     12.5     1.2     36.0
+    2  0.0000      1.6543     40.12%     1.2500   100.00%     12.5     1.2   1234.6
+
+75.13% test accuracy on CIFAR-10 in 1234.6 s of training; run: runs/a
+";
+    assert_eq!(table("CIFAR-10", None, &finished()), expected);
+}
+
+#[test]
+fn table_of_the_synthetic_set_names_it_everywhere() {
+    let text = table("synthetic", Some((3, 0)), &finished());
+    let lines: Vec<&str> = text.lines().collect();
+    let header =
+        "data     synthetic (made-up pictures, not CIFAR-10): 10,000 training images, 10,000 test images";
+    assert_eq!(lines[1], header);
+    assert_eq!(lines[6], "resumed  after epoch 3");
+    assert!(lines[8].ends_with("total s  data"));
+    assert!(lines[9].ends_with("   36.0  synthetic") && lines[10].ends_with(" 1234.6  synthetic"));
+    assert_eq!(lines[12], "75.13% test accuracy on synthetic in 1234.6 s of training; run: runs/a");
+}
+
+#[test]
+fn table_of_a_stopped_run_says_how_to_go_on() {
+    for (signal, name) in [(2, "SIGINT"), (15, "SIGTERM"), (1, "signal 1")] {
+        let text = table("CIFAR-10", Some((0, 5)), &Outcome::Interrupted(signal));
+        assert!(text.contains("\nresumed  after step 5 of epoch 1\n\nepoch "));
+        let last =
+            format!("\nstopped by {name}; the checkpoint is written; go on with: train --resume runs/a\n");
+        assert!(text.ends_with(&last), "{text}");
+    }
+}
+
+#[test]
+fn metrics_are_one_object_an_epoch() {
+    let mut metrics = Metrics::new(vec![]);
+    tell(&mut metrics, "CIFAR-10", None, &finished());
+    let expected = "\
+{\"epoch\":1,\"lr\":0.125,\"train_loss\":1.65432,\"train_accuracy\":40.125,\"test_loss\":1.25,\
+\"test_accuracy\":55.0,\"train_seconds\":12.5,\"test_seconds\":1.25,\"total_seconds\":36.0,\
+\"images_per_second\":800.0,\"data\":\"CIFAR-10\"}
+{\"epoch\":2,\"lr\":0.0,\"train_loss\":1.65432,\"train_accuracy\":40.125,\"test_loss\":1.25,\
+\"test_accuracy\":100.0,\"train_seconds\":12.5,\"test_seconds\":1.25,\"total_seconds\":1234.56,\
+\"images_per_second\":800.0,\"data\":\"CIFAR-10\"}
+";
+    assert_eq!(String::from_utf8(metrics.into_inner()).unwrap(), expected);
+}
+
+#[test]
+fn the_log_is_dawnbench_s() {
+    let mut log = DawnLog::new(vec![]);
+    tell(&mut log, "CIFAR-10", None, &finished());
+    // 36 s are 0.01 h, 1234.56 s are 0.34293333... h.
+    let expected = "epoch\thours\ttop1Accuracy\n1\t0.01000000\t55.00\n2\t0.34293333\t100.00\n";
+    assert_eq!(String::from_utf8(log.into_inner()).unwrap(), expected);
+}
+
+#[test]
+fn the_log_of_the_synthetic_set_says_so_on_every_line() {
+    let mut log = DawnLog::new(vec![]);
+    tell(&mut log, "synthetic", None, &finished());
+    let expected = "epoch\thours\ttop1Accuracy\tdata\n1\t0.01000000\t55.00\tsynthetic\n\
+                    2\t0.34293333\t100.00\tsynthetic\n";
+    assert_eq!(String::from_utf8(log.into_inner()).unwrap(), expected);
+}
+
+#[test]
+fn a_resumed_log_has_one_header() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("logs.tsv");
+    let open = || fs::File::options().create(true).append(true).open(&path).unwrap();
+    tell(&mut DawnLog::append(open()).unwrap(), "CIFAR-10", None, &finished());
+    let first = fs::read_to_string(&path).unwrap();
+    tell(&mut DawnLog::append(open()).unwrap(), "CIFAR-10", Some((2, 0)), &finished());
+    let rows = first.strip_prefix("epoch\thours\ttop1Accuracy\n").unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), format!("{first}{rows}"));
+}
+
+/// A writer whose disk is full.
+struct Full;
+
+impl std::io::Write for Full {
+    fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+        Err(std::io::Error::from(std::io::ErrorKind::StorageFull))
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl fishmask::train::listeners::Durable for Full {
+    fn sync(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn what_cannot_be_written_stops_the_run_by_name() {
+    assert!(Full.flush().is_ok());
+    let event = Event::Epoch(&REPORT);
+    let listeners: [(&mut dyn Listener, &str); 3] = [
+        (&mut Metrics::new(Full), "metrics.jsonl"),
+        (&mut DawnLog::new(Full), "logs.tsv"),
+        (&mut Table::new(Full, "", ""), "the table"),
+    ];
+    for (listener, what) in listeners {
+        let error = listener.hear(&event).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("cannot write {what}: ")), "{error}");
+    }
+}
+
+#[test]
+fn the_bar_hears_a_run_without_a_terminal() {
+    // Its drawing needs a terminal; that it takes every event, and those of a resumed epoch, does not.
+    tell(&mut Bar::stderr(), "CIFAR-10", Some((0, 77)), &Outcome::Interrupted(2));
+}
+
+#[test]
+fn summary_of_the_quick_network() {
+    let config = Config::new(&Flags::default()).unwrap().0;
+    let mut out = vec![];
+    let batches = Batches { training: Some(config.batch_size), inference: 500 };
+    summary::print(&mut out, &config, batches, |convs, norms| 1_000_000 * (convs.len() + norms.len()))
+        .unwrap();
+    let text = String::from_utf8(out).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[0], "resnet9 of width 16, batch 128");
+    // prep: 3x3x3 filters, 32x32 outputs of 16 channels: 2 * 1024 * 16 * 27 = 884,736 operations.
+    let prep: Vec<&str> = lines[2].split_whitespace().collect();
+    assert_eq!(prep, ["prep_conv", "32x32x16", "432", "0.885"]);
+    let norm: Vec<&str> = lines[3].split_whitespace().collect();
+    assert_eq!(norm, ["prep_bn", "+", "prep_relu", "32x32x16", "32", "0.000"]);
+    let last: Vec<&str> = lines[18].split_whitespace().collect();
+    // 128 inputs to ten classes.
+    assert_eq!(last, ["linear", "+", "logits", "1x1x10", "1,280", "0.003"]);
+    // Filters 9 * (3*16 + 16*32 + 2*32*32 + 32*64 + 64*128 + 2*128*128) = 410,544; scales and shifts
+    // 2 * (16 + 3*32 + 64 + 3*128) = 1,120; linear 1,280. Three vectors of 412,944 f32 values are 4.96 MB.
+    assert!(text.contains("\nparameters                    412,944\n"), "{text}");
+    // Eight convolutions and eight batch norms in each of the two plans.
+    assert!(text.contains("\nscratch                       32.0 MB\n"), "{text}");
+    assert!(text.contains("\nweights, gradients, velocity  5.0 MB\n"), "{text}");
+}
