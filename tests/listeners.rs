@@ -27,7 +27,9 @@ fn tell(listener: &mut dyn Listener, data: &str, resumed: Option<(u32, u32)>, ou
     let folder = Path::new("runs/a");
     let second = EpochReport { epoch: 2, lr: 0.0, test_accuracy: 100.0, total_seconds: 1234.56, ..REPORT };
     let images = [10_000, 10_000];
-    let started = Event::Started { config: &config, data, images, parameters: 412_345, resumed, folder };
+    let device = "CPU, 2 threads";
+    let started =
+        Event::Started { config: &config, device, data, images, parameters: 412_345, resumed, folder };
     let step = |epoch| Event::Step { epoch, step: 78, steps: 78, batch: 128 };
     let checkpoint = Event::Checkpoint(folder);
     let ended = Event::Ended { outcome, folder };
@@ -40,7 +42,7 @@ fn finished() -> Outcome {
 }
 
 fn table(data: &str, resumed: Option<(u32, u32)>, outcome: &Outcome) -> String {
-    let mut table = Table::new(vec![], "CPU, 2 threads", "auto: the device is a CPU");
+    let mut table = Table::new(vec![], "auto: the device is a CPU");
     tell(&mut table, data, resumed, outcome);
     String::from_utf8(table.into_inner()).unwrap()
 }
@@ -158,7 +160,7 @@ fn what_cannot_be_written_stops_the_run_by_name() {
     let listeners: [(&mut dyn Listener, &str); 3] = [
         (&mut Metrics::new(Full), "metrics.jsonl"),
         (&mut DawnLog::new(Full), "logs.tsv"),
-        (&mut Table::new(Full, "", ""), "the table"),
+        (&mut Table::new(Full, ""), "the table"),
     ];
     for (listener, what) in listeners {
         let error = listener.hear(&event).unwrap_err().to_string();

@@ -45,6 +45,8 @@ pub enum Event<'a> {
     Started {
         /// What is run.
         config: &'a Config,
+        /// The device in words.
+        device: &'a str,
         /// The data set's name.
         data: &'a str,
         /// Training images and test images.

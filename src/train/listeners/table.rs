@@ -10,15 +10,14 @@ use crate::train::{Config, EpochReport, Error, Event, Listener, Outcome, grouped
 #[derive(Debug)]
 pub struct Table<W> {
     out: W,
-    device: String,
     reason: String,
     data: String,
 }
 
 impl<W: Write> Table<W> {
-    /// Writes to `out`; `device` is the device in words, `reason` why the preset is what it is.
-    pub fn new(out: W, device: impl Into<String>, reason: impl Into<String>) -> Self {
-        Table { out, device: device.into(), reason: reason.into(), data: String::new() }
+    /// Writes to `out`; `reason` is why the preset is what it is.
+    pub fn new(out: W, reason: impl Into<String>) -> Self {
+        Table { out, reason: reason.into(), data: String::new() }
     }
 
     /// The writer.
@@ -28,7 +27,7 @@ impl<W: Write> Table<W> {
 
     fn header(
         &mut self,
-        config: &Config,
+        (config, device): (&Config, &str),
         [training, test]: [usize; 2],
         parameters: usize,
         resumed: Option<(u32, u32)>,
@@ -37,7 +36,7 @@ impl<W: Write> Table<W> {
         let out = &mut self.out;
         let Config { model, width, epochs, batch_size, lr, peak_epoch, seed, .. } = config;
         let images = [training, test].map(|n| grouped(n as u64));
-        writeln!(out, "device   {}", self.device)?;
+        writeln!(out, "device   {device}")?;
         let warning = if self.data == SYNTHETIC { " (made-up pictures, not CIFAR-10)" } else { "" };
         writeln!(
             out,
@@ -100,9 +99,9 @@ impl<W: Write> Table<W> {
 impl<W: Write> Listener for Table<W> {
     fn hear(&mut self, event: &Event) -> Result<(), Error> {
         let result = match *event {
-            Event::Started { config, data, images, parameters, resumed, folder } => {
+            Event::Started { config, device, data, images, parameters, resumed, folder } => {
                 self.data = data.to_string();
-                self.header(config, images, parameters, resumed, folder)
+                self.header((config, device), images, parameters, resumed, folder)
             }
             Event::Epoch(report) => self.row(report),
             Event::Ended { outcome, folder } => self.last(outcome, folder),
