@@ -277,6 +277,8 @@ pub trait Backend {
     /// A split of the data set, ready to be drawn from.
     type Data;
 
+    /// The device in a few words.
+    fn device(&self) -> String;
     /// Activations, not initialised to anything in particular.
     fn tensor(&self, elements: usize) -> Result<Self::Tensor, Error>;
     /// A vector holding `values`.

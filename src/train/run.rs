@@ -141,8 +141,16 @@ impl<'a, 'l, B: Backend> Trainer<'a, 'l, B> {
             folder: folder.to_path_buf(),
             listeners,
         };
-        let data = dataset.name;
-        trainer.tell(&Event::Started { config, data, images, parameters, resumed, folder })?;
+        let (data, device) = (dataset.name, trainer.network.backend().device());
+        trainer.tell(&Event::Started {
+            config,
+            device: &device,
+            data,
+            images,
+            parameters,
+            resumed,
+            folder,
+        })?;
         Ok(trainer)
     }
 

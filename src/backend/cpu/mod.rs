@@ -55,6 +55,13 @@ impl Backend for Cpu {
     type Bytes = Vec<u8>;
     type Data = Data;
 
+    fn device(&self) -> String {
+        match rayon::current_num_threads() {
+            1 => "cpu, 1 thread".into(),
+            threads => format!("cpu, {threads} threads"),
+        }
+    }
+
     fn tensor(&self, elements: usize) -> Result<Vec<f32>, Error> {
         Ok(vec![0.0; elements])
     }
