@@ -1,6 +1,7 @@
 //! What the tests share: the f64 reference, the PyTorch fixtures, fills, layouts and tolerances.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used)]
 
+pub mod device;
 pub mod finite_difference;
 pub mod fixture;
 pub mod nets;
