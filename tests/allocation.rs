@@ -122,7 +122,7 @@ fn measure(threads: usize) {
         };
         let evaluate = |network: &mut Network<Cpu>, batch: u32| {
             // The last, smaller batch as well.
-            let n = if batch % 2 == 0 { BATCH } else { BATCH - 5 };
+            let n = if batch.is_multiple_of(2) { BATCH } else { BATCH - 5 };
             let first = batch as usize * BATCH;
             network.draw_evaluation_batch(&test, first..first + n).unwrap();
             network.forward(false, Statistics::Running, n, 0.0).unwrap();
