@@ -5,6 +5,7 @@ pub mod device;
 pub mod finite_difference;
 pub mod fixture;
 pub mod nets;
+pub mod norm;
 pub mod reference;
 
 use fishmask::rng::{Purpose, Stream};
