@@ -1,9 +1,11 @@
 //! What the tests share: the f64 reference, the PyTorch fixtures, fills, layouts and tolerances.
 #![allow(dead_code)]
 
+pub mod device;
 pub mod finite_difference;
 pub mod fixture;
 pub mod nets;
+pub mod norm;
 pub mod reference;
 
 use fishmask::rng::{Purpose, Stream};
