@@ -461,6 +461,22 @@ fn what_no_step_computes_is_an_error() {
     let y = g.relu("relu", x);
     g.add("add", x, y).unwrap();
     assert_no_step(&g, "relu");
+    // A batch norm added to itself is no residual.
+    let (mut g, x) = Graph::new(INPUT);
+    let x = g.conv("conv", x, SPEC).unwrap();
+    let x = g.batch_norm("bn", x);
+    g.add("twice", x, x).unwrap();
+    assert_no_step(&g, "twice");
+    // Only a convolution takes a batch norm's sums, and only for one.
+    let (mut g, x) = Graph::new(INPUT);
+    g.batch_norm("bn", x);
+    assert_no_step(&g, "bn");
+    let (mut g, x) = Graph::new(INPUT);
+    let x = g.conv("conv", x, SPEC).unwrap();
+    let a = g.batch_norm("one", x);
+    let b = g.batch_norm("two", x);
+    g.add("sum", a, b).unwrap();
+    assert_no_step(&g, "two");
 }
 
 #[test]
@@ -481,6 +497,12 @@ fn what_does_not_fit_is_an_error() {
     let (mut g, x) = Graph::new(Shape { h: 40, w: 40, c: 1 });
     let found = reason(g.max_pool("pool", x, Pool::square(16)));
     assert_eq!(found, "pool: a 16x16 window has more places than a byte can number");
+    let found = reason(g.max_pool("pool", x, Pool { size: 2, stride: 2, pad: 2 }));
+    assert_eq!(found, "pool: padding 2 is more than half of a 2x2 window");
+    let found = reason(g.max_pool("pool", x, Pool { size: 2, stride: 0, pad: 0 }));
+    assert_eq!(found, "pool: a stride of 0 never ends");
+    let found = reason(g.conv("conv", x, ConvSpec { stride: 0, ..SPEC }));
+    assert_eq!(found, "conv: a stride of 0 never ends");
     // What failed left nothing behind.
     assert_eq!((g.nodes.len(), g.layout.weights()), (1, 0));
 }

@@ -139,10 +139,13 @@ impl Graph {
     /// Adds a square convolution with `k` output channels.
     ///
     /// # Errors
-    /// When the filter is larger than the padded input.
+    /// When the filter is larger than the padded input, or the stride 0.
     pub fn conv(&mut self, name: &str, x: NodeId, conv: ConvSpec) -> Result<NodeId, Error> {
         let ConvSpec { k, r, stride, pad, init } = conv;
         let Shape { h, w, c } = self.nodes[x].shape;
+        if stride == 0 {
+            return Err(Error::Shape { node: name.into(), reason: "a stride of 0 never ends".into() });
+        }
         if h.min(w) + 2 * pad < r {
             let reason = format!("a {r}x{r} filter is larger than its {h}x{w} input with padding {pad}");
             return Err(Error::Shape { node: name.into(), reason });
@@ -183,11 +186,19 @@ impl Graph {
     /// Adds a max pool.
     ///
     /// # Errors
-    /// When the window is larger than the padded input, or has more than 15 x 15 places.
+    /// When the window is larger than the padded input, has more than 15 x 15 places or could be all padding, or the
+    /// stride is 0.
     pub fn max_pool(&mut self, name: &str, x: NodeId, pool: Pool) -> Result<NodeId, Error> {
         let Shape { h, w, c } = self.nodes[x].shape;
         if h.min(w) + 2 * pool.pad < pool.size {
             let reason = format!("a {0}x{0} window is larger than its {h}x{w} input", pool.size);
+            return Err(Error::Shape { node: name.into(), reason });
+        }
+        if pool.stride == 0 {
+            return Err(Error::Shape { node: name.into(), reason: "a stride of 0 never ends".into() });
+        }
+        if 2 * pool.pad > pool.size {
+            let reason = format!("padding {} is more than half of a {1}x{1} window", pool.pad, pool.size);
             return Err(Error::Shape { node: name.into(), reason });
         }
         if pool.size > 15 {

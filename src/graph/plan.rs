@@ -164,6 +164,10 @@ fn fuse(graph: &Graph) -> Result<Vec<Group>, Error> {
                     if place == 1 {
                         let last = group.nodes[group.nodes.len() - 1];
                         group.residual = graph.nodes[reader].inputs.iter().copied().find(|&i| i != last);
+                        // A value added to itself is no residual.
+                        if group.residual.is_none() {
+                            break;
+                        }
                     }
                     group.nodes.push(reader);
                 }
@@ -279,6 +283,11 @@ impl<'a> Builder<'a> {
                 Forward::Conv { conv, x, filter: range(filter), y: self.value(last), statistic }
             }
             Op::BatchNorm { weight, bias, statistic } => {
+                // A convolution takes the sums, and for one reader.
+                let conv = matches!(graph.nodes[source].op, Op::Conv { .. });
+                if !conv || graph.consumers(source).count() != 1 {
+                    return Err(Error::NoStep { node: node.name.clone() });
+                }
                 let affine = Affine { weight: range(weight), bias: range(bias) };
                 let norm = self.norm(group, n, node.shape);
                 let residual = group.residual.map(|r| self.input(r)).transpose()?;
