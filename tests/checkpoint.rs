@@ -152,6 +152,21 @@ fn the_same_weights_make_the_same_bytes() {
 }
 
 #[test]
+fn one_tensor_makes_a_file() {
+    let f = Fixture::new();
+    let path = f.path("logits.safetensors");
+    fishmask::checkpoint::save_tensor(&path, "logits", vec![2, 3], &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]).unwrap();
+    let bytes = fs::read(&path).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let view = file.tensor("logits").unwrap();
+    assert_eq!((file.len(), view.shape(), view.dtype()), (1, &[2, 3][..], Dtype::F32));
+    assert_eq!(view.data()[20..], 5f32.to_le_bytes());
+    // Too few values for the shape are refused before anything is written.
+    assert!(fishmask::checkpoint::save_tensor(&path, "logits", vec![2, 3], &[9.0]).is_err());
+    assert_eq!(fs::read(&path).unwrap(), bytes);
+}
+
+#[test]
 fn num_batches_tracked_is_read_over() {
     let f = Fixture::new();
     let count: (&str, Dtype, &[usize]) = ("bn.num_batches_tracked", Dtype::I64, &[]);

@@ -131,3 +131,11 @@ pub enum Problem {
         older: Option<PathBuf>,
     },
 }
+
+/// Writes one f32 tensor as a safetensors file, whole or not at all.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn save_tensor(path: &Path, name: &str, shape: Vec<usize>, values: &[f32]) -> Result<(), Error> {
+    container::save(path, &[container::Tensor::new(name.into(), shape, values)], None)
+}
