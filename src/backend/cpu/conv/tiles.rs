@@ -76,9 +76,9 @@ impl<'a> PointsMut<'a> {
     }
 }
 
-/// Transforms the tiles of whole images `x` \[n,H,W,C\] into rows `row..` of `to`. With `halo` a tile is the A x A
-/// pixels from one above and left of it (x itself), otherwise its own M x M (dy). Pixels outside the image are
-/// zero.
+/// Transforms the tiles of whole images `x` \[n,H,W,C\], each of M x M pixels, into rows `row..` of `to`. What is
+/// read for a tile is FROM x FROM pixels around its middle: its own (dy, FROM = M), or one more on each side (x,
+/// FROM = A). Pixels outside the image are zero.
 ///
 /// # Safety
 /// No other thread touches these rows of `to` meanwhile.
