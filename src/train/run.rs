@@ -52,22 +52,21 @@ pub fn run<B: Backend>(
     stop: &Stop,
 ) -> Result<Outcome, Error> {
     let began = Instant::now();
+    if resume.as_ref().is_some_and(|state| state.epoch >= config.epochs) {
+        return Err(Error::NothingLeft { epochs: config.epochs });
+    }
     let mut trainer = Trainer::new(backend, config, dataset, folder, resume, listeners)?;
     trainer.state.total_seconds += began.elapsed().as_secs_f64();
-    let mut outcome = None;
-    while trainer.state.epoch < config.epochs {
-        outcome = match trainer.epoch(stop)? {
-            Some(report) => Some(Outcome::Finished(report)),
+    let outcome = loop {
+        match trainer.epoch(stop)? {
+            Some(report) if report.epoch == config.epochs => break Outcome::Finished(report),
+            Some(_) => {}
             None => {
                 trainer.checkpoint()?;
-                Some(Outcome::Interrupted(stop.signal().unwrap_or(0)))
+                break Outcome::Interrupted(stop.signal().unwrap_or(0));
             }
-        };
-        if let Some(Outcome::Interrupted(_)) = outcome {
-            break;
         }
-    }
-    let Some(outcome) = outcome else { return Err(Error::NothingLeft { epochs: config.epochs }) };
+    };
     trainer.tell(&Event::Ended { outcome: &outcome, folder })?;
     Ok(outcome)
 }
