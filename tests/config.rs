@@ -54,7 +54,7 @@ fn quick_is_the_recipe_of_a_cpu() {
         checkpoint_every: 1,
     };
     assert_eq!(config, expected);
-    assert_eq!(reason, "auto: the device is a CPU, and dawn would take hours on it");
+    assert_eq!(reason, "auto: the device is a CPU, and dawn would take an hour or more");
     assert_eq!(resolve("--preset auto --device auto --data cifar10"), expected);
     assert_eq!(Config::new(&flags("--preset quick")).unwrap(), (expected, "--preset".into()));
 }

@@ -39,7 +39,7 @@ impl Preset {
     pub fn choose(self, device: Device) -> (Preset, String) {
         match (self, device) {
             (Preset::Auto, Device::Auto | Device::Cpu) => {
-                (Preset::Quick, "auto: the device is a CPU, and dawn would take hours on it".into())
+                (Preset::Quick, "auto: the device is a CPU, and dawn would take an hour or more".into())
             }
             (preset, _) => (preset, "--preset".into()),
         }
