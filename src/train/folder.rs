@@ -81,15 +81,17 @@ pub struct RunFolder {
     path: PathBuf,
     /// Holds the lock.
     _lock: File,
-    /// What to remove if the run never begins: nothing, the folder's content, or the folder as well.
+    /// What to remove if the run never begins.
     made: Made,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 enum Made {
     Nothing,
+    /// What is in the folder.
     Content,
-    Folder,
+    /// That, and these folders: itself, then those it lies in that were not there.
+    Folders(Vec<PathBuf>),
 }
 
 impl RunFolder {
@@ -107,7 +109,11 @@ impl RunFolder {
     /// # Errors
     /// When there is a run or something else in it, or it cannot be written.
     pub fn create(path: &Path) -> Result<RunFolder, FolderError> {
-        let made = if path.exists() { Made::Content } else { Made::Folder };
+        let absent = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
+        let made = match path.exists() {
+            true => Made::Content,
+            false => Made::Folders(path.ancestors().take_while(absent).map(Path::to_path_buf).collect()),
+        };
         if made == Made::Content {
             refuse_occupied(path)?;
         }
@@ -116,7 +122,7 @@ impl RunFolder {
             fs::create_dir_all(&checkpoints).map_err(FolderError::io(&checkpoints, "create this folder"));
         let lock = result.and_then(|()| lock(path)).inspect_err(|error| {
             if !matches!(error, FolderError::InUse(_)) {
-                remove(path, made);
+                remove(path, &made);
             }
         })?;
         // From here on, dropping it cleans up.
@@ -248,18 +254,18 @@ impl RunFolder {
 
 impl Drop for RunFolder {
     fn drop(&mut self) {
-        remove(&self.path, self.made);
+        remove(&self.path, &self.made);
     }
 }
 
 /// Removes what [`RunFolder::create`] made. Only empty folders go, and failing leaves no more than an empty one.
-fn remove(path: &Path, made: Made) {
-    if made != Made::Nothing {
+fn remove(path: &Path, made: &Made) {
+    if *made != Made::Nothing {
         let _ = fs::remove_file(path.join(LOCK));
         let _ = fs::remove_dir(path.join(CHECKPOINTS));
     }
-    if made == Made::Folder {
-        let _ = fs::remove_dir(path);
+    if let Made::Folders(folders) = made {
+        folders.iter().for_each(|folder| drop(fs::remove_dir(folder)));
     }
 }
 
