@@ -28,7 +28,7 @@ pub enum Error {
     /// The loss is infinite or not a number.
     #[error(
         "the loss is no longer finite at epoch {epoch}, step {step} (lr {lr:.4}, mean loss before {last_loss:.4}): \
-         try a lower --lr or a later --peak-epoch; the last checkpoint is kept"
+         try a lower --lr or a later --peak-epoch; checkpoints before it are kept"
     )]
     NotFinite {
         /// From 1.

@@ -230,8 +230,8 @@ fn pool_image(
                     }
                 }
                 for i in 0..LANES {
-                    // The first of equal values wins; a NaN always does.
-                    let loses = value[i] <= best[i];
+                    // The first of equal values wins; the first NaN beats and outlasts every number.
+                    let loses = value[i] <= best[i] || best[i].is_nan();
                     best[i] = if loses { best[i] } else { value[i] };
                     winner[i] = if loses { winner[i] } else { place as i32 };
                 }
