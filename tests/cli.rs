@@ -415,3 +415,14 @@ fn help_names_every_flag() {
         }
     }
 }
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let directory = tempdir().unwrap();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = train(directory.path(), "--summary");
+    let output = command.stdout(writer).output().unwrap();
+    assert_eq!(output.status.code(), Some(141));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}

@@ -50,12 +50,12 @@ pub enum Error {
     #[error(transparent)]
     Checkpoint(#[from] crate::checkpoint::Error),
     /// A listener's output cannot be written.
-    #[error("cannot write {what}: {error}")]
+    #[error("cannot write {what}: {source}")]
     Output {
         /// The file, or what is shown.
         what: &'static str,
         /// The system's reason.
-        error: std::io::Error,
+        source: std::io::Error,
     },
 }
 

@@ -59,5 +59,5 @@ pub fn print(
         let total: usize = memory.iter().map(|(_, bytes)| bytes).sum();
         writeln!(out, "{:28}  {:.1} MB", "memory in all", total as f64 / 1e6)
     };
-    table().map_err(|error| Error::Output { what: "the summary", error })
+    table().map_err(|error| Error::Output { what: "the summary", source: error })
 }

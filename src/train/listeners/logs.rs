@@ -33,7 +33,7 @@ impl Durable for Vec<u8> {
 /// Writes a line at once, so that a kill leaves it whole or cut, never mixed.
 fn write_line(out: &mut impl Durable, what: &'static str, line: &str) -> Result<(), Error> {
     let result = out.write_all(line.as_bytes()).and_then(|()| out.flush()).and_then(|()| out.sync());
-    result.map_err(|error| Error::Output { what, error })
+    result.map_err(|error| Error::Output { what, source: error })
 }
 
 /// `metrics.jsonl`: each epoch's report as a JSON object, with the data set's name.
@@ -67,7 +67,7 @@ impl<W: Durable> Listener for Metrics<W> {
             Event::Started { data, .. } => self.data = (*data).to_string(),
             Event::Epoch(report) => {
                 let line = serde_json::to_string(&Line { report, data: &self.data })
-                    .map_err(|e| Error::Output { what: "metrics.jsonl", error: e.into() })?;
+                    .map_err(|e| Error::Output { what: "metrics.jsonl", source: e.into() })?;
                 write_line(&mut self.out, "metrics.jsonl", &format!("{line}\n"))?;
             }
             _ => {}

@@ -107,7 +107,7 @@ impl<W: Write> Listener for Table<W> {
             Event::Ended { outcome, folder } => self.last(outcome, folder),
             Event::Step { .. } | Event::Checkpoint(_) => Ok(()),
         };
-        result.map_err(|error| Error::Output { what: "the table", error })
+        result.map_err(|error| Error::Output { what: "the table", source: error })
     }
 }
 
