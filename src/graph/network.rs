@@ -156,15 +156,6 @@ impl<B: Backend> Network<B> {
         self.backend.read(&self.buffers.running)
     }
 
-    /// Replaces weights (memory order) and running statistics.
-    ///
-    /// # Errors
-    /// When the device fails.
-    pub fn restore(&mut self, weights: &[f32], running: &[f32]) -> Result<(), Error> {
-        self.backend.write(weights, &mut self.buffers.weights)?;
-        self.backend.write(running, &mut self.buffers.running)
-    }
-
     /// Gives the optimiser the flat vectors: (backend, gradients, weights).
     pub fn parameters(&mut self) -> (&mut B, &B::Vector, &mut B::Vector) {
         (&mut self.backend, &self.buffers.gradients, &mut self.buffers.weights)

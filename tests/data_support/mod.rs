@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::Path;
 
 use fishmask::data::manifest::md5_of_bytes;
-use fishmask::data::{Dataset, IMAGE, Manifest, Options, binary::RECORD};
+use fishmask::data::{Dataset, Error, IMAGE, Manifest, Options, Progress, binary::RECORD, load};
 use fishmask::rng::{Purpose, Stream};
 
 /// Images a batch.
@@ -130,4 +130,23 @@ pub fn tar_gz(folder: &str, files: &[(String, Vec<u8>)]) -> Vec<u8> {
 
 pub fn binary_archive() -> Vec<u8> {
     tar_gz("cifar-10-batches-bin", &binary_files())
+}
+
+/// Loads; the result and the notes.
+pub fn load_with(options: &Options) -> (Result<Dataset, Error>, Vec<String>) {
+    let mut notes = Vec::new();
+    let data = load(options, &mut |event| {
+        if let Progress::Note(line) = event {
+            notes.push(line.to_string());
+        }
+    });
+    (data, notes)
+}
+
+/// What a folder holds, sorted.
+pub fn names(dir: &Path) -> Vec<String> {
+    let mut names: Vec<_> =
+        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
 }
