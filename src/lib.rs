@@ -8,6 +8,8 @@
 pub mod backend;
 pub mod checkpoint;
 pub mod data;
+#[allow(unsafe_code)]
+pub mod driver;
 pub mod graph;
 pub mod optim;
 pub mod rng;

@@ -5,6 +5,7 @@
 //! number the buffers were made for.
 
 pub mod cpu;
+pub mod cuda;
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -1,0 +1,122 @@
+// The device as kernels see it: the only file with intrinsics or inline PTX.
+//
+// The same .cu files are compiled by nvcc for a GPU and, with FISHMASK_EMULATED, by the host's C++ compiler for
+// src/driver/emulated, where every CUDA thread is a coroutine. Everything is in an unnamed namespace, because the host
+// compiles each kernel twice (fast and checked) into one program.
+//
+// Blocks are one-dimensional, a multiple of 32 threads. A kernel is written
+//
+//     KERNEL(name, Arguments, THREADS) { ... args.x ... }
+//
+// with one plain struct of arguments, which src/backend/cuda/args.rs defines for both sides.
+#pragma once
+
+#ifdef FISHMASK_EMULATED
+#include "emulated.cuh"
+#else
+#include <cuda_fp16.h>
+
+#include <cstdint>
+
+using f16 = __half;
+
+#define DEVICE __device__ __forceinline__
+#define KERNEL(name, Arguments, THREADS) \
+    extern "C" __global__ void __launch_bounds__(THREADS) name(const __grid_constant__ Arguments args)
+// A shared array of a block, at function scope.
+#define SHARED(type, name, count) __shared__ type name[count]
+
+namespace {
+
+DEVICE uint32_t thread_index() { return threadIdx.x; }
+DEVICE uint32_t block_threads() { return blockDim.x; }
+DEVICE uint32_t block_x() { return blockIdx.x; }
+DEVICE uint32_t block_y() { return blockIdx.y; }
+DEVICE uint32_t block_z() { return blockIdx.z; }
+DEVICE uint32_t grid_x() { return gridDim.x; }
+DEVICE uint32_t grid_y() { return gridDim.y; }
+DEVICE uint32_t grid_z() { return gridDim.z; }
+
+// The launch's dynamic shared memory, 128-byte aligned.
+DEVICE unsigned char* dynamic_shared() {
+    extern __shared__ __align__(128) unsigned char fishmask_dynamic_shared[];
+    return fishmask_dynamic_shared;
+}
+
+// Waits for all threads of the block; orders their accesses to shared and global memory.
+DEVICE void block_sync() { __syncthreads(); }
+// The same within a warp.
+DEVICE void warp_sync() { __syncwarp(); }
+
+// All 32 lanes take part in each of these.
+template <typename T>
+DEVICE T warp_shuffle(T value, uint32_t lane) { return __shfl_sync(0xffffffffu, value, lane); }
+template <typename T>
+DEVICE T warp_shuffle_xor(T value, uint32_t mask) { return __shfl_xor_sync(0xffffffffu, value, mask); }
+template <typename T>
+DEVICE T warp_shuffle_up(T value, uint32_t by) { return __shfl_up_sync(0xffffffffu, value, by); }
+DEVICE uint32_t warp_ballot(bool vote) { return __ballot_sync(0xffffffffu, vote); }
+
+// Integers only: they give the same sum in any order. Returns the value before.
+DEVICE uint32_t atomic_add(uint32_t* to, uint32_t value) { return atomicAdd(to, value); }
+
+DEVICE float to_float(f16 value) { return __half2float(value); }
+// Rounds to the nearest, ties to even.
+DEVICE f16 to_half(float value) { return __float2half_rn(value); }
+DEVICE uint16_t half_bits(f16 value) { return __half_as_ushort(value); }
+DEVICE f16 half_from_bits(uint16_t bits) { return __ushort_as_half(bits); }
+DEVICE float multiply_add(float a, float b, float c) { return __fmaf_rn(a, b, c); }
+// A product and a sum that the compiler must not contract.
+DEVICE float multiply(float a, float b) { return __fmul_rn(a, b); }
+DEVICE float add(float a, float b) { return __fadd_rn(a, b); }
+DEVICE float exponential(float x) { return expf(x); }
+DEVICE float logarithm(float x) { return logf(x); }
+DEVICE float reciprocal_sqrt(float x) { return 1.0f / sqrtf(x); }
+DEVICE uint32_t float_bits(float x) { return __float_as_uint(x); }
+DEVICE float float_from_bits(uint32_t x) { return __uint_as_float(x); }
+DEVICE uint32_t multiply_high(uint32_t a, uint32_t b) { return __umulhi(a, b); }
+DEVICE uint32_t population(uint32_t x) { return __popc(x); }
+DEVICE bool is_nan(float x) { return x != x; }
+
+// D += A B for one warp: A 16x16 f16 row-major, B 16x8 f16 column-major, D 16x8 f32, in mma.sync's fragment layout
+// (PTX ISA, "Matrix fragments for mma.m16n8k16").
+DEVICE void mma_16x8x16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};\n"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+// Four 8x8 f16 matrices from shared memory; lane i gives the address of row i % 8 of matrix i / 8, 16-byte aligned.
+DEVICE void load_matrix_x4(uint32_t (&r)[4], const f16* row) {
+    const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(row));
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];\n"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(address));
+}
+// The same, each matrix transposed.
+DEVICE void load_matrix_x4_transposed(uint32_t (&r)[4], const f16* row) {
+    const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(row));
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];\n"
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                 : "r"(address));
+}
+
+// Begins copying 16 bytes from global to shared memory, or zeros if not valid; both 16-byte aligned.
+DEVICE void copy_async_16(void* to, const void* from, bool valid) {
+    const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(to));
+    const uint32_t bytes = valid ? 16 : 0;
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(address), "l"(from), "r"(bytes));
+}
+// Closes a group of this thread's copies.
+DEVICE void copy_async_commit() { asm volatile("cp.async.commit_group;\n" ::); }
+// Waits until at most PENDING of this thread's latest groups are under way. Other threads see them after a barrier.
+template <int PENDING>
+DEVICE void copy_async_wait() {
+    asm volatile("cp.async.wait_group %0;\n" ::"n"(PENDING));
+}
+
+}  // namespace
+
+#include "args.h"
+#endif

@@ -1,0 +1,258 @@
+// device.cuh for the host's C++ compiler; src/driver/emulated resumes one coroutine for each CUDA thread.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+// What a CUDA thread knows of itself; src/driver/emulated/thread.rs has the same fields.
+struct EmulatedThread {
+    uint32_t thread;
+    uint32_t threads;
+    uint32_t block[3];
+    uint32_t grid[3];
+    // Dynamic shared memory of the block.
+    unsigned char* shared;
+    // What the warp's lanes show each other: two turns of 32 lanes of 32 bytes.
+    unsigned char* exchange;
+    // Which of the two turns is next.
+    uint32_t turn;
+    // Copies begun and not yet done, and groups closed.
+    uint32_t copies;
+    uint32_t groups;
+    struct {
+        void* to;
+        const void* from;
+        uint32_t group;
+        bool valid;
+    } copy[64];
+};
+
+extern "C" {
+extern thread_local EmulatedThread* fishmask_thread;
+void fishmask_block_sync();
+void fishmask_warp_sync();
+// The block's static shared array that `key` stands for.
+void* fishmask_static_shared(const void* key, size_t bytes);
+// Stops the launch with this message.
+void fishmask_fault(const char* message);
+}
+
+#define DEVICE inline
+#define KERNEL(name, Arguments, THREADS)                                          \
+    static void name(const Arguments& args);                                      \
+    extern "C" void FISHMASK_ENTRY(name)(const void* args) {                      \
+        name(*static_cast<const Arguments*>(args));                               \
+    }                                                                             \
+    extern "C" const uint32_t FISHMASK_ENTRY(name##_limits)[2] = {(THREADS), sizeof(Arguments)}; \
+    static void name(const Arguments& args)
+#define FISHMASK_JOIN2(a, b) a##b
+#define FISHMASK_JOIN(a, b) FISHMASK_JOIN2(a, b)
+// FISHMASK_PREFIX differs between the fast and the checked build.
+#define FISHMASK_ENTRY(name) FISHMASK_JOIN(FISHMASK_PREFIX, name)
+#define SHARED(type, name, count)       \
+    static const char name##_key = 0;   \
+    type* const name = static_cast<type*>(fishmask_static_shared(&name##_key, sizeof(type) * (count)))
+
+namespace {
+
+inline uint16_t round_to_half(float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, 4);
+    const uint32_t sign = bits >> 16 & 0x8000;
+    const uint32_t magnitude = bits & 0x7fffffff;
+    if (magnitude > 0x7f800000) return sign | 0x7fff;
+    // Half of the step above 65504 rounds to infinity.
+    if (magnitude >= 0x477ff000) return sign | 0x7c00;
+    if (magnitude < 0x38800000) {
+        // Denormal: adding 0.5 rounds at 2^-24.
+        float scaled;
+        memcpy(&scaled, &magnitude, 4);
+        scaled += 0.5f;
+        uint32_t rounded;
+        memcpy(&rounded, &scaled, 4);
+        return sign | (rounded - 0x3f000000);
+    }
+    return sign | ((magnitude - 0x38000000 + 0xfff + (magnitude >> 13 & 1)) >> 13);
+}
+
+inline float widen_half(uint16_t half) {
+    const uint32_t sign = static_cast<uint32_t>(half & 0x8000) << 16;
+    const uint32_t exponent = half >> 10 & 31;
+    const uint32_t mantissa = half & 1023;
+    uint32_t bits;
+    if (exponent == 31) {
+        bits = sign | 0x7f800000 | mantissa << 13;
+    } else if (exponent == 0) {
+        const float magnitude = static_cast<float>(mantissa) * 0x1p-24f;
+        memcpy(&bits, &magnitude, 4);
+        bits |= sign;
+    } else {
+        bits = sign | (exponent + 112) << 23 | mantissa << 13;
+    }
+    float value;
+    memcpy(&value, &bits, 4);
+    return value;
+}
+
+}  // namespace
+
+struct f16 {
+    uint16_t bits;
+};
+
+namespace {
+
+DEVICE uint32_t thread_index() { return fishmask_thread->thread; }
+DEVICE uint32_t block_threads() { return fishmask_thread->threads; }
+DEVICE uint32_t block_x() { return fishmask_thread->block[0]; }
+DEVICE uint32_t block_y() { return fishmask_thread->block[1]; }
+DEVICE uint32_t block_z() { return fishmask_thread->block[2]; }
+DEVICE uint32_t grid_x() { return fishmask_thread->grid[0]; }
+DEVICE uint32_t grid_y() { return fishmask_thread->grid[1]; }
+DEVICE uint32_t grid_z() { return fishmask_thread->grid[2]; }
+DEVICE unsigned char* dynamic_shared() { return fishmask_thread->shared; }
+DEVICE void block_sync() { fishmask_block_sync(); }
+DEVICE void warp_sync() { fishmask_warp_sync(); }
+
+// Shows `value` to the warp and returns where lane 0's is; lane i's is 32 i bytes on. Turns alternate, so that a lane
+// may write its next value while others still read this one.
+template <typename T>
+DEVICE const unsigned char* warp_show(const T& value) {
+    static_assert(sizeof(T) <= 32, "a lane shows at most 32 bytes");
+    EmulatedThread* self = fishmask_thread;
+    unsigned char* turn = self->exchange + 1024 * self->turn;
+    self->turn ^= 1;
+    memcpy(turn + 32 * (self->thread % 32), &value, sizeof(T));
+    fishmask_warp_sync();
+    return turn;
+}
+template <typename T>
+DEVICE T shown_by(const unsigned char* turn, uint32_t lane) {
+    T value;
+    memcpy(&value, turn + 32 * lane, sizeof(T));
+    return value;
+}
+template <typename T>
+DEVICE T warp_shuffle(T value, uint32_t lane) { return shown_by<T>(warp_show(value), lane % 32); }
+template <typename T>
+DEVICE T warp_shuffle_xor(T value, uint32_t mask) {
+    return shown_by<T>(warp_show(value), (thread_index() % 32) ^ mask);
+}
+template <typename T>
+DEVICE T warp_shuffle_up(T value, uint32_t by) {
+    const uint32_t lane = thread_index() % 32;
+    return shown_by<T>(warp_show(value), lane >= by ? lane - by : lane);
+}
+DEVICE uint32_t warp_ballot(bool vote) {
+    const unsigned char* turn = warp_show<uint32_t>(vote);
+    uint32_t votes = 0;
+    for (uint32_t lane = 0; lane < 32; lane++) votes |= shown_by<uint32_t>(turn, lane) << lane;
+    return votes;
+}
+
+DEVICE uint32_t atomic_add(uint32_t* to, uint32_t value) {
+    return __atomic_fetch_add(to, value, __ATOMIC_RELAXED);
+}
+
+DEVICE float to_float(f16 value) { return widen_half(value.bits); }
+DEVICE f16 to_half(float value) { return f16{round_to_half(value)}; }
+DEVICE uint16_t half_bits(f16 value) { return value.bits; }
+DEVICE f16 half_from_bits(uint16_t bits) { return f16{bits}; }
+DEVICE float multiply_add(float a, float b, float c) { return std::fma(a, b, c); }
+DEVICE float multiply(float a, float b) { return a * b; }
+DEVICE float add(float a, float b) { return a + b; }
+DEVICE float exponential(float x) { return std::exp(x); }
+DEVICE float logarithm(float x) { return std::log(x); }
+DEVICE float reciprocal_sqrt(float x) { return 1.0f / std::sqrt(x); }
+DEVICE uint32_t float_bits(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, 4);
+    return bits;
+}
+DEVICE float float_from_bits(uint32_t bits) {
+    float x;
+    memcpy(&x, &bits, 4);
+    return x;
+}
+DEVICE uint32_t multiply_high(uint32_t a, uint32_t b) { return static_cast<uint64_t>(a) * b >> 32; }
+DEVICE uint32_t population(uint32_t x) { return __builtin_popcount(x); }
+DEVICE bool is_nan(float x) { return x != x; }
+
+// Two halves of a 32-bit register of a fragment.
+DEVICE float half_of(uint32_t pair, uint32_t i) { return widen_half(static_cast<uint16_t>(pair >> 16 * i)); }
+
+DEVICE void mma_16x8x16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+    struct Fragments {
+        uint32_t a[4], b[2];
+    };
+    const Fragments mine = {{a[0], a[1], a[2], a[3]}, {b[0], b[1]}};
+    const unsigned char* turn = warp_show(mine);
+    const uint32_t lane = thread_index() % 32;
+    // Lane 4 g + t holds rows g and g + 8, columns 2 t and 2 t + 1 of D.
+    for (uint32_t i = 0; i < 4; i++) {
+        const uint32_t row = lane / 4 + 8 * (i / 2), column = 2 * (lane % 4) + i % 2;
+        float sum = 0;
+        for (uint32_t k = 0; k < 16; k++) {
+            const uint32_t half = k % 2, t = k % 8 / 2, high = k / 8;
+            const Fragments left = shown_by<Fragments>(turn, 4 * (row % 8) + t);
+            const Fragments right = shown_by<Fragments>(turn, 4 * column + t);
+            sum = std::fma(half_of(left.a[row / 8 + 2 * high], half), half_of(right.b[high], half), sum);
+        }
+        d[i] += sum;
+    }
+}
+
+DEVICE void load_matrices(uint32_t (&r)[4], const f16* row, bool transposed) {
+    const unsigned char* turn = warp_show(row);
+    const uint32_t lane = thread_index() % 32;
+    for (uint32_t matrix = 0; matrix < 4; matrix++) {
+        r[matrix] = 0;
+        for (uint32_t half = 0; half < 2; half++) {
+            const uint32_t i = lane / 4, j = 2 * (lane % 4) + half;
+            const uint32_t from = transposed ? j : i, at = transposed ? i : j;
+            const f16* source = shown_by<const f16*>(turn, 8 * matrix + from);
+            r[matrix] |= static_cast<uint32_t>(source[at].bits) << 16 * half;
+        }
+    }
+    // Nobody overwrites the rows before all lanes have read them, as in one instruction.
+    fishmask_warp_sync();
+}
+DEVICE void load_matrix_x4(uint32_t (&r)[4], const f16* row) { load_matrices(r, row, false); }
+DEVICE void load_matrix_x4_transposed(uint32_t (&r)[4], const f16* row) { load_matrices(r, row, true); }
+
+// Copies are kept back until their group is waited for, so that a missing wait shows.
+DEVICE void copy_async_16(void* to, const void* from, bool valid) {
+    EmulatedThread* self = fishmask_thread;
+    if (self->copies == 64) {
+        fishmask_fault("more than 64 asynchronous copies under way in one thread");
+        return;
+    }
+    auto& copy = self->copy[self->copies++];
+    copy.to = to;
+    copy.from = from;
+    copy.group = self->groups;
+    copy.valid = valid;
+}
+DEVICE void copy_async_commit() { fishmask_thread->groups++; }
+template <int PENDING>
+DEVICE void copy_async_wait() {
+    EmulatedThread* self = fishmask_thread;
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < self->copies; i++) {
+        const auto copy = self->copy[i];
+        if (copy.group + PENDING >= self->groups) {
+            self->copy[kept++] = copy;
+            continue;
+        }
+        for (uint32_t word = 0; word < 4; word++) {
+            static_cast<uint32_t*>(copy.to)[word] =
+                copy.valid ? static_cast<const uint32_t*>(copy.from)[word] : 0;
+        }
+    }
+    self->copies = kept;
+}
+
+}  // namespace
+
+#include "args.h"

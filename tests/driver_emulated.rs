@@ -1,0 +1,37 @@
+//! The emulated device runs kernels as a GPU would.
+
+use fishmask::backend::cuda::args::{SGD_STEP, SgdArgs};
+use fishmask::driver::emulated::Emulated;
+use fishmask::driver::{Driver, Launch};
+
+#[test]
+fn runs_a_kernel() {
+    let device = Emulated::new();
+    let n = 1000_usize;
+    let values: Vec<f32> = (0..n).map(|i| i as f32).collect();
+    let mut weights = device.allocate(4 * n).unwrap();
+    let mut velocity = device.allocate(4 * n).unwrap();
+    let mut gradients = device.allocate(4 * n).unwrap();
+    let halves = device.allocate(2 * n).unwrap();
+    let mut lr = device.allocate(4).unwrap();
+    device.upload(bytemuck::cast_slice(&values), &mut weights, 0).unwrap();
+    device.clear(&mut velocity).unwrap();
+    device.upload(bytemuck::cast_slice(&values), &mut gradients, 0).unwrap();
+    device.upload(&0.5_f32.to_le_bytes(), &mut lr, 0).unwrap();
+    let args = SgdArgs {
+        weights: device.address(&weights) as *mut f32,
+        velocity: device.address(&velocity) as *mut f32,
+        gradients: device.address(&gradients) as *const f32,
+        halves: device.address(&halves) as *mut half::f16,
+        lr: device.address(&lr) as *const f32,
+        n: n as u32,
+        momentum: 0.5,
+        weight_decay: 0.0,
+    };
+    device.launch(&SGD_STEP, Launch::new(3, 64), args).unwrap();
+    let mut bytes = vec![0; 4 * n];
+    device.download(&weights, 0, &mut bytes).unwrap();
+    let found: &[f32] = bytemuck::cast_slice(&bytes);
+    // v = -0.5 g; w = g - 0.5 g - 0.25 g
+    assert!(found.iter().zip(&values).all(|(f, v)| *f == 0.25 * v), "{:?}", &found[..5]);
+}
