@@ -5,32 +5,40 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
+/// The kernels' argument structs, in Rust.
+const ARGS: &str = "src/backend/cuda/args";
+
 type Failure = Box<dyn std::error::Error>;
 
 fn main() -> Result<(), Failure> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     println!("cargo::rerun-if-changed=kernels");
-    println!("cargo::rerun-if-changed=src/backend/cuda/args.rs");
+    println!("cargo::rerun-if-changed={ARGS}");
     println!("cargo::rerun-if-changed=src/driver/emulated/runtime.cpp");
-    header(&out.join("args.h"))?;
+    headers(&out.join("args"))?;
     emulated(&out)
 }
 
-/// The kernels' argument structs as a C++ header, made from their only definition, in Rust.
-fn header(path: &Path) -> Result<(), Failure> {
-    let source = Path::new("src/backend/cuda/args.rs");
-    // cbindgen writes what functions use; there are none, so each struct is named.
-    let text = fs::read_to_string(source)?;
-    let names = text.lines().filter_map(|line| line.strip_prefix("pub struct ")?.split(' ').next());
-    let include = names.map(str::to_string).collect();
-    let config = cbindgen::Config {
-        export: cbindgen::ExportConfig { include, ..Default::default() },
-        language: cbindgen::Language::Cxx,
-        no_includes: true,
-        pragma_once: true,
-        ..Default::default()
-    };
-    cbindgen::Builder::new().with_src(source).with_config(config).generate()?.write_to_file(path);
+/// The kernels' argument structs as C++ headers, `args/<file>.h`, made from their only definition, in Rust.
+fn headers(folder: &Path) -> Result<(), Failure> {
+    fs::create_dir_all(folder)?;
+    for entry in fs::read_dir(ARGS)? {
+        let source = entry?.path();
+        let Some(stem) = source.file_stem().filter(|stem| *stem != "mod") else { continue };
+        // cbindgen writes what functions use; there are none, so each struct is named.
+        let text = fs::read_to_string(&source)?;
+        let names = text.lines().filter_map(|line| line.strip_prefix("pub struct ")?.split(' ').next());
+        let include = names.map(str::to_string).collect();
+        let config = cbindgen::Config {
+            export: cbindgen::ExportConfig { include, ..Default::default() },
+            language: cbindgen::Language::Cxx,
+            no_includes: true,
+            pragma_once: true,
+            ..Default::default()
+        };
+        let path = folder.join(stem).with_extension("h");
+        cbindgen::Builder::new().with_src(&source).with_config(config).generate()?.write_to_file(path);
+    }
     Ok(())
 }
 

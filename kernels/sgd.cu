@@ -5,9 +5,11 @@
 // weights, velocity, gradients (n); halves (n): the weights rounded to f16, which the convolutions read.
 #include "device.cuh"
 
+#include "args/sgd.h"
+
 KERNEL(sgd_step, SgdArgs, 256) {
     const uint32_t stride = grid_x() * block_threads();
-    const float lr = *args.lr;
+    const float lr = args.rates[*args.step];
     for (uint32_t i = block_x() * block_threads() + thread_index(); i < args.n; i += stride) {
         const float d = -lr * multiply_add(args.weight_decay, args.weights[i], args.gradients[i]);
         const float v = multiply_add(args.momentum, args.velocity[i], d);

@@ -1,6 +1,6 @@
 //! The emulated device runs kernels as a GPU would.
 
-use fishmask::backend::cuda::args::{SGD_STEP, SgdArgs};
+use fishmask::backend::cuda::args::sgd::{SGD_STEP, SgdArgs};
 use fishmask::driver::emulated::Emulated;
 use fishmask::driver::{Driver, Launch};
 
@@ -13,17 +13,20 @@ fn runs_a_kernel() {
     let mut velocity = device.allocate(4 * n).unwrap();
     let mut gradients = device.allocate(4 * n).unwrap();
     let halves = device.allocate(2 * n).unwrap();
-    let mut lr = device.allocate(4).unwrap();
+    let mut rates = device.allocate(8).unwrap();
+    let mut step = device.allocate(4).unwrap();
     device.upload(bytemuck::cast_slice(&values), &mut weights, 0).unwrap();
     device.clear(&mut velocity).unwrap();
     device.upload(bytemuck::cast_slice(&values), &mut gradients, 0).unwrap();
-    device.upload(&0.5_f32.to_le_bytes(), &mut lr, 0).unwrap();
+    device.upload(bytemuck::cast_slice(&[9.0_f32, 0.5]), &mut rates, 0).unwrap();
+    device.upload(&1_u32.to_le_bytes(), &mut step, 0).unwrap();
     let args = SgdArgs {
         weights: device.address(&weights) as *mut f32,
         velocity: device.address(&velocity) as *mut f32,
         gradients: device.address(&gradients) as *const f32,
         halves: device.address(&halves) as *mut half::f16,
-        lr: device.address(&lr) as *const f32,
+        rates: device.address(&rates) as *const f32,
+        step: device.address(&step) as *const u32,
         n: n as u32,
         momentum: 0.5,
         weight_decay: 0.0,

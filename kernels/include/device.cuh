@@ -8,7 +8,7 @@
 //
 //     KERNEL(name, Arguments, THREADS) { ... args.x ... }
 //
-// with one plain struct of arguments, which src/backend/cuda/args.rs defines for both sides.
+// with one plain struct of arguments, which src/backend/cuda/args defines for both sides.
 #pragma once
 
 #ifdef FISHMASK_EMULATED
@@ -117,6 +117,4 @@ DEVICE void copy_async_wait() {
 }
 
 }  // namespace
-
-#include "args.h"
 #endif

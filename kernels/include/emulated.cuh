@@ -255,4 +255,3 @@ DEVICE void copy_async_wait() {
 
 }  // namespace
 
-#include "args.h"

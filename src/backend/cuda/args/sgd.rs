@@ -1,11 +1,10 @@
-//! One plain struct of arguments for each kernel. This file is the only definition: the build makes the C++ header from
-//! it that `kernels/*.cu` include. Pointers are device addresses.
+//! `kernels/sgd.cu`.
 
 use half::f16;
 
 use crate::driver::Kernel;
 
-/// Nesterov SGD: see `kernels/sgd.cu`.
+/// Nesterov SGD.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct SgdArgs {
@@ -17,8 +16,10 @@ pub struct SgdArgs {
     pub gradients: *const f32,
     /// The weights rounded \[n\].
     pub halves: *mut f16,
-    /// The step's learning rate \[1\].
-    pub lr: *const f32,
+    /// Learning rates of an epoch's steps.
+    pub rates: *const f32,
+    /// Which of them is this step's \[1\].
+    pub step: *const u32,
     /// Weights.
     pub n: u32,
     /// Share of the velocity that stays.
@@ -27,5 +28,5 @@ pub struct SgdArgs {
     pub weight_decay: f32,
 }
 
-/// `sgd_step`: grid-stride, any grid.
+/// Grid-stride, any grid.
 pub const SGD_STEP: Kernel<SgdArgs> = Kernel::new("sgd", "sgd_step");
