@@ -81,7 +81,10 @@ fn emulated(out: &Path) -> Result<(), Failure> {
         }
         build.file(path);
     }
-    writeln!(table, "}}\n// SAFETY: constants of the kernels' objects.\nstatic KERNELS: &[Compiled] = &[\n{rows}];")?;
+    writeln!(
+        table,
+        "}}\n// SAFETY: constants of the kernels' objects.\nstatic KERNELS: &[Compiled] = &[\n{rows}];"
+    )?;
     fs::write(out.join("emulated_kernels.rs"), table)?;
     build.try_compile("fishmask_kernels")?;
     Ok(())

@@ -57,8 +57,9 @@ impl Ours {
         self.network.set_batch(true, &self.images, &self.labels)?;
         self.network.forward(true, Statistics::Batch, n, 0.0)?;
         self.network.backward(n)?;
-        let sgd = Sgd { lr: 0.1 / n as f32, momentum: 0.9, weight_decay: 5e-4 * n as f32 };
+        let sgd = Sgd { momentum: 0.9, weight_decay: 5e-4 * n as f32 };
         let (backend, gradients, weights) = self.network.parameters();
+        backend.set_rates(&[0.1 / n as f32], 0)?;
         Ok(backend.sgd(&sgd, gradients, &mut self.velocity, weights)?)
     }
 

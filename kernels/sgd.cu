@@ -2,7 +2,7 @@
 //
 //     d = -lr (g + wd w);  v = momentum v + d;  w = w + d + momentum v
 //
-// weights, velocity, gradients (n); halves (n): the weights rounded to f16, which the convolutions read.
+// weights, velocity, gradients (n); halves (n), if not null: the weights rounded to f16, which the tensor cores read.
 #include "device.cuh"
 
 #include "args/sgd.h"
@@ -16,6 +16,6 @@ KERNEL(sgd_step, SgdArgs, 256) {
         const float w = args.weights[i] + multiply_add(args.momentum, v, d);
         args.velocity[i] = v;
         args.weights[i] = w;
-        args.halves[i] = to_half(w);
+        if (args.halves) args.halves[i] = to_half(w);
     }
 }

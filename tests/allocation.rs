@@ -110,28 +110,30 @@ fn measure(threads: usize) {
         let mut velocity = vec![0.0; weights.len()];
         let mut network = Network::new(graph, plans, Cpu::new(), &weights, &running).unwrap();
         let mut training = network.backend().data(&split, Some((BATCH, 1))).unwrap();
-        let test = network.backend().data(&split, None).unwrap();
-        let sgd = Sgd { lr: 0.01 / BATCH as f32, momentum: 0.9, weight_decay: 5e-4 * BATCH as f32 };
+        let mut test = network.backend().data(&split, None).unwrap();
+        network.backend().set_rates(&[0.01 / BATCH as f32; 30], 0).unwrap();
+        let sgd = Sgd { momentum: 0.9, weight_decay: 5e-4 * BATCH as f32 };
 
-        let mut train = |network: &mut Network<Cpu>, batch| {
-            network.draw_training_batch(&mut training, Position { epoch: 0, batch }).unwrap();
+        let mut train = |network: &mut Network<Cpu>| {
+            network.draw_batch(true, &mut training, BATCH).unwrap();
             network.forward(true, Statistics::Batch, BATCH, 0.1).unwrap();
             network.backward(BATCH).unwrap();
             let (backend, gradients, weights) = network.parameters();
             backend.sgd(&sgd, gradients, &mut velocity, weights).unwrap();
         };
-        let evaluate = |network: &mut Network<Cpu>, batch: u32| {
+        let mut evaluate = |network: &mut Network<Cpu>, batch: u32| {
             // The last, smaller batch as well.
             let n = if batch.is_multiple_of(2) { BATCH } else { BATCH - 5 };
-            let first = batch as usize * BATCH;
-            network.draw_evaluation_batch(&test, first..first + n).unwrap();
+            let image = batch as usize * BATCH;
+            network.backend().seek(&mut test, Position { epoch: 0, image }).unwrap();
+            network.draw_batch(false, &mut test, n).unwrap();
             network.forward(false, Statistics::Running, n, 0.0).unwrap();
         };
         for batch in 0..2 {
-            train(&mut network, batch);
+            train(&mut network);
             evaluate(&mut network, batch);
         }
-        let trained = during(|| (2..2 + STEPS).for_each(|batch| train(&mut network, batch)));
+        let trained = during(|| (2..2 + STEPS).for_each(|_| train(&mut network)));
         let evaluated = during(|| (2..2 + STEPS).for_each(|batch| evaluate(&mut network, batch)));
         println!(
             "{model}, {threads} threads: {STEPS} training steps {trained:?}, evaluation batches {evaluated:?}"

@@ -15,7 +15,7 @@ use fishmask::graph::{Model, Network, Statistics};
 
 fn three_steps_by_hand<B: Probe>(mut backend: B) {
     // d = -lr (g + wd w), v = momentum v + d, w += d + momentum v; powers of 2 keep f32 exact.
-    let mut weights = backend.vector(&[2.0, -1.0, 0.0]).unwrap();
+    let mut weights = backend.weights(&[2.0, -1.0, 0.0]).unwrap();
     let mut velocity = backend.vector(&[0.0, 0.0, 0.0]).unwrap();
     let steps = [
         // g + wd w = 4, 1.5, 0: d = v = -1, -0.375, 0; w += 1.5 d.
@@ -27,7 +27,8 @@ fn three_steps_by_hand<B: Probe>(mut backend: B) {
     ];
     for (lr, g, v, w) in steps {
         let gradients = backend.vector(&g).unwrap();
-        let sgd = Sgd { lr, momentum: 0.5, weight_decay: 0.5 };
+        backend.set_rates(&[0.125, lr], 1).unwrap();
+        let sgd = Sgd { momentum: 0.5, weight_decay: 0.5 };
         backend.sgd(&sgd, &gradients, &mut velocity, &mut weights).unwrap();
         assert_eq!(backend.read(&velocity).unwrap(), v);
         assert_eq!(backend.read(&weights).unwrap(), w);
@@ -39,13 +40,16 @@ fn three_steps_by_hand<B: Probe>(mut backend: B) {
 fn against_f64<B: Probe>(mut backend: B) {
     for length in [1, 7, 17, 1000, 16_384, 16_385, 40_003] {
         let [mut w, mut v] = [normals(&[length], 1), normals(&[length], 2)].map(|t| t.f32s());
-        let (mut weights, mut velocity) = (backend.vector(&w).unwrap(), backend.vector(&v).unwrap());
+        let (mut weights, mut velocity) = (backend.weights(&w).unwrap(), backend.vector(&v).unwrap());
+        // The steps take the rates one after another.
+        let rates = [0.1, 0.2, 0.3];
+        backend.set_rates(&rates, 0).unwrap();
         for step in 0..3 {
             let g = normals(&[length], 3 + step).f32s();
-            let sgd = Sgd { lr: 0.1 * (step + 1) as f32, momentum: 0.9, weight_decay: 0.05 };
+            let sgd = Sgd { momentum: 0.9, weight_decay: 0.05 };
             let gradients = backend.vector(&g).unwrap();
             backend.sgd(&sgd, &gradients, &mut velocity, &mut weights).unwrap();
-            let [lr, momentum, decay] = [sgd.lr, sgd.momentum, sgd.weight_decay].map(f64::from);
+            let [lr, momentum, decay] = [rates[step as usize], sgd.momentum, sgd.weight_decay].map(f64::from);
             let name = |values: &[f32]| {
                 let values = values.iter().map(|&x| f64::from(x)).collect();
                 Named::from([("w".to_owned(), Tensor::new(&[length], values))])
@@ -102,8 +106,9 @@ fn trains_as_pytorch<B: Probe>(make: impl Fn() -> B, bound: f64) {
             }
             network.backward(n).unwrap();
             let lr = schedule(f64::from(step) / 2.0, 0.4, 5.0, 24.0) / n as f64;
-            let sgd = Sgd { lr: lr as f32, momentum: 0.9, weight_decay: (5e-4 * n as f64) as f32 };
+            let sgd = Sgd { momentum: 0.9, weight_decay: (5e-4 * n as f64) as f32 };
             let (backend, gradients, weights) = network.parameters();
+            backend.set_rates(&[lr as f32], 0).unwrap();
             backend.sgd(&sgd, gradients, &mut velocity, weights).unwrap();
         }
         let mut found = vec![("losses".to_owned(), distance(&losses, &fixture.tensor("steps.losses").data))];

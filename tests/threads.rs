@@ -17,7 +17,8 @@ fn train<B: Backend>(backend: B, model: Model, width: usize, n: usize) -> [Vec<u
     let (weights, running) = (graph.layout.initial_weights(3), graph.layout.initial_statistics());
     let mut velocity = backend.vector(&vec![0.0; weights.len()]).unwrap();
     let mut network = Network::new(graph, plans, backend, &weights, &running).unwrap();
-    let sgd = Sgd { lr: 0.1 / n as f32, momentum: 0.9, weight_decay: 5e-4 * n as f32 };
+    let sgd = Sgd { momentum: 0.9, weight_decay: 5e-4 * n as f32 };
+    network.backend().set_rates(&[0.1 / n as f32; 3], 0).unwrap();
     let mut losses = vec![];
     for step in 0..4 {
         let (images, labels) = (normals(&[n, 3, 32, 32], step), labels(n, 10, step));

@@ -18,9 +18,33 @@ pub enum Error {
     /// The training data could not be read ahead.
     #[error(transparent)]
     Data(#[from] crate::data::Error),
-    /// Training batches were asked of a split prepared for evaluation alone.
-    #[error("this split was not prepared for training")]
-    NotForTraining,
+    /// The device failed.
+    #[error(transparent)]
+    Device(#[from] crate::driver::Error),
+    /// A training split gives whole batches only.
+    #[error("this split was prepared for batches of {expected} images, and {found} were asked for")]
+    Batch {
+        /// The batch it was prepared for.
+        expected: usize,
+        /// The batch asked for.
+        found: usize,
+    },
+    /// Images beyond the end of a split were asked for.
+    #[error("image {last} was asked of a split of {images}")]
+    Images {
+        /// The last of the batch, from 1.
+        last: usize,
+        /// There are.
+        images: usize,
+    },
+    /// An epoch has more steps than a device keeps learning rates for.
+    #[error("an epoch has at most {most} steps, not {steps}")]
+    Steps {
+        /// Asked for.
+        steps: usize,
+        /// There is room for.
+        most: usize,
+    },
 }
 
 /// Geometry of one square convolution: x \[N,H,W,C\], filter \[K,R,R,C\], y \[N,P,Q,K\], no bias.
@@ -173,24 +197,43 @@ pub struct Totals {
     pub images: u64,
 }
 
-/// One step of Nesterov SGD (SPEC section 3): `d = -lr (g + wd w); v = momentum v + d; w += d + momentum v`.
+/// Where a value that is not finite first appeared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The optimiser's step, counted as [`Backend::set_rates`] does.
+    pub step: u32,
+    /// What it appeared in.
+    pub place: Place,
+}
+
+/// What a value that is not finite appeared in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// The input of the batch norm whose statistics begin here.
+    Forward(usize),
+    /// The logits.
+    Logits,
+    /// The gradient of the batch norm whose statistics begin here.
+    Backward(usize),
+}
+
+/// One step of Nesterov SGD (SPEC section 3): `d = -lr (g + wd w); v = momentum v + d; w += d + momentum v`, with
+/// the next of the learning rates that [`Backend::set_rates`] has set.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sgd {
-    /// Learning rate for the summed loss.
-    pub lr: f32,
     /// Share of the velocity that stays.
     pub momentum: f32,
     /// Decay for the summed loss.
     pub weight_decay: f32,
 }
 
-/// A batch's place in the training.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A place in a split.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Position {
-    /// Epoch, from 0.
+    /// Epoch, from 0, which the order and augmentation of training images depend on.
     pub epoch: u32,
-    /// Batch in the epoch, from 0.
-    pub batch: u32,
+    /// Images of the epoch before this place.
+    pub image: usize,
 }
 
 /// A batch norm's parameters in the flat vector: two ranges of C elements each.
@@ -277,6 +320,13 @@ pub trait Backend {
     type Bytes;
     /// A split of the data set, ready to be drawn from.
     type Data;
+    /// Operations that can be done again.
+    type Recording;
+
+    /// Bytes of an activation.
+    const ACTIVATION: usize;
+    /// Whether operations are queued, so that reading any result waits for all of them.
+    const QUEUES: bool;
 
     /// The device in a few words.
     fn device(&self) -> String;
@@ -284,6 +334,8 @@ pub trait Backend {
     fn tensor(&self, elements: usize) -> Result<Self::Tensor, Error>;
     /// A vector holding `values`.
     fn vector(&self, values: &[f32]) -> Result<Self::Vector, Error>;
+    /// A vector holding `values` that operations take as weights.
+    fn weights(&self, values: &[f32]) -> Result<Self::Vector, Error>;
     /// Sums, all zero.
     fn sums(&self, elements: usize) -> Result<Self::Sums, Error>;
     /// Bytes, all zero.
@@ -301,21 +353,23 @@ pub trait Backend {
     /// Bytes [`Backend::reserve`] takes for these operations.
     fn scratch_bytes(convs: &[Conv], norms: &[Norm]) -> usize;
 
+    /// Begins a recording: the operations that follow, up to [`Backend::recorded`], are not done but noted.
+    fn record(&mut self) -> Result<(), Error>;
+    /// Ends a recording; none from a device that does not record, on which the operations have been done.
+    fn recorded(&mut self) -> Result<Option<Self::Recording>, Error>;
+    /// Does the recorded operations again, on the same buffers, with the batch and learning rate that are next.
+    fn replay(&mut self, recording: &Self::Recording) -> Result<(), Error>;
+
     /// A split to draw images from; for training, in batches of so many images, shuffled and augmented by a seed.
     fn data(&self, split: &Arc<Split>, training: Option<(usize, u64)>) -> Result<Self::Data, Error>;
-    /// One batch of the shuffled, augmented, normalised training images \[N,32,32,3\], and their labels.
-    fn training_batch(
+    /// Makes the next batch begin here.
+    fn seek(&mut self, data: &mut Self::Data, position: Position) -> Result<(), Error>;
+    /// The next `n` normalised images \[n,32,32,3\] and their labels: in the data's order or, if it is for training,
+    /// shuffled and augmented, `n` being its batch.
+    fn next_batch(
         &mut self,
         data: &mut Self::Data,
-        position: Position,
-        images: &mut Self::Tensor,
-        labels: &mut Self::Bytes,
-    ) -> Result<(), Error>;
-    /// Images `range` in the data's order, normalised, and their labels.
-    fn evaluation_batch(
-        &mut self,
-        data: &Self::Data,
-        range: Range<usize>,
+        n: usize,
         images: &mut Self::Tensor,
         labels: &mut Self::Bytes,
     ) -> Result<(), Error>;
@@ -425,6 +479,11 @@ pub trait Backend {
     /// Sets the totals, to zero or to what a checkpoint held.
     fn set_totals(&mut self, totals: Totals) -> Result<(), Error>;
 
+    /// Where a value that is not finite first appeared since the totals were set.
+    fn fault(&self) -> Result<Option<Fault>, Error>;
+
+    /// The learning rates of an epoch's steps, for the summed loss; the optimiser's next step is number `next` of them.
+    fn set_rates(&mut self, rates: &[f32], next: usize) -> Result<(), Error>;
     /// One optimiser step over the whole flat vector.
     fn sgd(
         &mut self,

@@ -89,7 +89,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
 
     let plans = plans(&graph, Batches { training: None, inference: cli.batch_size.min(count) })?;
     let mut network = Network::new(graph, plans, Cpu::new(), &weights, &running)?;
-    let data = network.backend().data(&Arc::new(split), None)?;
+    let mut data = network.backend().data(&Arc::new(split), None)?;
     let mut logits = vec![];
     let keep = |network: &Network<Cpu>, n| {
         if cli.logits.is_some() {
@@ -97,7 +97,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         }
         Ok(true)
     };
-    let totals = evaluate(&mut network, &data, count, keep)?.unwrap_or_default();
+    let totals = evaluate(&mut network, &mut data, count, &mut None, keep)?.unwrap_or_default();
     if let Some(path) = &cli.logits {
         checkpoint::save_tensor(path, "logits", vec![count, CLASSES.len()], &logits)?;
     }

@@ -11,9 +11,7 @@ use std::marker::PhantomData;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A kernel was stopped, or could not be started.
-    #[error(
-        "kernel {kernel} (grid {grid:?}, block {block}, {shared} bytes of shared memory): {reason}"
-    )]
+    #[error("kernel {kernel} (grid {grid:?}, block {block}, {shared} bytes of shared memory): {reason}")]
     Launch {
         /// The kernel.
         kernel: &'static str,
@@ -126,8 +124,10 @@ pub trait Driver {
     fn clear(&self, buffer: &mut Self::Buffer) -> Result<(), Error>;
     /// Runs a kernel.
     fn launch<A: Copy + 'static>(&self, kernel: &Kernel<A>, launch: Launch, args: A) -> Result<(), Error>;
-    /// Records the launches of `work` instead of running them.
-    fn record(&self, work: &mut dyn FnMut() -> Result<(), Error>) -> Result<Self::Graph, Error>;
+    /// Begins to record launches instead of running them.
+    fn begin_recording(&self) -> Result<(), Error>;
+    /// Ends the recording.
+    fn end_recording(&self) -> Result<Self::Graph, Error>;
     /// Runs recorded work.
     fn replay(&self, graph: &Self::Graph) -> Result<(), Error>;
     /// Marks this moment in the device's work.

@@ -1,13 +1,11 @@
 //! Runs a plan's steps on a backend.
 
 use std::cell::RefCell;
-use std::ops::Range;
 
 use super::plan::{Backward, Forward, Plan, Residual};
 use super::{Error as GraphError, Graph};
 use crate::backend::{
-    AveragePool, Backend, Conv, Error, Linear, Loss, Norm, NormBackward, NormForward, Position,
-    ResidualGradient,
+    AveragePool, Backend, Conv, Error, Linear, Loss, Norm, NormBackward, NormForward, ResidualGradient,
 };
 
 /// Which moments batch norm normalises with.
@@ -102,7 +100,7 @@ impl<B: Backend> Network<B> {
             tensors: slots.iter().map(|&n| backend.tensor(n).map(RefCell::new)).collect::<Result<_, _>>()?,
             winners: winners.iter().map(|&bytes| backend.bytes(bytes)).collect::<Result<_, _>>()?,
             labels: backend.bytes(batch)?,
-            weights: backend.vector(weights)?,
+            weights: backend.weights(weights)?,
             gradients: backend.vector(&vec![0.0; gradients])?,
             moments: backend.vector(&vec![0.0; running.len()])?,
             sums: backend.sums(running.len())?,
@@ -171,24 +169,34 @@ impl<B: Backend> Network<B> {
         self.backend.write_bytes(labels, &mut self.buffers.labels)
     }
 
-    /// Draws a batch of training images for the next training forward pass.
+    /// Draws the next `n` images of a split for the next forward pass.
     ///
     /// # Errors
     /// When the data cannot be read or the device fails.
-    pub fn draw_training_batch(&mut self, data: &mut B::Data, position: Position) -> Result<(), Error> {
-        let slot = self.plan(true).images;
+    pub fn draw_batch(&mut self, training: bool, data: &mut B::Data, n: usize) -> Result<(), Error> {
+        let slot = self.plan(training).images;
         let images = self.buffers.tensors[slot].get_mut();
-        self.backend.training_batch(data, position, images, &mut self.buffers.labels)
+        self.backend.next_batch(data, n, images, &mut self.buffers.labels)
     }
 
-    /// Draws images in the data's order for the next inference forward pass.
+    /// Does `work` and, where the device can, only records it the first time, to replay the recording then and from
+    /// then on. `work` must touch nothing but buffers on the device.
     ///
     /// # Errors
-    /// When the device fails.
-    pub fn draw_evaluation_batch(&mut self, data: &B::Data, range: Range<usize>) -> Result<(), Error> {
-        let slot = self.plan(false).images;
-        let images = self.buffers.tensors[slot].get_mut();
-        self.backend.evaluation_batch(data, range, images, &mut self.buffers.labels)
+    /// Those of `work`; when the device fails.
+    pub fn replay(
+        &mut self,
+        recording: &mut Option<B::Recording>,
+        work: impl FnOnce(&mut Self) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        if recording.is_none() {
+            self.backend.record()?;
+            let outcome = work(self);
+            let recorded = self.backend.recorded();
+            outcome?;
+            *recording = recorded?;
+        }
+        recording.as_ref().map_or(Ok(()), |recording| self.backend.replay(recording))
     }
 
     /// The logits \[N,K\] of the last forward pass; a backward pass reuses their buffer.

@@ -1,27 +1,34 @@
 //! Loss and accuracy over a split.
 
-use crate::backend::{Backend, Error, Totals};
+use crate::backend::{Backend, Error, Position, Totals};
 use crate::graph::{Network, Statistics};
 
 /// Runs the first `count` images of `data`, in order, through the network with its running statistics. Each batch's
 /// logits \[n,10\] go to `visit`, which says whether to go on; none is returned when it said no. The backend's
-/// totals are cleared first.
+/// totals are cleared first. `recording` keeps a full batch's operations from one evaluation to the next.
 ///
 /// # Errors
 /// When the device fails.
 pub fn evaluate<B: Backend>(
     network: &mut Network<B>,
-    data: &B::Data,
+    data: &mut B::Data,
     count: usize,
+    recording: &mut Option<B::Recording>,
     mut visit: impl FnMut(&Network<B>, usize) -> Result<bool, Error>,
 ) -> Result<Option<Totals>, Error> {
     network.backend().set_totals(Totals::default())?;
+    network.backend().seek(data, Position::default())?;
     let batch = network.inference().batch;
     for start in (0..count).step_by(batch) {
-        let range = start..(start + batch).min(count);
-        let n = range.len();
-        network.draw_evaluation_batch(data, range)?;
-        network.forward(false, Statistics::Running, n, 0.0)?;
+        let n = batch.min(count - start);
+        let mut step = |network: &mut Network<B>| {
+            network.draw_batch(false, data, n)?;
+            network.forward(false, Statistics::Running, n, 0.0)
+        };
+        match n == batch {
+            true => network.replay(recording, step)?,
+            false => step(network)?,
+        }
         if !visit(network, n)? {
             return Ok(None);
         }

@@ -27,7 +27,7 @@ pub enum Error {
     Graph(#[from] crate::graph::Error),
     /// The loss is infinite or not a number.
     #[error(
-        "the loss is no longer finite at epoch {epoch}, step {step} (lr {lr:.4}, mean loss before {last_loss:.4}): \
+        "the loss is no longer finite at epoch {epoch}, step {step}, {place} (lr {lr:.4}, mean loss before {last_loss:.4}): \
          try a lower --lr or a later --peak-epoch; checkpoints before it are kept"
     )]
     NotFinite {
@@ -37,6 +37,8 @@ pub enum Error {
         step: u32,
         /// The schedule's value.
         lr: f64,
+        /// Where a value that is not finite first appeared, in words.
+        place: String,
         /// Mean over the epoch's steps before; not a number at its first.
         last_loss: f64,
     },

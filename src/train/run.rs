@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use super::{Config, EpochReport, Error, Event, Listener, Outcome, evaluate};
-use crate::backend::{Backend, Position, Sgd, Totals};
+use crate::backend::{Backend, Place, Position, Sgd, Totals};
 use crate::checkpoint::full::{self, State};
 use crate::checkpoint::weights;
 use crate::data::Dataset;
@@ -87,6 +87,8 @@ struct Trainer<'a, 'l, B: Backend> {
     velocity: B::Vector,
     training: B::Data,
     test: B::Data,
+    /// A training step and an evaluation step, where the device records.
+    recordings: [Option<B::Recording>; 2],
     test_images: usize,
     /// Steps in an epoch.
     steps: u32,
@@ -133,6 +135,7 @@ impl<'a, 'l, B: Backend> Trainer<'a, 'l, B> {
             velocity,
             training,
             test,
+            recordings: [None, None],
             test_images: images[1],
             steps: (images[0] / config.batch_size) as u32,
             schedule: PiecewiseLinear::triangle(config.lr, config.peak_epoch, f64::from(config.epochs)),
@@ -159,22 +162,31 @@ impl<'a, 'l, B: Backend> Trainer<'a, 'l, B> {
 
     /// Trains and evaluates an epoch, or what is left of it; none when it was told to stop.
     fn epoch(&mut self, stop: &Stop) -> Result<Option<EpochReport>, Error> {
-        self.network.backend().set_totals(self.state.totals)?;
+        self.begin_epoch()?;
         while self.state.batch < self.steps {
             let began = Instant::now();
             self.step()?;
+            if !B::QUEUES {
+                self.read_totals()?;
+            }
             self.state.train_seconds += began.elapsed().as_secs_f64();
             let (epoch, step) = (self.state.epoch + 1, self.state.batch);
             let batch = self.config.batch_size;
             self.tell(&Event::Step { epoch, step, steps: self.steps, batch })?;
             if stop.signal().is_some() {
+                self.read_totals()?;
                 return Ok(None);
             }
         }
+        let began = Instant::now();
+        self.read_totals()?;
+        self.state.train_seconds += began.elapsed().as_secs_f64();
 
         let began = Instant::now();
         let go_on = |_: &Network<B>, _| Ok(stop.signal().is_none());
-        let Some(test) = evaluate(&mut self.network, &self.test, self.test_images, go_on)? else {
+        let Some(test) =
+            evaluate(&mut self.network, &mut self.test, self.test_images, &mut self.recordings[1], go_on)?
+        else {
             return Ok(None);
         };
         let test_seconds = began.elapsed().as_secs_f64();
@@ -212,28 +224,64 @@ impl<'a, 'l, B: Backend> Trainer<'a, 'l, B> {
         self.schedule.at(f64::from(self.state.epoch) + f64::from(step) / f64::from(self.steps))
     }
 
-    fn step(&mut self) -> Result<(), Error> {
-        let Progress { epoch, batch, totals: before, .. } = self.state;
+    /// Sets the device to the next step of an epoch.
+    fn begin_epoch(&mut self) -> Result<(), Error> {
+        let Progress { epoch, batch, totals, .. } = self.state;
         let n = self.config.batch_size;
-        self.network.draw_training_batch(&mut self.training, Position { epoch, batch })?;
-        self.network.forward(true, Statistics::Batch, n, self.config.label_smoothing as f32)?;
-        let totals = self.network.backend().totals()?;
-        let lr = self.lr(batch + 1);
-        if !totals.loss.is_finite() {
-            let last_loss = before.loss / before.images as f64;
-            return Err(Error::NotFinite { epoch: epoch + 1, step: batch + 1, lr, last_loss });
-        }
-        self.network.backward(n)?;
-        let sgd = Sgd {
-            lr: (lr / n as f64) as f32,
-            momentum: self.config.momentum as f32,
-            weight_decay: (self.config.weight_decay * n as f64) as f32,
-        };
-        let (backend, gradients, weights) = self.network.parameters();
-        backend.sgd(&sgd, gradients, &mut self.velocity, weights)?;
+        let rates: Vec<f32> = (1..=self.steps).map(|step| (self.lr(step) / n as f64) as f32).collect();
+        let backend = self.network.backend();
+        backend.set_totals(totals)?;
+        backend.set_rates(&rates, batch as usize)?;
+        Ok(backend.seek(&mut self.training, Position { epoch, image: batch as usize * n })?)
+    }
+
+    fn step(&mut self) -> Result<(), Error> {
+        let Trainer { config, network, velocity, training, recordings, .. } = self;
+        let n = config.batch_size;
+        let sgd =
+            Sgd { momentum: config.momentum as f32, weight_decay: (config.weight_decay * n as f64) as f32 };
+        network.replay(&mut recordings[0], |network| {
+            network.draw_batch(true, training, n)?;
+            network.forward(true, Statistics::Batch, n, config.label_smoothing as f32)?;
+            network.backward(n)?;
+            let (backend, gradients, weights) = network.parameters();
+            backend.sgd(&sgd, gradients, velocity, weights)
+        })?;
         self.state.batch += 1;
-        self.state.totals = totals;
         Ok(())
+    }
+
+    /// Learns what the steps so far have summed to.
+    fn read_totals(&mut self) -> Result<(), Error> {
+        let (totals, fault) = (self.network.backend().totals()?, self.network.backend().fault()?);
+        if totals.loss.is_finite() && fault.is_none() {
+            self.state.totals = totals;
+            return Ok(());
+        }
+        let step = fault.map_or(self.state.batch, |fault| fault.step + 1);
+        let before = self.state.totals;
+        Err(Error::NotFinite {
+            epoch: self.state.epoch + 1,
+            step,
+            lr: self.lr(step),
+            place: self.describe(fault.map(|fault| fault.place)),
+            last_loss: before.loss / before.images as f64,
+        })
+    }
+
+    /// A place in the network's own names.
+    fn describe(&self, place: Option<Place>) -> String {
+        let statistics = &self.network.graph().layout.statistics;
+        let name = |at: usize| {
+            let statistic = statistics.iter().find(|statistic| statistic.range().start == at);
+            statistic.map_or_else(|| format!("statistic {at}"), |statistic| statistic.name.clone())
+        };
+        match place {
+            Some(Place::Forward(at)) => format!("first in the input of {}", name(at)),
+            Some(Place::Backward(at)) => format!("first in the gradient of {}", name(at)),
+            Some(Place::Logits) => "first in the logits".into(),
+            None => "in the sum of the losses".into(),
+        }
     }
 
     fn checkpoint(&mut self) -> Result<(), Error> {

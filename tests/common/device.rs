@@ -2,6 +2,9 @@
 
 use fishmask::backend::Backend;
 use fishmask::backend::cpu::Cpu;
+use fishmask::backend::cuda::{Array, Cuda};
+use fishmask::driver::Driver;
+use fishmask::driver::emulated::Emulated;
 
 use super::reference::Tensor;
 
@@ -20,6 +23,8 @@ pub struct Tolerance {
 impl Tolerance {
     /// Activations in f32.
     pub const F32: Tolerance = Tolerance { storage: U, tiny: 1e-45 };
+    /// Activations in f16: 11 significant bits, the least positive number 2^-24.
+    pub const F16: Tolerance = Tolerance { storage: 1.0 / 2048.0, tiny: 1.0 / 33_554_432.0 };
 }
 
 /// What the tests need of a backend beside its operations.
@@ -42,6 +47,23 @@ impl Probe for Cpu {
     fn read_bytes(&self, bytes: &Vec<u8>) -> Vec<u8> {
         bytes.clone()
     }
+}
+
+impl<D: Driver> Probe for Cuda<D> {
+    const TOLERANCE: Tolerance = Tolerance::F16;
+
+    fn sums_of(&self, values: &[f64]) -> Array<D, f64> {
+        Array::of(self.driver(), values).unwrap()
+    }
+
+    fn read_bytes(&self, bytes: &Array<D, u8>) -> Vec<u8> {
+        bytes.read(self.driver(), bytes.len()).unwrap()
+    }
+}
+
+/// The CUDA backend on the emulated device.
+pub fn emulated() -> Cuda<Emulated> {
+    Cuda::new(Emulated::new()).unwrap()
 }
 
 /// Activations that begin with `values` and go on with `spare` NaNs, which must stay out of every result.

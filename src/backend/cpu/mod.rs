@@ -11,13 +11,14 @@ mod pool;
 mod sgd;
 mod simd;
 
+use std::convert::Infallible;
 use std::ops::Range;
 use std::sync::Arc;
 
 use rayon::prelude::*;
 
 use super::{
-    AveragePool, Backend, Conv, Error, Linear, Loss, Norm, NormBackward, NormForward, Position,
+    AveragePool, Backend, Conv, Error, Fault, Linear, Loss, Norm, NormBackward, NormForward, Place, Position,
     ResidualGradient, Sgd, Totals,
 };
 use crate::data::augment::normalise;
@@ -29,12 +30,16 @@ pub struct Cpu {
     workspace: Option<conv::Workspace>,
     scratch: norm::Scratch,
     totals: Totals,
+    fault: Option<Fault>,
+    rates: Vec<f32>,
+    step: usize,
 }
 
 /// A split and, for training, batches of it made ahead by a thread of their own.
 pub struct Data {
     split: Arc<Split>,
     training: Option<(usize, Prefetcher)>,
+    next: Position,
 }
 
 impl Cpu {
@@ -46,6 +51,13 @@ impl Cpu {
     fn workspace(&mut self) -> &mut conv::Workspace {
         self.workspace.get_or_insert_with(|| conv::Workspace::new(&[]))
     }
+
+    /// Remembers the first place where not all values are finite.
+    fn watch(&mut self, finite: bool, place: Place) {
+        if !finite && self.fault.is_none() {
+            self.fault = Some(Fault { step: self.step as u32, place });
+        }
+    }
 }
 
 impl Backend for Cpu {
@@ -54,6 +66,10 @@ impl Backend for Cpu {
     type Sums = Vec<f64>;
     type Bytes = Vec<u8>;
     type Data = Data;
+    type Recording = Infallible;
+
+    const ACTIVATION: usize = 4;
+    const QUEUES: bool = false;
 
     fn device(&self) -> String {
         match rayon::current_num_threads() {
@@ -68,6 +84,10 @@ impl Backend for Cpu {
 
     fn vector(&self, values: &[f32]) -> Result<Vec<f32>, Error> {
         Ok(values.to_vec())
+    }
+
+    fn weights(&self, values: &[f32]) -> Result<Vec<f32>, Error> {
+        self.vector(values)
     }
 
     fn sums(&self, elements: usize) -> Result<Vec<f64>, Error> {
@@ -106,35 +126,52 @@ impl Backend for Cpu {
         conv::Workspace::new(convs).bytes() + norm::scratch_bytes(norms)
     }
 
-    fn data(&self, split: &Arc<Split>, training: Option<(usize, u64)>) -> Result<Data, Error> {
-        let prefetch = |(batch, seed)| Ok::<_, Error>((batch, Prefetcher::new(split.clone(), batch, seed)?));
-        Ok(Data { split: split.clone(), training: training.map(prefetch).transpose()? })
-    }
-
-    fn training_batch(
-        &mut self,
-        data: &mut Data,
-        position: Position,
-        images: &mut Vec<f32>,
-        labels: &mut Vec<u8>,
-    ) -> Result<(), Error> {
-        let (batch, prefetcher) = data.training.as_mut().ok_or(Error::NotForTraining)?;
-        let (images, labels) = (&mut images[..*batch * IMAGE], &mut labels[..*batch]);
-        prefetcher.batch(position.epoch, position.batch, images, labels)?;
+    fn record(&mut self) -> Result<(), Error> {
         Ok(())
     }
 
-    fn evaluation_batch(
+    fn recorded(&mut self) -> Result<Option<Infallible>, Error> {
+        Ok(None)
+    }
+
+    fn replay(&mut self, recording: &Infallible) -> Result<(), Error> {
+        match *recording {}
+    }
+
+    fn data(&self, split: &Arc<Split>, training: Option<(usize, u64)>) -> Result<Data, Error> {
+        let prefetch = |(batch, seed)| Ok::<_, Error>((batch, Prefetcher::new(split.clone(), batch, seed)?));
+        let training = training.map(prefetch).transpose()?;
+        Ok(Data { split: split.clone(), training, next: Position::default() })
+    }
+
+    fn seek(&mut self, data: &mut Data, position: Position) -> Result<(), Error> {
+        data.next = position;
+        Ok(())
+    }
+
+    fn next_batch(
         &mut self,
-        data: &Data,
-        range: Range<usize>,
+        data: &mut Data,
+        n: usize,
         images: &mut Vec<f32>,
         labels: &mut Vec<u8>,
     ) -> Result<(), Error> {
-        labels[..range.len()].copy_from_slice(&data.split.labels[range.clone()]);
-        let pixels = &data.split.images[range.start * IMAGE..range.end * IMAGE];
-        let images = images[..range.len() * IMAGE].par_chunks_exact_mut(IMAGE);
-        images.zip(pixels.par_chunks_exact(IMAGE)).for_each(|(image, pixels)| normalise(pixels, image));
+        let (images, labels) = (&mut images[..n * IMAGE], &mut labels[..n]);
+        let Position { epoch, image } = data.next;
+        data.next.image += n;
+        if let Some((batch, prefetcher)) = &mut data.training {
+            if n != *batch {
+                return Err(Error::Batch { expected: *batch, found: n });
+            }
+            return Ok(prefetcher.batch(epoch, (image / n) as u32, images, labels)?);
+        }
+        if data.next.image > data.split.len() {
+            return Err(Error::Images { last: data.next.image, images: data.split.len() });
+        }
+        labels.copy_from_slice(&data.split.labels[image..image + n]);
+        let pixels = data.split.images[image * IMAGE..(image + n) * IMAGE].par_chunks_exact(IMAGE);
+        let images = images.par_chunks_exact_mut(IMAGE);
+        images.zip(pixels).for_each(|(image, pixels)| normalise(pixels, image));
         Ok(())
     }
 
@@ -188,6 +225,7 @@ impl Backend for Cpu {
         running: &mut Vec<f32>,
         at: Range<usize>,
     ) -> Result<(), Error> {
+        self.watch(sums[at.clone()].iter().all(|v| v.is_finite()), Place::Forward(at.start));
         norm::batch_statistics(count, &sums[at.clone()], &mut moments[at.clone()], &mut running[at]);
         Ok(())
     }
@@ -227,7 +265,7 @@ impl Backend for Cpu {
             y: b.y.map(Vec::as_slice),
             winners: b.winners.map(Vec::as_slice),
             affine,
-            moments: &b.moments[b.at],
+            moments: &b.moments[b.at.clone()],
             dy: b.dy,
             dx: b.dx,
             gradients: (weight, bias),
@@ -239,6 +277,9 @@ impl Backend for Cpu {
             ResidualGradient::Accumulate(to) => norm::residual(norm, &buffers, to, true),
         }
         norm::finish(norm, &mut buffers, &mut self.scratch);
+        let (weight, bias) = &buffers.gradients;
+        let finite = weight.iter().chain(bias.iter()).all(|v| v.is_finite());
+        self.watch(finite, Place::Backward(b.at.start));
         Ok(())
     }
 
@@ -303,6 +344,7 @@ impl Backend for Cpu {
     ) -> Result<(), Error> {
         let dlogits = dlogits.map(Vec::as_mut_slice);
         loss::softmax_cross_entropy(loss, logits, labels, dlogits, &mut self.totals);
+        self.watch(self.totals.loss.is_finite(), Place::Logits);
         Ok(())
     }
 
@@ -311,7 +353,18 @@ impl Backend for Cpu {
     }
 
     fn set_totals(&mut self, totals: Totals) -> Result<(), Error> {
-        self.totals = totals;
+        (self.totals, self.fault) = (totals, None);
+        Ok(())
+    }
+
+    fn fault(&self) -> Result<Option<Fault>, Error> {
+        Ok(self.fault)
+    }
+
+    fn set_rates(&mut self, rates: &[f32], next: usize) -> Result<(), Error> {
+        self.rates.clear();
+        self.rates.extend_from_slice(rates);
+        self.step = next;
         Ok(())
     }
 
@@ -322,7 +375,10 @@ impl Backend for Cpu {
         velocity: &mut Vec<f32>,
         weights: &mut Vec<f32>,
     ) -> Result<(), Error> {
-        sgd::step(sgd, gradients, velocity, weights);
+        let &lr =
+            self.rates.get(self.step).ok_or(Error::Steps { steps: self.step + 1, most: self.rates.len() })?;
+        self.step += 1;
+        sgd::step(sgd, lr, gradients, velocity, weights);
         Ok(())
     }
 }

@@ -9,8 +9,8 @@ use crate::backend::Sgd;
 const CHUNK: usize = 1 << 14;
 
 /// One step; see [`Sgd`]. All three vectors have the same length.
-pub(super) fn step(sgd: &Sgd, gradients: &[f32], velocity: &mut [f32], weights: &mut [f32]) {
-    let &Sgd { lr, momentum, weight_decay } = sgd;
+pub(super) fn step(sgd: &Sgd, lr: f32, gradients: &[f32], velocity: &mut [f32], weights: &mut [f32]) {
+    let &Sgd { momentum, weight_decay } = sgd;
     let chunks = gradients.par_chunks(CHUNK).zip(velocity.par_chunks_mut(CHUNK));
     chunks.zip(weights.par_chunks_mut(CHUNK)).for_each(|((gradients, velocity), weights)| {
         vectorised(

@@ -183,5 +183,7 @@ fn stuck(states: &[State]) -> String {
         State::Waits(Wait::Block) => "waits for the block",
         _ => "waits for its warp",
     };
-    format!("a barrier not reached by all: thread {waiting} waits for its {barrier}, thread {absent} {instead}")
+    format!(
+        "a barrier not reached by all: thread {waiting} waits for its {barrier}, thread {absent} {instead}"
+    )
 }

@@ -93,9 +93,7 @@ impl Emulated {
             let Some(worker) = worker.worker.as_mut() else { return Ok(()) };
             worker.run(&Block { entry, args: args.get(), index, grid, threads: block, shared })
         });
-        outcome.map_err(|reason| {
-            Error::Launch { kernel: work.kernel.name, grid, block, shared, reason }
-        })
+        outcome.map_err(|reason| Error::Launch { kernel: work.kernel.name, grid, block, shared, reason })
     }
 }
 
@@ -216,11 +214,13 @@ impl Driver for Emulated {
         }
     }
 
-    fn record(&self, work: &mut dyn FnMut() -> Result<(), Error>) -> Result<Graph, Error> {
+    fn begin_recording(&self) -> Result<(), Error> {
         *self.recording.borrow_mut() = Some(vec![]);
-        let outcome = work();
-        let recorded = self.recording.borrow_mut().take().unwrap_or_default();
-        outcome.map(|()| Graph(recorded))
+        Ok(())
+    }
+
+    fn end_recording(&self) -> Result<Graph, Error> {
+        Ok(Graph(self.recording.borrow_mut().take().unwrap_or_default()))
     }
 
     fn replay(&self, graph: &Graph) -> Result<(), Error> {

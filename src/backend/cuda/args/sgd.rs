@@ -14,7 +14,7 @@ pub struct SgdArgs {
     pub velocity: *mut f32,
     /// \[n\].
     pub gradients: *const f32,
-    /// The weights rounded \[n\].
+    /// The weights rounded \[n\], or null.
     pub halves: *mut f16,
     /// Learning rates of an epoch's steps.
     pub rates: *const f32,

@@ -1,0 +1,69 @@
+//! Softmax cross-entropy and what it has summed.
+
+use half::f16;
+
+use super::{Array, Cuda};
+use crate::backend::{Error, Fault, Loss, Place, Totals};
+use crate::driver::Driver;
+
+/// What a step leaves for the host to read.
+pub(super) struct State<D: Driver> {
+    /// The least of what [`place`] made, in its low half, and the step, in its high half: where a value that is not
+    /// finite first appeared. All ones when none did.
+    pub fault: Array<D, u64>,
+    /// Sum of losses, as f64's bits; correct; images.
+    pub totals: Array<D, u64>,
+}
+
+/// A place as a number that grows in the order in which a step comes by.
+pub(super) fn place(place: Place) -> u32 {
+    match place {
+        Place::Forward(at) => at as u32,
+        Place::Logits => 1 << 30,
+        // Backwards.
+        Place::Backward(at) => (1 << 31) - at as u32,
+    }
+}
+
+/// The place that [`place`] made this number of.
+fn place_of(number: u32) -> Place {
+    match number.cmp(&(1 << 30)) {
+        std::cmp::Ordering::Less => Place::Forward(number as usize),
+        std::cmp::Ordering::Equal => Place::Logits,
+        std::cmp::Ordering::Greater => Place::Backward(((1 << 31) - number) as usize),
+    }
+}
+
+impl<D: Driver> State<D> {
+    pub(super) fn new(driver: &D) -> Result<Self, Error> {
+        Ok(State { fault: Array::of(driver, &[u64::MAX])?, totals: Array::zeroed(driver, 3)? })
+    }
+
+    pub(super) fn totals(&self, driver: &D) -> Result<Totals, Error> {
+        let totals = self.totals.read(driver, 3)?;
+        Ok(Totals { loss: f64::from_bits(totals[0]), correct: totals[1], images: totals[2] })
+    }
+
+    pub(super) fn set_totals(&mut self, driver: &D, totals: Totals) -> Result<(), Error> {
+        self.fault.write(driver, &[u64::MAX])?;
+        Ok(self.totals.write(driver, &[totals.loss.to_bits(), totals.correct, totals.images])?)
+    }
+
+    pub(super) fn fault(&self, driver: &D) -> Result<Option<Fault>, Error> {
+        let fault = self.fault.read(driver, 1)?[0];
+        let at = || Fault { step: (fault >> 32) as u32, place: place_of(fault as u32) };
+        Ok((fault != u64::MAX).then(at))
+    }
+}
+
+impl<D: Driver> Cuda<D> {
+    pub(super) fn cross_entropy(
+        &mut self,
+        _loss: &Loss,
+        _logits: &Array<D, f16>,
+        _labels: &Array<D, u8>,
+        _dlogits: Option<&mut Array<D, f16>>,
+    ) -> Result<(), Error> {
+        todo!()
+    }
+}
