@@ -151,7 +151,7 @@ fn the_run_folder_holds_exactly_what_it_should() {
     let expected = json!({
         "preset": "quick", "model": "resnet9", "width": 2, "epochs": 3, "batch_size": 64, "lr": 0.2,
         "peak_epoch": 1.0, "momentum": 0.9, "weight_decay": 5e-4, "label_smoothing": 0.0, "train_images": 256,
-        "data": "synthetic", "device": "cpu", "seed": 0, "checkpoint_every": 1,
+        "data": "synthetic", "device": "cpu", "precision": "f32", "seed": 0, "checkpoint_every": 1,
     });
     assert_eq!(config, expected);
 
@@ -236,7 +236,7 @@ fn the_summary_adds_up_and_trains_nothing() {
         };
         assert_eq!((sum, count(&value("parameters"))), (parameters, parameters), "{out}");
         let megabytes = |name| value(name).parse::<f64>().unwrap();
-        let parts = ["activations", "weights, gradients, velocity", "scratch"].map(megabytes);
+        let parts = ["activations", "weights, gradients, velocity", "scratch", "images"].map(megabytes);
         // Each is rounded to a tenth.
         let (sum, total) = (parts.iter().sum::<f64>(), megabytes("memory in all"));
         assert!((sum - total).abs() < 0.21, "{out}");
@@ -400,9 +400,9 @@ fn a_second_trainer_in_the_same_folder_is_refused() {
 fn help_names_every_flag() {
     let directory = tempdir().unwrap();
     let train_flags = "--preset --model --width --epochs --batch-size --lr --peak-epoch --momentum --weight-decay \
-        --label-smoothing --train-images --data --data-dir --offline --no-verify --device --seed --run-dir --resume \
+        --label-smoothing --train-images --data --data-dir --offline --no-verify --device --precision --seed --run-dir --resume \
         --checkpoint-every --threads --summary";
-    let evaluate_flags = "--model --width --weights --data-dir --split --count --logits --no-verify";
+    let evaluate_flags = "--model --width --weights --data-dir --split --count --logits --no-verify --device";
     for (command, flags) in [
         (train(directory.path(), "--help"), train_flags),
         (evaluate(directory.path(), "--help"), evaluate_flags),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Parser;
 use fishmask::graph::Model;
-use fishmask::train::{Config, Flags, FolderError, Preset, RunFolder, config};
+use fishmask::train::{Config, Flags, FolderError, Precision, Preset, Reasons, RunFolder, config};
 
 #[derive(Parser)]
 struct Cli {
@@ -17,14 +17,19 @@ fn flags(line: &str) -> Flags {
     Cli::try_parse_from(format!("train {line}").split_whitespace()).unwrap().flags
 }
 
+/// As on a machine without a GPU.
+fn no_gpu() -> Result<(), String> {
+    Err("no GPU here".into())
+}
+
 fn resolve(line: &str) -> Config {
-    Config::new(&flags(line)).unwrap().0
+    Config::new(&flags(line), no_gpu).unwrap().0
 }
 
 /// The error of flags that parse and cannot be followed.
 #[track_caller]
 fn refusal(line: &str) -> String {
-    Config::new(&flags(line)).unwrap_err().to_string()
+    Config::new(&flags(line), no_gpu).unwrap_err().to_string()
 }
 
 /// The error of a flag given when resuming a quick run.
@@ -35,7 +40,7 @@ fn contradiction(line: &str) -> String {
 
 #[test]
 fn quick_is_the_recipe_of_a_cpu() {
-    let (config, reason) = Config::new(&Flags::default()).unwrap();
+    let (config, reasons) = Config::new(&Flags::default(), no_gpu).unwrap();
     let expected = Config {
         preset: "quick".into(),
         model: Model::Resnet9,
@@ -50,13 +55,16 @@ fn quick_is_the_recipe_of_a_cpu() {
         train_images: Some(10_000),
         data: "CIFAR-10".into(),
         device: "cpu".into(),
+        precision: Precision::F32,
         seed: 0,
         checkpoint_every: 1,
     };
     assert_eq!(config, expected);
-    assert_eq!(reason, "auto: the device is a CPU, and dawn would take an hour or more");
+    assert_eq!(reasons.device, "auto: no GPU here");
+    assert_eq!(reasons.preset, "auto: the device is a CPU, and dawn would take an hour or more");
     assert_eq!(resolve("--preset auto --device auto --data cifar10"), expected);
-    assert_eq!(Config::new(&flags("--preset quick")).unwrap(), (expected, "--preset".into()));
+    let reasons = Reasons { device: "--device".into(), preset: "--preset".into() };
+    assert_eq!(Config::new(&flags("--preset quick --device cpu"), no_gpu).unwrap(), (expected, reasons));
 }
 
 #[test]
@@ -86,6 +94,7 @@ fn presets_set_only_what_is_not_given() {
         train_images: Some(70),
         data: "synthetic".into(),
         device: "cpu".into(),
+        precision: Precision::F32,
         seed: u64::MAX,
         checkpoint_every: 0,
     };
@@ -144,7 +153,7 @@ fn batch_larger_than_the_set() {
     let expected =
         "--batch-size 101: larger than the training set of 100 images; an epoch would have no step";
     assert_eq!(refusal("--train-images 100 --batch-size 101"), expected);
-    assert!(Config::new(&flags("--train-images 100 --batch-size 100")).is_ok());
+    assert!(Config::new(&flags("--train-images 100 --batch-size 100"), no_gpu).is_ok());
     // Known only once the data is there.
     let config = resolve("--preset dawn --batch-size 101");
     assert_eq!(config.images(100).unwrap_err().to_string(), expected);
@@ -206,14 +215,16 @@ fn peak_epoch_outside_the_run() {
         );
     }
     for value in ["0", "8"] {
-        assert!(Config::new(&flags(&format!("--peak-epoch {value}"))).is_ok());
+        assert!(Config::new(&flags(&format!("--peak-epoch {value}")), no_gpu).is_ok());
     }
 }
 
 #[test]
 fn unknown_names_and_broken_numbers_are_refused_with_what_there_is() {
     let cases = [
-        ("--device tpu", "[possible values: auto, cpu]"),
+        ("--device tpu", "there is no such device; use auto, cpu, cuda, cuda:N or emulated"),
+        ("--device cuda:x", "there is no such device"),
+        ("--precision f64", "[possible values: f16, f32]"),
         ("--model resnet50", "[possible values: resnet9, resnet18, resnet34]"),
         ("--preset slow", "[possible values: auto, dawn, quick]"),
         ("--data mnist", "[possible values: cifar10, synthetic]"),

@@ -4,9 +4,9 @@ use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 
-use fishmask::graph::network::Batches;
+use fishmask::backend::cpu::Cpu;
 use fishmask::train::listeners::{Bar, DawnLog, Metrics, Table};
-use fishmask::train::{Config, EpochReport, Event, Flags, Listener, Outcome, summary};
+use fishmask::train::{Config, EpochReport, Event, Flags, Listener, Outcome, Reasons, summary};
 
 const REPORT: EpochReport = EpochReport {
     epoch: 1,
@@ -23,7 +23,7 @@ const REPORT: EpochReport = EpochReport {
 
 /// Tells a listener a whole run of two epochs.
 fn tell(listener: &mut dyn Listener, data: &str, resumed: Option<(u32, u32)>, outcome: &Outcome) {
-    let config = Config::new(&Flags::default()).unwrap().0;
+    let config = Config::new(&Flags::default(), || Err("no GPU".into())).unwrap().0;
     let folder = Path::new("runs/a");
     let second = EpochReport { epoch: 2, lr: 0.0, test_accuracy: 100.0, total_seconds: 1234.56, ..REPORT };
     let images = [10_000, 10_000];
@@ -42,7 +42,10 @@ fn finished() -> Outcome {
 }
 
 fn table(data: &str, resumed: Option<(u32, u32)>, outcome: &Outcome) -> String {
-    let mut table = Table::new(vec![], "auto: the device is a CPU");
+    let mut table = Table::new(
+        vec![],
+        Reasons { device: "auto: no GPU".into(), preset: "auto: the device is a CPU".into() },
+    );
     tell(&mut table, data, resumed, outcome);
     String::from_utf8(table.into_inner()).unwrap()
 }
@@ -50,7 +53,7 @@ fn table(data: &str, resumed: Option<(u32, u32)>, outcome: &Outcome) -> String {
 #[test]
 fn table_of_a_whole_run() {
     let expected = "\
-device   CPU, 2 threads
+device   CPU, 2 threads, f32 (auto: no GPU)
 data     CIFAR-10: 10,000 training images, 10,000 test images
 model    resnet9, width 16: 412,345 parameters
 preset   quick (auto: the device is a CPU)
@@ -160,7 +163,7 @@ fn what_cannot_be_written_stops_the_run_by_name() {
     let listeners: [(&mut dyn Listener, &str); 3] = [
         (&mut Metrics::new(Full), "metrics.jsonl"),
         (&mut DawnLog::new(Full), "logs.tsv"),
-        (&mut Table::new(Full, ""), "the table"),
+        (&mut Table::new(Full, Reasons::default()), "the table"),
     ];
     for (listener, what) in listeners {
         let error = listener.hear(&event).unwrap_err().to_string();
@@ -176,11 +179,9 @@ fn the_bar_hears_a_run_without_a_terminal() {
 
 #[test]
 fn summary_of_the_quick_network() {
-    let config = Config::new(&Flags::default()).unwrap().0;
+    let config = Config::new(&Flags::default(), || Err("no GPU".into())).unwrap().0;
     let mut out = vec![];
-    let batches = Batches { training: Some(config.batch_size), inference: 500 };
-    summary::print(&mut out, &config, batches, |convs, norms| 1_000_000 * (convs.len() + norms.len()))
-        .unwrap();
+    summary::print::<Cpu>(&mut out, &config, 20_000).unwrap();
     let text = String::from_utf8(out).unwrap();
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines[0], "resnet9 of width 16, batch 128");
@@ -195,7 +196,8 @@ fn summary_of_the_quick_network() {
     // Filters 9 * (3*16 + 16*32 + 2*32*32 + 32*64 + 64*128 + 2*128*128) = 410,544; scales and shifts
     // 2 * (16 + 3*32 + 64 + 3*128) = 1,120; linear 1,280. Three vectors of 412,944 f32 values are 4.96 MB.
     assert!(text.contains("\nparameters                    412,944\n"), "{text}");
-    // Eight convolutions and eight batch norms in each of the two plans.
-    assert!(text.contains("\nscratch                       32.0 MB\n"), "{text}");
+    // 3,072 pixels and a label each.
+    assert!(text.contains("\nimages                        61.5 MB\n"), "{text}");
+    assert!(text.contains("\ndevice                        cpu, f32\n"), "{text}");
     assert!(text.contains("\nweights, gradients, velocity  5.0 MB\n"), "{text}");
 }

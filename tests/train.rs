@@ -7,7 +7,7 @@ use fishmask::backend::cpu::Cpu;
 use fishmask::checkpoint::full;
 use fishmask::data::{Dataset, synthetic};
 use fishmask::graph::Model;
-use fishmask::train::{self, Config, EpochReport, Error, Event, Listener, Outcome, Stop};
+use fishmask::train::{self, Config, EpochReport, Error, Event, Listener, Outcome, Precision, Stop};
 
 fn config() -> Config {
     Config {
@@ -24,6 +24,7 @@ fn config() -> Config {
         train_images: None,
         data: "synthetic".into(),
         device: "cpu".into(),
+        precision: Precision::F32,
         seed: 5,
         checkpoint_every: 1,
     }

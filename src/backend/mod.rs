@@ -325,11 +325,15 @@ pub trait Backend {
 
     /// Bytes of an activation.
     const ACTIVATION: usize;
+    /// Bytes of a weight, its gradient and its velocity.
+    const WEIGHT: usize;
     /// Whether operations are queued, so that reading any result waits for all of them.
     const QUEUES: bool;
 
     /// The device in a few words.
     fn device(&self) -> String;
+    /// Bytes of memory that are free, as far as is known.
+    fn free_bytes(&self) -> Result<usize, Error>;
     /// Activations, not initialised to anything in particular.
     fn tensor(&self, elements: usize) -> Result<Self::Tensor, Error>;
     /// A vector holding `values`.

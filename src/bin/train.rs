@@ -9,11 +9,16 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::Parser;
-use fishmask::backend::{Backend, cpu::Cpu};
+use fishmask::backend::Backend;
+use fishmask::backend::cpu::Cpu;
+use fishmask::backend::cuda::Cuda;
 use fishmask::checkpoint::full;
 use fishmask::data::Source;
+use fishmask::driver::cuda::Gpu;
 use fishmask::train::listeners::{Bar, DawnLog, Metrics, Table};
-use fishmask::train::{self, Config, Flags, Outcome, RunFolder, Stop, config};
+use fishmask::train::{
+    self, Config, Device, Flags, Listener, Outcome, Reasons, RunFolder, Stop, config, summary,
+};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
@@ -46,66 +51,85 @@ fn main() -> ExitCode {
 fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     common::use_threads(cli.threads)?;
     let resumed = cli.resume.as_deref().map(RunFolder::open).transpose()?;
-    let (mut config, reason) = match &resumed {
+    let (config, reasons) = match &resumed {
         Some((_, config)) => {
             config.agrees(&cli.flags)?;
-            (config.clone(), "as the run was begun".to_string())
+            let reason = "as the run was begun";
+            (config.clone(), Reasons { device: reason.into(), preset: reason.into() })
         }
-        None => Config::new(&cli.flags)?,
+        None => Config::new(&cli.flags, common::first_gpu)?,
     };
     if cli.summary {
-        let batches = train::batches(&config);
-        train::summary::print(&mut stdout().lock(), &config, batches, Cpu::scratch_bytes)?;
-        return Ok(ExitCode::SUCCESS);
+        return summarise(&config);
     }
-    let is_resumed = resumed.is_some();
-    let mut folder = match resumed {
-        Some((folder, _)) => folder,
-        None => {
-            let default = || RunFolder::default_path(&config.preset, jiff::Timestamp::now());
-            RunFolder::create(&cli.run_dir.clone().unwrap_or_else(default))?
+    let device = config.device()?;
+    common::with_device(device, Training { cli, config, reasons, resumed: resumed.map(|(folder, _)| folder) })
+}
+
+/// A run that is to begin or to go on.
+struct Training<'a> {
+    cli: &'a Cli,
+    config: Config,
+    reasons: Reasons,
+    resumed: Option<RunFolder>,
+}
+
+impl common::Work for Training<'_> {
+    fn on<B: Backend>(self, backend: B) -> anyhow::Result<ExitCode> {
+        let Training { cli, mut config, reasons, resumed } = self;
+        let is_resumed = resumed.is_some();
+        let mut folder = match resumed {
+            Some(folder) => folder,
+            None => {
+                let default = || RunFolder::default_path(&config.preset, jiff::Timestamp::now());
+                RunFolder::create(&cli.run_dir.clone().unwrap_or_else(default))?
+            }
+        };
+
+        let source = if config.data == config::SYNTHETIC { Source::Synthetic } else { Source::Auto };
+        let mut dataset = cli.data.load(source)?;
+        if is_resumed && dataset.name != config.data {
+            anyhow::bail!("the run was begun on {}, and there is only {} here", config.data, dataset.name);
         }
-    };
+        config.data = dataset.name.into();
+        let images = config.images(dataset.train.len())?;
+        dataset.train = dataset.train.truncated(images);
 
-    let source = if config.data == config::SYNTHETIC { Source::Synthetic } else { Source::Auto };
-    let mut dataset = cli.data.load(source)?;
-    if is_resumed && dataset.name != config.data {
-        anyhow::bail!("the run was begun on {}, and there is only {} here", config.data, dataset.name);
+        let mut state = None;
+        if is_resumed {
+            let layout = config.model.graph(config.width)?.layout;
+            let latest = full::load_latest(&folder.checkpoints(), (config.model, config.width), &layout)?;
+            state = latest.map(|(_, state)| state);
+            folder.cut_back(state.as_ref().map_or(0, |state| state.epoch))?;
+        } else {
+            folder.begin(&config)?;
+        }
+
+        let mut bar = Bar::stderr();
+        let mut table = Table::new(stdout(), reasons);
+        let mut metrics = Metrics::new(folder.metrics()?);
+        let mut log = DawnLog::append(folder.logs()?)?;
+        let stop = stop_on_signals()?;
+        // The bar first: it makes way for the table's row. The files before the table: a row that shows is kept.
+        let listeners: &mut [&mut dyn Listener] = &mut [&mut bar, &mut metrics, &mut log, &mut table];
+        Ok(match train::run(backend, &config, dataset, folder.path(), state, listeners, &stop)? {
+            Outcome::Finished(_) => ExitCode::SUCCESS,
+            // As shells count: 130 for SIGINT, 143 for SIGTERM.
+            Outcome::Interrupted(signal) => ExitCode::from(128 + signal as u8),
+        })
     }
-    config.data = dataset.name.into();
-    let images = config.images(dataset.train.len())?;
-    dataset.train = dataset.train.truncated(images);
+}
 
-    let mut state = None;
-    if is_resumed {
-        let layout = config.model.graph(config.width)?.layout;
-        let latest = full::load_latest(&folder.checkpoints(), (config.model, config.width), &layout)?;
-        state = latest.map(|(_, state)| state);
-        folder.cut_back(state.as_ref().map_or(0, |state| state.epoch))?;
-    } else {
-        folder.begin(&config)?;
+/// Prints the plan, for all of CIFAR-10's images unless fewer are asked for.
+fn summarise(config: &Config) -> anyhow::Result<ExitCode> {
+    let images = config.train_images.unwrap_or(50_000) + 10_000;
+    let out = &mut stdout().lock();
+    match config.device()? {
+        Device::Auto | Device::Cpu => summary::print::<Cpu>(out, config, images)?,
+        // The kernels are the same on both.
+        Device::Cuda(_) | Device::Emulated => summary::print::<Cuda<Gpu>>(out, config, images)?,
     }
-
-    let mut bar = Bar::stderr();
-    let mut table = Table::new(stdout(), reason);
-    let mut metrics = Metrics::new(folder.metrics()?);
-    let mut log = DawnLog::append(folder.logs()?)?;
-    let stop = stop_on_signals()?;
-    // The bar first: it makes way for the table's row. The files before the table: a row that shows is kept.
-    let outcome = train::run(
-        Cpu::new(),
-        &config,
-        dataset,
-        folder.path(),
-        state,
-        &mut [&mut bar, &mut metrics, &mut log, &mut table],
-        &stop,
-    )?;
-    Ok(match outcome {
-        Outcome::Finished(_) => ExitCode::SUCCESS,
-        // As shells count: 130 for SIGINT, 143 for SIGTERM.
-        Outcome::Interrupted(signal) => ExitCode::from(128 + signal as u8),
-    })
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The first SIGINT or SIGTERM stops the run after its step; a second one ends the program at once.

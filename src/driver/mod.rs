@@ -3,6 +3,7 @@
 //! Two drivers answer: `cuda`, a GPU through libcuda, and [`emulated`], which runs the same kernel files on the host's
 //! cores.
 
+pub mod cuda;
 pub mod emulated;
 
 use std::marker::PhantomData;
@@ -110,6 +111,8 @@ pub trait Driver {
 
     /// What the device is.
     fn properties(&self) -> &Properties;
+    /// Bytes of memory that are free, as far as is known.
+    fn free_bytes(&self) -> Result<usize, Error>;
     /// Memory with nothing in particular in it, 256-byte aligned.
     fn allocate(&self, bytes: usize) -> Result<Self::Buffer, Error>;
     /// Where a buffer lies on the device.

@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use serde::{Deserialize, Serialize};
 
-use super::Preset;
+use super::{Device, Precision, Preset};
 use crate::graph::Model;
 
 /// The widest network. Every canonical index then fits 32 bits, for each of the models.
@@ -51,9 +51,13 @@ pub struct Flags {
     /// Data set [default: cifar10]
     #[arg(long, value_enum)]
     pub data: Option<DataSource>,
-    /// What trains [default: auto]
-    #[arg(long, value_enum)]
+    /// What trains: auto, cpu, cuda, cuda:N or emulated (the GPU's kernels on the CPU: slow) [default: auto, which is
+    /// cuda where it can be used, else cpu]
+    #[arg(long, value_name = "DEVICE")]
     pub device: Option<Device>,
+    /// How activations are stored [default: f16 on cuda and emulated, f32 on cpu]
+    #[arg(long, value_enum)]
+    pub precision: Option<Precision>,
     /// Seed of every random choice [default: 0]
     #[arg(long)]
     pub seed: Option<u64>,
@@ -85,32 +89,6 @@ impl Display for DataSource {
 /// The name of the data set that is not CIFAR-10.
 pub const SYNTHETIC: &str = "synthetic";
 
-/// What trains.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Device {
-    /// The fastest there is.
-    #[default]
-    Auto,
-    /// The CPU.
-    Cpu,
-}
-
-impl Device {
-    /// The device that is meant. So far every machine trains on its CPU.
-    pub fn choose(self) -> Device {
-        Device::Cpu
-    }
-}
-
-impl Display for Device {
-    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        f.write_str(match self {
-            Device::Auto => "auto",
-            Device::Cpu => "cpu",
-        })
-    }
-}
-
 /// A validated configuration. `config.json` holds it; resuming compares it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -141,10 +119,21 @@ pub struct Config {
     pub data: String,
     /// What trains.
     pub device: String,
+    /// How activations are stored.
+    pub precision: Precision,
     /// Of every random choice.
     pub seed: u64,
     /// Epochs between checkpoints; 0 for none but the last.
     pub checkpoint_every: u32,
+}
+
+/// Why a configuration's device and preset are what they are, for the header.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Reasons {
+    /// The device's.
+    pub device: String,
+    /// The preset's.
+    pub preset: String,
 }
 
 /// A flag that cannot be followed.
@@ -181,12 +170,16 @@ impl ConfigError {
 }
 
 impl Config {
-    /// The configuration that flags ask for, and why its preset is what it is.
+    /// The configuration that flags ask for, and why its device and preset are what they are. `gpu` is as in
+    /// [`Device::choose`].
     ///
     /// # Errors
     /// When a value is out of its range or does not go with the others.
-    pub fn new(flags: &Flags) -> Result<(Config, String), ConfigError> {
-        let device = flags.device.unwrap_or_default().choose();
+    pub fn new(
+        flags: &Flags,
+        gpu: impl FnOnce() -> Result<(), String>,
+    ) -> Result<(Config, Reasons), ConfigError> {
+        let (device, why) = flags.device.unwrap_or_default().choose(gpu);
         let (preset, reason) = flags.preset.unwrap_or_default().choose(device);
         let recipe = preset.recipe();
         let epochs = flags.epochs.unwrap_or(recipe.epochs);
@@ -204,11 +197,12 @@ impl Config {
             train_images: flags.train_images.or(recipe.train_images),
             data: flags.data.unwrap_or_default().to_string(),
             device: device.to_string(),
+            precision: flags.precision.unwrap_or(device.precision()),
             seed: flags.seed.unwrap_or(0),
             checkpoint_every: flags.checkpoint_every.unwrap_or(1),
         };
         config.check()?;
-        Ok((config, reason))
+        Ok((config, Reasons { device: why, preset: reason }))
     }
 
     /// Whether every value is in its range and goes with the others, as far as can be told without the data.
@@ -237,11 +231,21 @@ impl Config {
         range("weight-decay", weight_decay, (0.0..=1.0).contains(&weight_decay), "must be from 0 to 1")?;
         let allowed = (0.0..1.0).contains(&label_smoothing);
         range("label-smoothing", label_smoothing, allowed, "must be at least 0 and below 1")?;
-        // A configuration read from a file has any text here.
-        if self.device != Device::Cpu.to_string() {
-            return Err(ConfigError::value("device", &self.device, "there is no such device; use cpu"));
+        let precision = self.device()?.precision();
+        if self.precision != precision {
+            let need =
+                format!("{} stores {precision}; leave the flag out, or choose another --device", self.device);
+            return Err(ConfigError::value("precision", self.precision, need));
         }
         self.train_images.map_or(Ok(()), |images| self.check_batch(images))
+    }
+
+    /// What trains.
+    ///
+    /// # Errors
+    /// When the text, which a file may hold, names no device.
+    pub fn device(&self) -> Result<Device, ConfigError> {
+        self.device.parse().map_err(|need| ConfigError::value("device", &self.device, need))
     }
 
     /// The number of training images used, of `available` ones.
@@ -287,8 +291,10 @@ impl Config {
                 _ => Ok(()),
             }
         }
-        let device = flags.device.map(Device::choose);
-        let preset = flags.preset.map(|preset| preset.choose(device.unwrap_or_default()).0);
+        // What `auto` chose when the run was begun stays chosen.
+        let device = flags.device.filter(|&device| device != Device::Auto);
+        let ours = self.device.parse().unwrap_or_default();
+        let preset = flags.preset.map(|preset| preset.choose(ours).0);
         same("preset", &preset, &self.preset)?;
         same("model", &flags.model, self.model)?;
         same("width", &flags.width, self.width)?;
@@ -303,6 +309,7 @@ impl Config {
         same("train-images", &flags.train_images, images)?;
         same("data", &flags.data, &self.data)?;
         same("device", &device, &self.device)?;
+        same("precision", &flags.precision, self.precision)?;
         same("seed", &flags.seed, self.seed)?;
         same("checkpoint-every", &flags.checkpoint_every, self.checkpoint_every)
     }

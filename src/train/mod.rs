@@ -1,6 +1,7 @@
 //! A training run: epochs, evaluation, events, checkpoints.
 
 pub mod config;
+mod device;
 mod evaluate;
 mod events;
 mod folder;
@@ -9,7 +10,8 @@ mod preset;
 mod run;
 pub mod summary;
 
-pub use config::{Config, ConfigError, DataSource, Device, Flags};
+pub use config::{Config, ConfigError, DataSource, Flags, Reasons};
+pub use device::{Device, Precision};
 pub use evaluate::evaluate;
 pub use events::{EpochReport, Event, Listener, Outcome};
 pub use folder::{FolderError, RunFolder};
@@ -41,6 +43,25 @@ pub enum Error {
         place: String,
         /// Mean over the epoch's steps before; not a number at its first.
         last_loss: f64,
+    },
+    /// The device has too little memory.
+    #[error(
+        "{model} of width {width} with batches of {batch_size} takes {needed} MB, and {device} has {free} MB free: \
+         choose a smaller --batch-size or --width"
+    )]
+    NoRoom {
+        /// The network.
+        model: crate::graph::Model,
+        /// Its stem channels.
+        width: usize,
+        /// Images in a training step.
+        batch_size: usize,
+        /// 10^6 bytes, as `--summary` counts.
+        needed: usize,
+        /// The device.
+        device: String,
+        /// 10^6 bytes.
+        free: usize,
     },
     /// The checkpoint to resume from is the last.
     #[error("all {epochs} epochs are done: there is nothing left to train")]

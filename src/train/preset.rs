@@ -1,6 +1,6 @@
 //! Recipes: values for the flags that are not given.
 
-use super::config::Device;
+use super::Device;
 
 /// A recipe's name, as `--preset` takes it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -41,6 +41,10 @@ impl Preset {
             (Preset::Auto, Device::Auto | Device::Cpu) => {
                 (Preset::Quick, "auto: the device is a CPU, and dawn would take an hour or more".into())
             }
+            (Preset::Auto, Device::Emulated) => {
+                (Preset::Quick, "auto: the device is emulated, and dawn would take days".into())
+            }
+            (Preset::Auto, Device::Cuda(_)) => (Preset::Dawn, "auto: the device is a GPU".into()),
             (preset, _) => (preset, "--preset".into()),
         }
     }

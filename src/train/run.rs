@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use super::summary::Memory;
 use super::{Config, EpochReport, Error, Event, Listener, Outcome, evaluate};
 use crate::backend::{Backend, Place, Position, Sgd, Totals};
 use crate::checkpoint::full::{self, State};
@@ -110,6 +111,13 @@ impl<'a, 'l, B: Backend> Trainer<'a, 'l, B> {
         let graph = config.model.graph(config.width)?;
         let plans = plans(&graph, batches(config))?;
         let images = [dataset.train.len(), dataset.test.len()];
+        let memory = Memory::new::<B>(&graph, (plans.0.as_ref(), &plans.1), images[0] + images[1]);
+        let free = backend.free_bytes()?;
+        if memory.total() > free {
+            let Config { model, width, batch_size, .. } = *config;
+            let [needed, free] = [memory.total(), free].map(|bytes| bytes / 1_000_000);
+            return Err(Error::NoRoom { model, width, batch_size, needed, device: backend.device(), free });
+        }
         let parameters = graph.layout.weights();
         let resumed = resume.as_ref().map(|state| (state.epoch, state.batch));
         let (state, weights, velocity, running) = match resume {

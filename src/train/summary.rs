@@ -2,44 +2,67 @@
 
 use std::io::{self, Write};
 
-use super::{Config, Error, grouped};
-use crate::backend::{Conv, Norm};
-use crate::graph::network::{Batches, plans, shared_slots};
+use super::{Config, Error, batches, grouped};
+use crate::backend::Backend;
+use crate::data::IMAGE;
+use crate::graph::Graph;
+use crate::graph::network::{plans, shared_slots};
+use crate::graph::plan::Plan;
 use crate::graph::summary::{rows, training_flops};
 
-/// Bytes of an activation or weight.
-const ELEMENT: usize = 4;
+/// Bytes that a run keeps on its device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// Activations, their gradients and pooling's winners.
+    pub activations: usize,
+    /// Weights, gradients and velocity.
+    pub weights: usize,
+    /// What operations need beside their buffers.
+    pub scratch: usize,
+    /// The images.
+    pub data: usize,
+}
+
+impl Memory {
+    /// What a backend needs for a network's plans and so many images.
+    pub fn new<B: Backend>(
+        graph: &Graph,
+        (training, inference): (Option<&Plan>, &Plan),
+        images: usize,
+    ) -> Memory {
+        let activations: usize = shared_slots(training, inference).iter().sum();
+        let winners: usize = training.iter().flat_map(|plan| &plan.winners).sum();
+        let (mut convs, mut norms) = (inference.convs(), inference.norms());
+        training.iter().for_each(|plan| {
+            convs.extend(plan.convs());
+            norms.extend(plan.norms());
+        });
+        Memory {
+            activations: activations * B::ACTIVATION + winners,
+            weights: graph.layout.weights() * B::WEIGHT,
+            scratch: B::scratch_bytes(&convs, &norms),
+            // Pixels and a label.
+            data: images * (IMAGE + 1),
+        }
+    }
+
+    /// All of it.
+    pub fn total(&self) -> usize {
+        self.activations + self.weights + self.scratch + self.data
+    }
+}
 
 /// Writes each forward step's nodes, output shape for one image, parameters and MFLOP an image, then totals and the
-/// memory that training takes at these batch sizes. `scratch_bytes` is the backend's
-/// [`scratch_bytes`](crate::backend::Backend::scratch_bytes).
+/// memory that training takes on a backend with `images` images.
 ///
 /// # Errors
 /// When the model cannot be planned or `out` not written.
-pub fn print(
-    out: &mut impl Write,
-    config: &Config,
-    batches: Batches,
-    scratch_bytes: impl Fn(&[Conv], &[Norm]) -> usize,
-) -> Result<(), Error> {
+pub fn print<B: Backend>(out: &mut impl Write, config: &Config, images: usize) -> Result<(), Error> {
     let graph = config.model.graph(config.width)?;
-    let (training, inference) = plans(&graph, batches)?;
+    let (training, inference) = plans(&graph, batches(config))?;
     let plan = training.as_ref().unwrap_or(&inference);
     let rows = rows(&graph, plan);
-
-    let activations: usize = shared_slots(training.as_ref(), &inference).iter().sum();
-    let winners: usize = training.iter().flat_map(|plan| &plan.winners).sum();
-    let (mut convs, mut norms) = (inference.convs(), inference.norms());
-    training.iter().for_each(|plan| {
-        convs.extend(plan.convs());
-        norms.extend(plan.norms());
-    });
-    let memory = [
-        ("activations", activations * ELEMENT + winners),
-        // A gradient and a velocity for each weight.
-        ("weights, gradients, velocity", 3 * graph.layout.weights() * ELEMENT),
-        ("scratch", scratch_bytes(&convs, &norms)),
-    ];
+    let memory = Memory::new::<B>(&graph, (training.as_ref(), &inference), images);
 
     let width = rows.iter().map(|row| row.nodes.len()).max().unwrap_or(0);
     let mut table = || -> io::Result<()> {
@@ -53,11 +76,17 @@ pub fn print(
         let flops = training_flops(&graph, plan) as f64;
         writeln!(out, "\nparameters                    {}", grouped(graph.layout.weights() as u64))?;
         writeln!(out, "training, for one image       {:.1} MFLOP, forward and backward", flops / 1e6)?;
-        for (what, bytes) in memory {
+        writeln!(out, "device                        {}, {}", config.device, config.precision)?;
+        for (what, bytes) in [
+            ("activations", memory.activations),
+            ("weights, gradients, velocity", memory.weights),
+            ("scratch", memory.scratch),
+            ("images", memory.data),
+            ("memory in all", memory.total()),
+        ] {
             writeln!(out, "{what:28}  {:.1} MB", bytes as f64 / 1e6)?;
         }
-        let total: usize = memory.iter().map(|(_, bytes)| bytes).sum();
-        writeln!(out, "{:28}  {:.1} MB", "memory in all", total as f64 / 1e6)
+        Ok(())
     };
     table().map_err(|error| Error::Output { what: "the summary", source: error })
 }

@@ -30,6 +30,8 @@ pub fn evaluate(directory: &Path, flags: &str) -> Command {
 fn command(program: &Path, directory: &Path, flags: &str) -> Command {
     let mut command = Command::new(program);
     command.current_dir(directory).args(flags.split_whitespace()).stdin(Stdio::null());
+    // `--device auto` then means the CPU on every machine.
+    command.env("CUDA_VISIBLE_DEVICES", "");
     command
 }
 

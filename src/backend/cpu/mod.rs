@@ -69,6 +69,7 @@ impl Backend for Cpu {
     type Recording = Infallible;
 
     const ACTIVATION: usize = 4;
+    const WEIGHT: usize = 3 * 4;
     const QUEUES: bool = false;
 
     fn device(&self) -> String {
@@ -76,6 +77,11 @@ impl Backend for Cpu {
             1 => "cpu, 1 thread".into(),
             threads => format!("cpu, {threads} threads"),
         }
+    }
+
+    /// The operating system's business.
+    fn free_bytes(&self) -> Result<usize, Error> {
+        Ok(usize::MAX)
     }
 
     fn tensor(&self, elements: usize) -> Result<Vec<f32>, Error> {

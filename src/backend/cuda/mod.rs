@@ -73,10 +73,16 @@ impl<D: Driver> Backend for Cuda<D> {
     type Recording = D::Graph;
 
     const ACTIVATION: usize = 2;
+    /// Three in f32, and the rounded weight.
+    const WEIGHT: usize = 3 * 4 + 2;
     const QUEUES: bool = true;
 
     fn device(&self) -> String {
         self.driver.properties().name.clone()
+    }
+
+    fn free_bytes(&self) -> Result<usize, Error> {
+        Ok(self.driver.free_bytes()?)
     }
 
     fn tensor(&self, elements: usize) -> Result<Self::Tensor, Error> {

@@ -4,20 +4,20 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use crate::train::config::SYNTHETIC;
-use crate::train::{Config, EpochReport, Error, Event, Listener, Outcome, grouped};
+use crate::train::{Config, EpochReport, Error, Event, Listener, Outcome, Reasons, grouped};
 
 /// Header, a row an epoch, and a last line. Where the data set is not CIFAR-10, each of them names it.
 #[derive(Debug)]
 pub struct Table<W> {
     out: W,
-    reason: String,
+    reasons: Reasons,
     data: String,
 }
 
 impl<W: Write> Table<W> {
-    /// Writes to `out`; `reason` is why the preset is what it is.
-    pub fn new(out: W, reason: impl Into<String>) -> Self {
-        Table { out, reason: reason.into(), data: String::new() }
+    /// Writes to `out`.
+    pub fn new(out: W, reasons: Reasons) -> Self {
+        Table { out, reasons, data: String::new() }
     }
 
     /// The writer.
@@ -36,7 +36,7 @@ impl<W: Write> Table<W> {
         let out = &mut self.out;
         let Config { model, width, epochs, batch_size, lr, peak_epoch, seed, .. } = config;
         let images = [training, test].map(|n| grouped(n as u64));
-        writeln!(out, "device   {device}")?;
+        writeln!(out, "device   {device}, {} ({})", config.precision, self.reasons.device)?;
         let warning = if self.data == SYNTHETIC { " (made-up pictures, not CIFAR-10)" } else { "" };
         writeln!(
             out,
@@ -44,7 +44,7 @@ impl<W: Write> Table<W> {
             self.data, images[0], images[1]
         )?;
         writeln!(out, "model    {model}, width {width}: {} parameters", grouped(parameters as u64))?;
-        writeln!(out, "preset   {} ({})", config.preset, self.reason)?;
+        writeln!(out, "preset   {} ({})", config.preset, self.reasons.preset)?;
         let steps = training / batch_size;
         write!(out, "train    {epochs} epochs of {steps} steps of {batch_size} images, ")?;
         writeln!(out, "lr up to {lr} at epoch {}, seed {seed}", rounded(*peak_epoch))?;
