@@ -4,8 +4,10 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use fishmask::backend::cpu::Cpu;
+use fishmask::backend::cuda::Cuda;
 use fishmask::checkpoint::full;
 use fishmask::data::{Dataset, synthetic};
+use fishmask::driver::emulated::Emulated;
 use fishmask::graph::Model;
 use fishmask::train::{self, Config, EpochReport, Error, Event, Listener, Outcome, Precision, Stop};
 
@@ -30,9 +32,10 @@ fn config() -> Config {
     }
 }
 
-fn dataset() -> Dataset {
+fn dataset(config: &Config) -> Dataset {
     // 18 whole batches and a partial one that is dropped; 210 test images are less than one evaluation batch.
-    synthetic::dataset(18 * 32 + 7, 210, 0)
+    let images = config.train_images.unwrap_or(18 * 32 + 7);
+    synthetic::dataset(images, if config.device == "cpu" { 210 } else { 21 }, 0)
 }
 
 /// Keeps the reports; can pull the stop after some steps.
@@ -69,8 +72,22 @@ fn train(config: &Config, folder: &Path, stop_after: Option<u32>) -> (Result<Out
         .map(|path| full::load(&path, (config.model, config.width), &layout).unwrap());
     let mut watch = Watch { stop_after, ..Watch::default() };
     let stop = watch.stop.clone();
-    let outcome = train::run(Cpu::new(), config, dataset(), folder, state, &mut [&mut watch], &stop);
+    let listeners: &mut [&mut dyn Listener] = &mut [&mut watch];
+    let outcome = match config.device.as_str() {
+        "cpu" => train::run(Cpu::new(), config, dataset(config), folder, state, listeners, &stop),
+        _ => {
+            let backend = Cuda::new(Emulated::new()).unwrap();
+            train::run(backend, config, dataset(config), folder, state, listeners, &stop)
+        }
+    };
     (outcome, watch)
+}
+
+/// A shorter run on the emulated device.
+fn emulated() -> Config {
+    let config =
+        Config { width: 8, epochs: 2, device: "emulated".into(), precision: Precision::F16, ..config() };
+    Config { train_images: Some(5 * 32 + 7), ..config }
 }
 
 fn final_bytes(folder: &Path) -> Vec<u8> {
@@ -98,31 +115,38 @@ fn learns_and_reports() {
     assert!((last.images_per_second - 576.0 / last.train_seconds).abs() < 1e-6);
 }
 
-#[test]
-fn same_bits_with_any_number_of_threads() {
+fn same_bits_with_any_number_of_threads(config: &Config) {
     let weights = [1, 2, 3].map(|threads| {
         let folder = tempfile::tempdir().unwrap();
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| train(&Config { epochs: 1, peak_epoch: 0.5, ..config() }, folder.path(), None))
-            .0
-            .unwrap();
+        let config = Config { epochs: 1, peak_epoch: 0.5, ..config.clone() };
+        pool.install(|| train(&config, folder.path(), None)).0.unwrap();
         final_bytes(folder.path())
     });
     assert!(weights[0] == weights[1] && weights[1] == weights[2]);
 }
 
 #[test]
-fn stopped_anywhere_and_resumed_ends_with_the_same_bits() {
+fn same_bits_with_any_number_of_threads_cpu() {
+    same_bits_with_any_number_of_threads(&config());
+}
+
+#[test]
+fn same_bits_with_any_number_of_threads_emulated() {
+    same_bits_with_any_number_of_threads(&emulated());
+}
+
+/// Each of `cases` is the steps of one run after which it is stopped.
+fn stopped_and_resumed_ends_with_the_same_bits(config: &Config, cases: &[&[u32]]) {
     let whole = tempfile::tempdir().unwrap();
-    let (_, uninterrupted) = train(&config(), whole.path(), None);
+    let (_, uninterrupted) = train(config, whole.path(), None);
     let numbers =
         |r: &EpochReport| (r.epoch, r.lr, r.train_loss, r.train_accuracy, r.test_loss, r.test_accuracy);
-    // Mid-epoch, the last step of an epoch, the first of the next, twice in a run.
-    for stops in [vec![5], vec![18], vec![19], vec![7, 30], vec![53]] {
+    for stops in cases {
         let folder = tempfile::tempdir().unwrap();
         let (mut done, mut reports) = (0, vec![]);
         for stop in stops.iter().map(|&s| Some(s)).chain([None]) {
-            let (outcome, watch) = train(&config(), folder.path(), stop.map(|s: u32| s - done));
+            let (outcome, watch) = train(config, folder.path(), stop.map(|s: u32| s - done));
             reports.extend(watch.reports.iter().map(numbers));
             done += watch.steps;
             match (stop, outcome.unwrap()) {
@@ -133,10 +157,33 @@ fn stopped_anywhere_and_resumed_ends_with_the_same_bits() {
                 (_, outcome) => panic!("{stops:?}: {outcome:?}"),
             }
         }
-        assert_eq!(done, 54, "{stops:?}: no step is lost or done twice");
+        assert_eq!(done, uninterrupted.steps, "{stops:?}: no step is lost or done twice");
         assert_eq!(reports, uninterrupted.reports.iter().map(numbers).collect::<Vec<_>>(), "{stops:?}");
         assert!(final_bytes(folder.path()) == final_bytes(whole.path()), "{stops:?}");
     }
+}
+
+#[test]
+fn stopped_and_resumed_ends_with_the_same_bits_cpu() {
+    // Mid-epoch, the last step of an epoch, the first of the next, twice in a run.
+    stopped_and_resumed_ends_with_the_same_bits(&config(), &[&[5], &[18], &[19], &[7, 30], &[53]]);
+}
+
+#[test]
+fn stopped_and_resumed_ends_with_the_same_bits_emulated() {
+    stopped_and_resumed_ends_with_the_same_bits(&emulated(), &[&[2], &[5, 9]]);
+}
+
+#[test]
+fn what_overflows_is_named_emulated() {
+    let folder = tempfile::tempdir().unwrap();
+    // The first step's update of 1e20 times the gradient overflows the f16 filters that the second step reads.
+    let wild = Config { lr: 1e20, peak_epoch: 0.0, ..emulated() };
+    let message = train(&wild, folder.path(), None).0.unwrap_err().to_string();
+    for part in ["no longer finite at epoch 1, step 2, first in the input of prep_bn (", "try a lower --lr"] {
+        assert!(message.contains(part), "{message}");
+    }
+    assert!(full::latest(&folder.path().join("checkpoints")).unwrap().is_none());
 }
 
 #[test]
