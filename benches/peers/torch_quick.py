@@ -11,25 +11,8 @@ import time
 import torch
 import torch.nn.functional as F
 
-from torch_data import load
+from torch_data import PAD, augment, load
 from torch_models import NesterovSGD, make, schedule
-
-PAD, CUT, SIDE = 4, 8, 32
-
-
-def augment(padded):
-    """(N, 3, 40, 40), padded and normalised -> (N, 3, 32, 32): crop, flip, cutout, independent for each image."""
-    n = len(padded)
-    pixel = torch.arange(SIDE)
-    offset = torch.randint(0, 2 * PAD + 1, (2, n, 1))
-    rows, columns = offset[0] + pixel, offset[1] + pixel
-    flip = torch.rand(n, 1) < 0.5
-    columns = torch.where(flip, columns.flip(1), columns)
-    images = padded[torch.arange(n).view(n, 1, 1), :, rows.unsqueeze(2), columns.unsqueeze(1)].permute(0, 3, 1, 2)
-    corner = torch.randint(0, SIDE - CUT + 1, (2, n, 1))
-    cut_rows, cut_columns = ((pixel >= c) & (pixel < c + CUT) for c in corner)
-    return images.masked_fill((cut_rows.unsqueeze(2) & cut_columns.unsqueeze(1)).unsqueeze(1), 0.0)
-
 
 @torch.no_grad()
 def accuracy(model, images, labels):

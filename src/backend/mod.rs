@@ -142,6 +142,12 @@ pub struct Norm {
 }
 
 impl Norm {
+    /// Elements of y.
+    pub fn outputs(&self) -> usize {
+        let side = |length| self.pool.map_or(length, |pool| pool.outputs(length));
+        self.n * side(self.h) * side(self.w) * self.c
+    }
+
     /// Added to the variance.
     pub const EPS: f32 = 1e-5;
     /// Weight of the newest batch in the running statistics.

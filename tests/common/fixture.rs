@@ -14,9 +14,10 @@ pub struct Fixture {
 }
 
 impl Fixture {
-    /// Reads `tests/fixtures/<name>.safetensors`.
+    /// Reads `tests/fixtures/<name>.safetensors` of the checkout, or of the folder a bundle of tests was unpacked in.
     pub fn open(name: &str) -> Fixture {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/fixtures/{name}.safetensors"));
+        let root = std::env::var("CARGO_MANIFEST_DIR").unwrap_or(env!("CARGO_MANIFEST_DIR").into());
+        let path = Path::new(&root).join(format!("tests/fixtures/{name}.safetensors"));
         let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         let file = SafeTensors::deserialize(&bytes).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         let tensors = file.tensors().into_iter().map(|(key, view)| {
