@@ -1,9 +1,11 @@
 //! What the CUDA backend asks of a device: memory, kernels, graphs, time.
 //!
-//! Two drivers answer: `cuda`, a GPU through libcuda, and [`emulated`], which runs the same kernel files on the host's
-//! cores.
+//! Two drivers answer: `cuda`, a GPU through libcuda, and `emulated`, which runs the same kernel files on the host's
+//! cores and is left out (`cfg(fishmask_emulated)`) where there was no C++ compiler.
 
+#[cfg(fishmask_emulated)]
 pub mod emulated;
+pub mod kernels;
 
 use std::marker::PhantomData;
 
@@ -11,9 +13,7 @@ use std::marker::PhantomData;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A kernel was stopped, or could not be started.
-    #[error(
-        "kernel {kernel} (grid {grid:?}, block {block}, {shared} bytes of shared memory): {reason}"
-    )]
+    #[error("kernel {kernel} (grid {grid:?}, block {block}, {shared} bytes of shared memory): {reason}")]
     Launch {
         /// The kernel.
         kernel: &'static str,
