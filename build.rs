@@ -108,7 +108,9 @@ fn emulated(out: &Path, files: &BTreeMap<String, PathBuf>) -> Result<(), Failure
         fs::create_dir_all(&folder)?;
         let mut build = cpp(out);
         build.out_dir(folder).define("FISHMASK_PREFIX", *prefix).flags(*flags).files(files.values());
-        build.try_compile(&format!("{prefix}kernels"))?;
+        // The compiler's words are shown as warnings.
+        let refused = |_| "the host's C++ compiler refuses a kernel, or cannot make a library of them";
+        build.try_compile(&format!("{prefix}kernels")).map_err(refused)?;
         writeln!(tables, "// SAFETY: constants of the kernels' objects.\nstatic {table}: &[Compiled] = &[")?;
         for source in files.values() {
             for name in kernels(&fs::read_to_string(source)?) {

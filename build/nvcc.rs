@@ -9,8 +9,6 @@ use crate::Failure;
 /// The oldest that will do.
 const OLDEST: (u32, u32) = (12, 4);
 
-const INSTALL: &str = "run scripts/install-nvcc.sh (no GPU needed) and build again";
-
 /// Machine code for each of these unless `FISHMASK_CUDA_ARCHS` says otherwise.
 const ARCHITECTURES: &str = "80,86,89,90a,100,120";
 
@@ -76,17 +74,28 @@ impl Nvcc {
     /// The nvcc to use, or why there is none and what to do about it.
     pub fn find() -> Result<Result<Self, String>, Failure> {
         if let Some(path) = variable("NVCC") {
-            let nvcc = Self::new(&path).map_err(|why| format!("NVCC is set to {}, {why}", path.display()))?;
-            return Ok(nvcc.checked());
+            let shown = path.display();
+            let nvcc = Self::new(&path).map_err(|why| format!("NVCC is set to {shown}, {why}"))?;
+            return Ok(nvcc
+                .checked()
+                .map_err(|why| format!("NVCC is set to {shown}, {why}; name another or unset it")));
         }
-        let mut broken = String::new();
-        for path in places() {
-            match Self::new(&path) {
-                Ok(nvcc) => return Ok(nvcc.checked()),
-                Err(why) => broken = format!(" ({}, {why})", path.display()),
+        let mut unfit = vec![];
+        // A PATH that does not matter must not build everything anew: it is looked at last.
+        for folders in [folders, folders_of_path] {
+            for path in folders().into_iter().map(|folder| folder.join("nvcc")).filter(|path| path.is_file())
+            {
+                match Self::new(&path).and_then(Self::checked) {
+                    Ok(nvcc) => return Ok(Ok(nvcc)),
+                    Err(why) => unfit.push(format!("{}, {why}", path.display())),
+                }
             }
         }
-        Ok(Err(format!("no nvcc was found{broken}; {INSTALL}")))
+        let passed_over =
+            if unfit.is_empty() { String::new() } else { format!(" (not {})", unfit.join("; nor ")) };
+        Ok(Err(format!(
+            "no nvcc was found{passed_over}; run scripts/install-nvcc.sh (no GPU needed) and build again"
+        )))
     }
 
     fn new(path: &Path) -> Result<Self, String> {
@@ -105,19 +114,13 @@ impl Nvcc {
 
     /// This nvcc if it is new enough and has what it needs itself: its headers, and the host's C++ compiler.
     fn checked(self) -> Result<Self, String> {
-        let ((major, minor), path) = (self.release, self.path.display());
+        let ((major, minor), (oldest, least)) = (self.release, OLDEST);
         if self.release < OLDEST {
-            let (oldest_major, oldest_minor) = OLDEST;
-            return Err(format!(
-                "{path} is of CUDA {major}.{minor}, and {oldest_major}.{oldest_minor} or later is needed; {INSTALL}"
-            ));
+            return Err(format!("which is of CUDA {major}.{minor}, older than {oldest}.{least}"));
         }
-        match run(&self.path, &["-std=c++17", "-E", "-x", "cu", "/dev/null"]) {
-            Ok(_) => Ok(self),
-            Err(why) => Err(format!(
-                "{path}, {why}; install a C++ compiler, which nvcc needs, or if there is one, {INSTALL}"
-            )),
-        }
+        run(&self.path, &["-std=c++17", "-E", "-x", "cu", "/dev/null"])
+            .map_err(|why| format!("which needs its headers and a C++ compiler, {why}"))?;
+        Ok(self)
     }
 
     /// Whether it compiles for this architecture.
@@ -155,27 +158,17 @@ fn variable(name: &str) -> Option<PathBuf> {
     env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
-/// Every nvcc on this machine, the first choice first.
-fn places() -> Vec<PathBuf> {
-    let mut folders: Vec<PathBuf> =
-        ["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(variable).map(|home| home.join("bin")).collect();
+/// Where to look for nvcc, the first choice first.
+fn folders() -> Vec<PathBuf> {
+    let homes = ["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(variable).map(|home| home.join("bin"));
     let root = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from).unwrap_or_default();
-    folders.push(root.join(".cuda/bin"));
-    let present = |folders: Vec<PathBuf>| -> Vec<PathBuf> {
-        folders
-            .into_iter()
-            .map(|folder| folder.join("nvcc"))
-            .filter(|path| fs::metadata(path).is_ok_and(|m| m.is_file()))
-            .collect()
-    };
-    let mut found = present(folders);
-    // A PATH that does not matter must not build everything anew.
-    if found.is_empty() {
-        let path = variable("PATH").unwrap_or_default();
-        let folders = env::split_paths(&path).chain([PathBuf::from("/usr/local/cuda/bin")]);
-        found = present(folders.collect());
-    }
-    found
+    homes.chain([root.join(".cuda/bin")]).collect()
+}
+
+/// Where else.
+fn folders_of_path() -> Vec<PathBuf> {
+    let path = variable("PATH").unwrap_or_default();
+    env::split_paths(&path).chain([PathBuf::from("/usr/local/cuda/bin")]).collect()
 }
 
 /// What it prints, or why not.
