@@ -1,4 +1,12 @@
-//! Compiles `kernels/*.cu`: by the host's C++ compiler for the emulated device.
+//! Compiles `kernels/*.cu`: by nvcc for GPUs (`build/cuda.rs`), and by the host's C++ compiler for the emulated device.
+//! What is missing is left out with a warning; what is there and fails, fails the build.
+
+#[path = "build/cuda.rs"]
+mod cuda;
+#[path = "build/nvcc.rs"]
+mod nvcc;
+#[path = "build/ptxas.rs"]
+mod ptxas;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -8,15 +16,39 @@ use std::{env, fs};
 /// The kernels' argument structs, in Rust.
 const ARGS: &str = "src/backend/cuda/args";
 
-type Failure = Box<dyn std::error::Error>;
+/// The emulated device's part in C++.
+const RUNTIME: &str = "src/driver/emulated/runtime.cpp";
 
-fn main() -> Result<(), Failure> {
+/// A compilation of every kernel for the emulated device.
+struct Variant {
+    /// Of its symbols.
+    prefix: &'static str,
+    /// The Rust table of its kernels.
+    table: &'static str,
+    /// The compiler's flags that others lack.
+    flags: &'static [&'static str],
+}
+
+const VARIANTS: &[Variant] = &[Variant { prefix: "fishmask_fast_", table: "KERNELS", flags: &[] }];
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+fn main() {
+    if let Err(why) = run() {
+        why.to_string().lines().for_each(|line| println!("cargo::error={line}"));
+        std::process::exit(1);
+    }
+}
+
+fn run() -> Result<(), Failure> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     println!("cargo::rerun-if-changed=kernels");
     println!("cargo::rerun-if-changed={ARGS}");
-    println!("cargo::rerun-if-changed=src/driver/emulated/runtime.cpp");
+    println!("cargo::rerun-if-changed={RUNTIME}");
+    let files = kernel_files()?;
     headers(&out.join("args"))?;
-    emulated(&out)
+    emulated(&out, &files)?;
+    cuda::compile(&out, &files)
 }
 
 /// The kernels' argument structs as C++ headers, `args/<file>.h`, made from their only definition, in Rust.
@@ -60,32 +92,59 @@ fn kernels(source: &str) -> Vec<String> {
     starts.filter_map(|rest| Some(rest.split_once(',')?.0.trim().to_string())).collect()
 }
 
-fn emulated(out: &Path) -> Result<(), Failure> {
+/// Compiles every variant of the kernels and writes `emulated_kernels.rs`, which src/driver/emulated includes.
+fn emulated(out: &Path, files: &BTreeMap<String, PathBuf>) -> Result<(), Failure> {
+    println!("cargo::rustc-check-cfg=cfg(fishmask_emulated)");
+    if let Err(why) = cpp_compiler(out) {
+        println!("cargo::warning=the emulated device is left out: no C++ compiler works here ({why})");
+        return Ok(());
+    }
+    println!("cargo::rustc-cfg=fishmask_emulated");
+    cpp(out).file(RUNTIME).try_compile("fishmask_runtime")?;
+    let mut declarations = String::from("unsafe extern \"C\" {\n");
+    let mut tables = String::new();
+    for Variant { prefix, table, flags } in VARIANTS {
+        let folder = out.join("emulated").join(prefix);
+        fs::create_dir_all(&folder)?;
+        let mut build = cpp(out);
+        build.out_dir(folder).define("FISHMASK_PREFIX", *prefix).flags(*flags).files(files.values());
+        // The compiler's words are shown as warnings.
+        let refused = |_| "the host's C++ compiler refuses a kernel, or cannot make a library of them";
+        build.try_compile(&format!("{prefix}kernels")).map_err(refused)?;
+        writeln!(tables, "// SAFETY: constants of the kernels' objects.\nstatic {table}: &[Compiled] = &[")?;
+        for source in files.values() {
+            for name in kernels(&fs::read_to_string(source)?) {
+                let entry = format!("{prefix}{name}");
+                writeln!(declarations, "    fn {entry}(args: *const c_void);")?;
+                writeln!(declarations, "    static {entry}_limits: [u32; 2];")?;
+                let limits = format!("unsafe {{ &{entry}_limits }}");
+                writeln!(tables, "    Compiled {{ name: \"{name}\", entry: {entry}, limits: {limits} }},")?;
+            }
+        }
+        writeln!(tables, "];")?;
+    }
+    fs::write(out.join("emulated_kernels.rs"), declarations + "}\n" + &tables)?;
+    Ok(())
+}
+
+/// What all of the emulated device's C++ is compiled with.
+fn cpp(out: &Path) -> cc::Build {
     let mut build = cc::Build::new();
     build.cpp(true).std("c++17").opt_level(2).warnings(true).extra_warnings(true);
-    build.include("kernels/include").include(out);
-    build.define("FISHMASK_EMULATED", None).define("FISHMASK_PREFIX", "fishmask_fast_");
+    build.include("kernels/include").include(out).define("FISHMASK_EMULATED", None);
     // A product and a sum stay two roundings unless a kernel asks for one.
-    build.flag("-ffp-contract=off").flag("-xc++").flag_if_supported("-Wno-unused-function");
-    build.file("src/driver/emulated/runtime.cpp");
-    let mut table = String::from("unsafe extern \"C\" {\n");
-    let mut rows = String::new();
-    for (_, path) in kernel_files()? {
-        for name in kernels(&fs::read_to_string(&path)?) {
-            writeln!(table, "    fn fishmask_fast_{name}(args: *const c_void);")?;
-            writeln!(table, "    static fishmask_fast_{name}_limits: [u32; 2];")?;
-            writeln!(
-                rows,
-                "    Compiled {{ name: \"{name}\", entry: fishmask_fast_{name}, limits: unsafe {{ &fishmask_fast_{name}_limits }} }},"
-            )?;
-        }
-        build.file(path);
-    }
-    writeln!(
-        table,
-        "}}\n// SAFETY: constants of the kernels' objects.\nstatic KERNELS: &[Compiled] = &[\n{rows}];"
-    )?;
-    fs::write(out.join("emulated_kernels.rs"), table)?;
-    build.try_compile("fishmask_kernels")?;
-    Ok(())
+    build.flag("-ffp-contract=off").flag("-xc++").flag("-Wno-unused-function");
+    build
+}
+
+/// Whether a program that uses the standard library compiles, or why not.
+fn cpp_compiler(out: &Path) -> Result<(), Failure> {
+    let probe = out.join("probe.cpp");
+    fs::write(&probe, "#include <cmath>\n")?;
+    let tool = cc::Build::new().cpp(true).cargo_warnings(false).try_get_compiler()?;
+    let mut command = tool.to_command();
+    let shown = command.get_program().display().to_string();
+    let output = command.arg("-fsyntax-only").arg(&probe).output().map_err(|e| format!("{shown}: {e}"))?;
+    let text = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() { Ok(()) } else { Err(text.lines().next().unwrap_or(&shown).into()) }
 }

@@ -1,5 +1,7 @@
 //! The emulated device runs kernels as a GPU would.
 
+#![cfg(fishmask_emulated)]
+
 use fishmask::backend::cuda::args::sgd::{SGD_STEP, SgdArgs};
 use fishmask::driver::emulated::Emulated;
 use fishmask::driver::{Driver, Launch};

@@ -1,10 +1,12 @@
 //! What the CUDA backend asks of a device: memory, kernels, graphs, time.
 //!
-//! Two drivers answer: `cuda`, a GPU through libcuda, and [`emulated`], which runs the same kernel files on the host's
-//! cores.
+//! Two drivers answer: `cuda`, a GPU through libcuda, and `emulated`, which runs the same kernel files on the host's
+//! cores and is left out (`cfg(fishmask_emulated)`) where there was no C++ compiler.
 
 pub mod cuda;
+#[cfg(fishmask_emulated)]
 pub mod emulated;
+pub mod kernels;
 
 use std::marker::PhantomData;
 
