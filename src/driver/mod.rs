@@ -1,19 +1,35 @@
 //! What the CUDA backend asks of a device: memory, kernels, graphs, time.
 //!
-//! Two drivers answer: `cuda`, a GPU through libcuda, and [`emulated`], which runs the same kernel files on the host's
+//! Two drivers answer: [`cuda`], a GPU through libcuda, and [`emulated`], which runs the same kernel files on the host's
 //! cores.
 
+pub mod cuda;
 pub mod emulated;
+pub mod kernels;
 
+use std::fmt;
 use std::marker::PhantomData;
+
+/// A version of CUDA or a compute capability.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version {
+    /// Before the point.
+    pub major: u32,
+    /// Behind it.
+    pub minor: u32,
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
 
 /// Why a device did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A kernel was stopped, or could not be started.
-    #[error(
-        "kernel {kernel} (grid {grid:?}, block {block}, {shared} bytes of shared memory): {reason}"
-    )]
+    #[error("kernel {kernel} (grid {grid:?}, block {block}, {shared} bytes of shared memory): {reason}")]
     Launch {
         /// The kernel.
         kernel: &'static str,
@@ -48,6 +64,89 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
+    /// libcuda is missing or cannot be used.
+    #[error("no NVIDIA driver ({reason}): install one for CUDA {needed} or newer, or use the CPU")]
+    NoDriver {
+        /// What was found instead.
+        reason: String,
+        /// The CUDA version that its driver must support.
+        needed: Version,
+    },
+    /// There is a driver, and nothing that it drives.
+    #[error(
+        "the NVIDIA driver finds no GPU: see that nvidia-smi lists one, that CUDA_VISIBLE_DEVICES does not hide \
+         it and that a container is started with it, or use the CPU"
+    )]
+    NoGpu,
+    /// The driver is older than the kernels.
+    #[error(
+        "the NVIDIA driver supports CUDA {found}, and the kernels need a driver for CUDA {needed}{}: update the driver",
+        branch(*.needed)
+    )]
+    DriverTooOld {
+        /// The newest CUDA version that the driver supports.
+        found: Version,
+        /// The oldest that will do.
+        needed: Version,
+    },
+    /// The GPU lacks what the kernels use.
+    #[error(
+        "cuda:{ordinal} ({name}) has compute capability {found}, and the kernels need {needed} or newer: use \
+         another GPU or the CPU"
+    )]
+    GpuTooOld {
+        /// Its number.
+        ordinal: usize,
+        /// Its name.
+        name: String,
+        /// Its compute capability.
+        found: Version,
+        /// The oldest that will do.
+        needed: Version,
+    },
+    /// A number beyond the last GPU's.
+    #[error("cuda:{asked}: this machine has {}", gpus(*.count))]
+    NoSuchGpu {
+        /// The number.
+        asked: usize,
+        /// GPUs here.
+        count: usize,
+    },
+    /// The library was built without nvcc, or for no GPU.
+    #[error("there are no CUDA kernels: {reason}")]
+    NotBuilt {
+        /// Why, and what to do about it.
+        reason: &'static str,
+    },
+    /// The kernels were built for other GPUs.
+    #[error(
+        "the kernels were not built for {device}, which has compute capability {capability}: build again with \
+         {}{} among FISHMASK_CUDA_ARCHS",
+        .capability.major, .capability.minor
+    )]
+    OtherArchitecture {
+        /// The device.
+        device: String,
+        /// Its compute capability.
+        capability: Version,
+    },
+}
+
+/// The first driver for a CUDA version, where known.
+fn branch(cuda: Version) -> &'static str {
+    match (cuda.major, cuda.minor) {
+        (12, 4) => " (r550) or newer",
+        (13, 0) => " (r580) or newer",
+        _ => " or newer",
+    }
+}
+
+/// `count` GPUs and their names.
+fn gpus(count: usize) -> String {
+    match count {
+        1 => "1 GPU, cuda:0".into(),
+        _ => format!("{count} GPUs, cuda:0 to cuda:{}", count.saturating_sub(1)),
+    }
 }
 
 /// A kernel by its file and name, and the struct of its arguments.
@@ -112,6 +211,8 @@ pub trait Driver {
 
     /// What the device is.
     fn properties(&self) -> &Properties;
+    /// Bytes of memory that are free, as far as is known.
+    fn free_bytes(&self) -> Result<usize, Error>;
     /// Memory with nothing in particular in it, 256-byte aligned.
     fn allocate(&self, bytes: usize) -> Result<Self::Buffer, Error>;
     /// Where a buffer lies on the device.
@@ -126,8 +227,10 @@ pub trait Driver {
     fn clear(&self, buffer: &mut Self::Buffer) -> Result<(), Error>;
     /// Runs a kernel.
     fn launch<A: Copy + 'static>(&self, kernel: &Kernel<A>, launch: Launch, args: A) -> Result<(), Error>;
-    /// Records the launches of `work` instead of running them.
-    fn record(&self, work: &mut dyn FnMut() -> Result<(), Error>) -> Result<Self::Graph, Error>;
+    /// Begins to record launches instead of running them.
+    fn begin_recording(&self) -> Result<(), Error>;
+    /// Ends the recording.
+    fn end_recording(&self) -> Result<Self::Graph, Error>;
     /// Runs recorded work.
     fn replay(&self, graph: &Self::Graph) -> Result<(), Error>;
     /// Marks this moment in the device's work.

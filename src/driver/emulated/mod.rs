@@ -93,10 +93,15 @@ impl Emulated {
             let Some(worker) = worker.worker.as_mut() else { return Ok(()) };
             worker.run(&Block { entry, args: args.get(), index, grid, threads: block, shared })
         });
-        outcome.map_err(|reason| {
-            Error::Launch { kernel: work.kernel.name, grid, block, shared, reason }
-        })
+        outcome.map_err(|reason| Error::Launch { kernel: work.kernel.name, grid, block, shared, reason })
     }
+}
+
+/// Bytes of memory that the operating system could give, where it says so.
+fn available() -> Option<usize> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let rest = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    rest.trim().strip_suffix("kB")?.trim().parse::<usize>().ok()?.checked_mul(1024)
 }
 
 /// A worker that goes back to its device when dropped.
@@ -134,6 +139,10 @@ impl Driver for Emulated {
 
     fn properties(&self) -> &Properties {
         &self.properties
+    }
+
+    fn free_bytes(&self) -> Result<usize, Error> {
+        Ok(available().unwrap_or(usize::MAX))
     }
 
     fn allocate(&self, bytes: usize) -> Result<Buffer, Error> {
@@ -216,11 +225,13 @@ impl Driver for Emulated {
         }
     }
 
-    fn record(&self, work: &mut dyn FnMut() -> Result<(), Error>) -> Result<Graph, Error> {
+    fn begin_recording(&self) -> Result<(), Error> {
         *self.recording.borrow_mut() = Some(vec![]);
-        let outcome = work();
-        let recorded = self.recording.borrow_mut().take().unwrap_or_default();
-        outcome.map(|()| Graph(recorded))
+        Ok(())
+    }
+
+    fn end_recording(&self) -> Result<Graph, Error> {
+        Ok(Graph(self.recording.borrow_mut().take().unwrap_or_default()))
     }
 
     fn replay(&self, graph: &Graph) -> Result<(), Error> {
