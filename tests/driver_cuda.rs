@@ -6,7 +6,7 @@ mod common;
 use common::gpu::gpu;
 use fishmask::backend::cuda::args::counter::{ADVANCE, AdvanceArgs};
 use fishmask::driver::emulated::Emulated;
-use fishmask::driver::{Driver, Launch};
+use fishmask::driver::{Driver, Error, Launch};
 
 /// A counter that launches move on, recorded and not.
 fn counts<D: Driver>(device: &D) {
@@ -23,7 +23,10 @@ fn counts<D: Driver>(device: &D) {
         u32::from_le_bytes(bytes)
     };
     let from = device.event().unwrap();
-    advance(5).unwrap();
+    advance(2).unwrap();
+    // More shared memory than a block has unasked, and no more than any GPU can give.
+    let args = AdvanceArgs { counter: address as *mut u32, by: 3 };
+    device.launch(&ADVANCE, Launch { grid: [1, 1, 1], block: 32, shared: 96 << 10 }, args).unwrap();
     let to = device.event().unwrap();
     assert_eq!(read(), 12);
     assert!(device.elapsed(&from, &to).unwrap() >= 0.0);
@@ -67,6 +70,15 @@ fn counts_cuda() {
     }
 }
 
+#[test]
+fn has_no_room_cuda() {
+    let Some(gpu) = gpu() else { return };
+    let total = gpu.properties().memory;
+    let refused = gpu.allocate(total + 1).map(|_| ()).unwrap_err();
+    assert!(matches!(&refused, Error::OutOfMemory { wanted, .. } if *wanted == total + 1), "{refused}");
+    counts(&gpu);
+}
+
 /// Opened twice, a GPU lends both the same context.
 #[test]
 fn opens_twice_cuda() {
@@ -84,17 +96,17 @@ mod fake {
     use std::path::Path;
     use std::process::Command;
 
+    use fishmask::driver::Kernel;
     use fishmask::driver::cuda::Gpu;
     use fishmask::driver::kernels::FatBinary;
-    use fishmask::driver::{Driver, Error, Kernel, Launch};
 
-    use super::{ADVANCE, AdvanceArgs, counts, gpu};
+    use super::{ADVANCE, AdvanceArgs, Driver, Error, Launch, counts, gpu};
 
     const SOURCE: &str = include_str!("fake_cuda/libcuda.c");
 
     /// Images as the fake reads them: name, most threads, bytes of arguments, bytes of static shared memory.
     const BINARIES: &[FatBinary] = &[
-        FatBinary { file: "counter", image: b"advance 32 16 0\0" },
+        FatBinary { file: "counter", image: b"advance 32 16 0\nother 64 8 0\0" },
         FatBinary { file: "shapes", image: b"large 256 8 1024\0" },
     ];
     const LARGE: Kernel<[u32; 2]> = Kernel::new("shapes", "large");
@@ -126,9 +138,8 @@ mod fake {
             "count" => Gpu::count().map(|count| count.to_string()),
             "the test's helper" => Ok(format!("a GPU: {}", gpu().is_some())),
             "everything" => {
-                let gpu = open()?;
-                counts(&gpu);
-                large(&gpu, ROOM).map(|()| "done".into())
+                counts(&open()?);
+                Ok("done".into())
             }
             "record" => {
                 let gpu = open()?;
@@ -451,6 +462,19 @@ mod fake {
             &[("FAKE_CUDA_FAIL", "cuModuleLoadData=1")],
             "cuda:0 (Fake GPU): cannot load its kernels: kernels/counter.cu: CUDA_ERROR_INVALID_VALUE: invalid argument",
         );
+    }
+
+    /// All code is on the device before anything can be recorded.
+    #[test]
+    fn loads_every_kernel() {
+        let Some(played) = play("open", &[]) else { return };
+        assert_eq!(played.of("cuFuncLoad"), ["advance", "other", "large"]);
+        let Some(played) = play("open", &[("FAKE_CUDA_FAIL", "cuFuncLoad=2")]) else { return };
+        assert_eq!(
+            played.said(),
+            "cuda:0 (Fake GPU): cannot load its kernels: kernels/counter.cu: CUDA_ERROR_OUT_OF_MEMORY: out of memory"
+        );
+        assert_eq!(played.of("cuModuleUnload").len(), 1);
     }
 
     #[test]

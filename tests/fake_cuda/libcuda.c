@@ -276,6 +276,23 @@ int cuModuleGetFunction(struct function** function, struct module* module, const
         if (strcmp(module->kernel[i].name, name) == 0) return *function = &module->kernel[i], 0;
     return NOT_FOUND;
 }
+int cuModuleGetFunctionCount(unsigned* count, struct module* module) {
+    CALL();
+    IN_CONTEXT;
+    *count = (unsigned)module->kernels;
+    return 0;
+}
+int cuModuleEnumerateFunctions(struct function** functions, unsigned count, struct module* module) {
+    CALL("%u", count);
+    IN_CONTEXT;
+    for (unsigned i = 0; i < count && i < (unsigned)module->kernels; i++) functions[i] = &module->kernel[i];
+    return 0;
+}
+int cuFuncLoad(const struct function* function) {
+    CALL("%s", function->name);
+    IN_CONTEXT;
+    return 0;
+}
 int cuFuncGetAttribute(int* value, int attribute, const struct function* function) {
     CALL("%s %d", function->name, attribute);
     switch (attribute) {

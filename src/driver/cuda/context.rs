@@ -221,10 +221,7 @@ impl Drop for Context {
     fn drop(&mut self) {
         graph::abandon(self);
         self.settle();
-        for module in &self.modules {
-            // SAFETY: loaded here, and nothing made from it is left.
-            let _ = unsafe { result::module::unload(module.handle) };
-        }
+        self.modules.clear();
         if !self.stream.is_null() {
             // SAFETY: made here; buffers, events and graphs, which use it, keep this context.
             let _ = unsafe { result::stream::destroy(self.stream) };
@@ -239,7 +236,29 @@ impl Module {
         // SAFETY: a fat binary says how long it is. It is static, as the driver may read it again when a kernel is first
         // used.
         let handle = unsafe { result::module::load_data(kernel.image.as_ptr().cast()) }?;
-        Ok(Module { file: kernel.file, handle })
+        let module = Module { file: kernel.file, handle };
+        module.finish()?;
+        Ok(module)
+    }
+
+    /// Loads the code of each kernel now, for by default the driver waits until one is used, which would be in the midst
+    /// of a recording.
+    fn finish(&self) -> Result<(), DriverError> {
+        let mut count = 0;
+        // SAFETY: the pointer is good and the module loaded.
+        unsafe { sys::cuModuleGetFunctionCount(&mut count, self.handle) }.result()?;
+        let mut functions = vec![ptr::null_mut(); count as usize];
+        // SAFETY: there is room for so many.
+        unsafe { sys::cuModuleEnumerateFunctions(functions.as_mut_ptr(), count, self.handle) }.result()?;
+        // SAFETY: the driver has just named them.
+        functions.into_iter().try_for_each(|function| unsafe { sys::cuFuncLoad(function) }.result())
+    }
+}
+
+impl Drop for Module {
+    fn drop(&mut self) {
+        // SAFETY: loaded in `load`; the context is kept until its modules are gone. After a fault it fails.
+        let _ = unsafe { result::module::unload(self.handle) };
     }
 }
 

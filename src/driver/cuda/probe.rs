@@ -19,7 +19,7 @@ const FIRST: [&str; 4] = ["cuInit", "cuDriverGetVersion", "cuGetErrorName", "cuG
 
 /// The others that this module and its neighbours call. cudarc looks a function up when it is first called and panics
 /// where it is missing, so all of them are looked up here.
-const OTHERS: [&str; 35] = [
+const OTHERS: [&str; 38] = [
     "cuCtxSetCurrent",
     "cuDeviceGet",
     "cuDeviceGetAttribute",
@@ -35,6 +35,7 @@ const OTHERS: [&str; 35] = [
     "cuEventSynchronize",
     "cuFuncGetAttribute",
     "cuFuncGetParamInfo",
+    "cuFuncLoad",
     "cuFuncSetAttribute",
     "cuGraphDestroy",
     "cuGraphExecDestroy",
@@ -47,7 +48,9 @@ const OTHERS: [&str; 35] = [
     "cuMemcpyDtoHAsync_v2",
     "cuMemcpyHtoDAsync_v2",
     "cuMemsetD8Async",
+    "cuModuleEnumerateFunctions",
     "cuModuleGetFunction",
+    "cuModuleGetFunctionCount",
     "cuModuleLoadData",
     "cuModuleUnload",
     "cuStreamBeginCapture_v2",
