@@ -8,7 +8,23 @@ pub mod cuda;
 pub mod emulated;
 pub mod kernels;
 
+use std::fmt;
 use std::marker::PhantomData;
+
+/// A version of CUDA or a compute capability.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version {
+    /// Before the point.
+    pub major: u32,
+    /// Behind it.
+    pub minor: u32,
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
 
 /// Why a device did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +65,89 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
+    /// libcuda is missing or cannot be used.
+    #[error("no NVIDIA driver ({reason}): install one for CUDA {needed} or newer, or use the CPU")]
+    NoDriver {
+        /// What was found instead.
+        reason: String,
+        /// The CUDA version that its driver must support.
+        needed: Version,
+    },
+    /// There is a driver, and nothing that it drives.
+    #[error(
+        "the NVIDIA driver finds no GPU: see that nvidia-smi lists one, that CUDA_VISIBLE_DEVICES does not hide \
+         it and that a container is started with it, or use the CPU"
+    )]
+    NoGpu,
+    /// The driver is older than the kernels.
+    #[error(
+        "the NVIDIA driver supports CUDA {found}, and the kernels need a driver for CUDA {needed}{}: update the driver",
+        branch(*.needed)
+    )]
+    DriverTooOld {
+        /// The newest CUDA version that the driver supports.
+        found: Version,
+        /// The oldest that will do.
+        needed: Version,
+    },
+    /// The GPU lacks what the kernels use.
+    #[error(
+        "cuda:{ordinal} ({name}) has compute capability {found}, and the kernels need {needed} or newer: use \
+         another GPU or the CPU"
+    )]
+    GpuTooOld {
+        /// Its number.
+        ordinal: usize,
+        /// Its name.
+        name: String,
+        /// Its compute capability.
+        found: Version,
+        /// The oldest that will do.
+        needed: Version,
+    },
+    /// A number beyond the last GPU's.
+    #[error("cuda:{asked}: this machine has {}", gpus(*.count))]
+    NoSuchGpu {
+        /// The number.
+        asked: usize,
+        /// GPUs here.
+        count: usize,
+    },
+    /// The library was built without nvcc, or for no GPU.
+    #[error("there are no CUDA kernels: {reason}")]
+    NotBuilt {
+        /// Why, and what to do about it.
+        reason: &'static str,
+    },
+    /// The kernels were built for other GPUs.
+    #[error(
+        "the kernels were not built for {device}, which has compute capability {capability}: build again with \
+         {}{} among FISHMASK_CUDA_ARCHS",
+        .capability.major, .capability.minor
+    )]
+    OtherArchitecture {
+        /// The device.
+        device: String,
+        /// Its compute capability.
+        capability: Version,
+    },
+}
+
+/// The first driver for a CUDA version, where known.
+fn branch(cuda: Version) -> &'static str {
+    match (cuda.major, cuda.minor) {
+        (12, 4) => " (r550) or newer",
+        (13, 0) => " (r580) or newer",
+        _ => " or newer",
+    }
+}
+
+/// `count` GPUs and their names.
+fn gpus(count: usize) -> String {
+    match count {
+        1 => "1 GPU, cuda:0".into(),
+        _ => format!("{count} GPUs, cuda:0 to cuda:{}", count.saturating_sub(1)),
+    }
 }
 
 /// A kernel by its file and name, and the struct of its arguments.

@@ -4,6 +4,7 @@
 pub mod device;
 pub mod finite_difference;
 pub mod fixture;
+pub mod gpu;
 pub mod nets;
 pub mod norm;
 pub mod reference;
