@@ -28,6 +28,7 @@ use crate::driver::Driver;
 use args::counter::{ADVANCE, AdvanceArgs};
 pub use array::{Array, Vector};
 pub use data::Data;
+pub use top_k::TopKScratch;
 
 /// A device with what the operations need beside their buffers.
 pub struct Cuda<D: Driver> {

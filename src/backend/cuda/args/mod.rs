@@ -6,3 +6,4 @@ pub mod counter;
 pub mod linear;
 pub mod loss;
 pub mod sgd;
+pub mod top_k;
