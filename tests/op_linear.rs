@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::device::{Probe, Tolerance, U, front, half, largest, poisoned, tensor};
+use common::device::{Probe, Tolerance, U, emulated, front, half, largest, poisoned, tensor};
 use common::fixture::Fixture;
 use common::reference::{Tape, Tensor};
 use common::{assert_close, integers, normals};
@@ -149,4 +149,19 @@ fn normals_against_f64_cpu() {
 #[test]
 fn fixture_cpu() {
     fixture(Cpu::new());
+}
+
+#[test]
+fn integers_exactly_emulated() {
+    integers_exactly(emulated());
+}
+
+#[test]
+fn normals_against_f64_emulated() {
+    normals_against_f64(emulated());
+}
+
+#[test]
+fn fixture_emulated() {
+    fixture(emulated());
 }

@@ -3,12 +3,12 @@
 
 mod common;
 
-use common::device::{Probe, Tolerance, U, front, half, largest, poisoned, tensor};
+use common::device::{Probe, Tolerance, U, emulated, front, half, largest, poisoned, tensor};
 use common::fixture::Fixture;
 use common::reference::{Tape, Tensor};
 use common::{assert_close, integers, labels, normals};
 use fishmask::backend::cpu::Cpu;
-use fishmask::backend::{Loss, Totals};
+use fishmask::backend::{Fault, Loss, Place, Totals};
 
 /// Bytes holding labels and, behind them, one that no class has.
 fn label_bytes<B: Probe>(backend: &B, labels: &[usize]) -> B::Bytes {
@@ -61,7 +61,9 @@ fn check<B: Probe>(
 }
 
 fn against_f64<B: Probe>(mut backend: B) {
-    for (seed, (n, classes)) in [(1, 10), (7, 10), (64, 10), (5, 3), (6, 67)].into_iter().enumerate() {
+    for (seed, (n, classes)) in
+        [(1, 10), (7, 10), (64, 10), (5, 3), (6, 67), (1100, 2), (3, 1)].into_iter().enumerate()
+    {
         let seed = seed as u64;
         let labels = labels(n, classes as u32, seed);
         for spread in [1.0, 8.0] {
@@ -145,6 +147,25 @@ fn bad_logits_show<B: Probe>(mut backend: B) {
     }
 }
 
+/// The step in which it first happened, until the totals are set again.
+fn first_fault_stays<B: Probe>(mut backend: B) {
+    let loss = Loss { n: 2, classes: 2, smoothing: 0.0 };
+    let y = label_bytes(&backend, &[0, 1]);
+    let good = tensor(&backend, &[1.0, 2.0, 3.0, 4.0], 2);
+    let bad = tensor(&backend, &[1.0, 2.0, f32::NAN, 4.0], 2);
+    backend.set_totals(Totals::default()).unwrap();
+    for (step, logits, fault) in
+        [(0, &good, None), (7, &bad, Some(7)), (8, &bad, Some(7)), (9, &good, Some(7))]
+    {
+        backend.set_rates(&[0.1; 10], step).unwrap();
+        backend.softmax_cross_entropy(&loss, logits, &y, None).unwrap();
+        let expected = fault.map(|step| Fault { step, place: Place::Logits });
+        assert_eq!(backend.fault().unwrap(), expected, "step {step}");
+    }
+    backend.set_totals(Totals::default()).unwrap();
+    assert_eq!(backend.fault().unwrap(), None);
+}
+
 #[test]
 fn against_f64_cpu() {
     against_f64(Cpu::new());
@@ -168,4 +189,39 @@ fn huge_logits_cpu() {
 #[test]
 fn bad_logits_show_cpu() {
     bad_logits_show(Cpu::new());
+}
+
+#[test]
+fn against_f64_emulated() {
+    against_f64(emulated());
+}
+
+#[test]
+fn fixtures_emulated() {
+    fixtures(emulated());
+}
+
+#[test]
+fn totals_add_up_emulated() {
+    totals_add_up(emulated());
+}
+
+#[test]
+fn huge_logits_emulated() {
+    huge_logits(emulated());
+}
+
+#[test]
+fn bad_logits_show_emulated() {
+    bad_logits_show(emulated());
+}
+
+#[test]
+fn first_fault_stays_cpu() {
+    first_fault_stays(Cpu::new());
+}
+
+#[test]
+fn first_fault_stays_emulated() {
+    first_fault_stays(emulated());
 }

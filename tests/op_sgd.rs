@@ -3,15 +3,18 @@
 
 mod common;
 
-use common::device::{Probe, U};
+use common::device::{Probe, U, emulated};
 use common::fixture::Fixture;
 use common::nets::{self, schedule};
 use common::reference::{Named, Tensor};
 use common::{assert_close, channels_last, normals};
 use fishmask::backend::cpu::Cpu;
-use fishmask::backend::{Sgd, Totals};
+use fishmask::backend::cuda::Cuda;
+use fishmask::backend::{Backend, Sgd, Totals};
+use fishmask::driver::Driver;
 use fishmask::graph::network::{Batches, plans};
 use fishmask::graph::{Model, Network, Statistics};
+use half::f16;
 
 fn three_steps_by_hand<B: Probe>(mut backend: B) {
     // d = -lr (g + wd w), v = momentum v + d, w += d + momentum v; powers of 2 keep f32 exact.
@@ -61,6 +64,32 @@ fn against_f64<B: Probe>(mut backend: B) {
             assert_close(&v, &expected["w"].data, 24.0 * U, 4.0 * U, "velocity");
             assert_close(&w, &state["w"].data, 24.0 * U, 4.0 * U, "weights");
         }
+    }
+}
+
+/// The CPU's bits in f32, and the halves in step with them. Then a step more than there are rates for.
+fn same_bits_as_the_cpu<D: Driver>(mut backend: Cuda<D>) {
+    for length in [1, 8, 13, 4099] {
+        let [w, v] = [normals(&[length], 1), normals(&[length], 2)].map(|t| t.f32s());
+        let mut cpu = Cpu::new();
+        let (mut cpu_w, mut cpu_v) = (w.clone(), v.clone());
+        let (mut weights, mut velocity) = (backend.weights(&w).unwrap(), backend.vector(&v).unwrap());
+        let (rates, sgd) = ([0.1, 0.02, 0.003], Sgd { momentum: 0.9, weight_decay: 0.05 });
+        cpu.set_rates(&rates, 0).unwrap();
+        backend.set_rates(&rates, 0).unwrap();
+        for step in 0..3 {
+            let g = normals(&[length], 3 + step).f32s();
+            let gradients = backend.vector(&g).unwrap();
+            backend.sgd(&sgd, &gradients, &mut velocity, &mut weights).unwrap();
+            cpu.sgd(&sgd, &g, &mut cpu_v, &mut cpu_w).unwrap();
+            assert_eq!(backend.read(&weights).unwrap(), cpu_w, "step {step}");
+            assert_eq!(backend.read(&velocity).unwrap(), cpu_v, "step {step}");
+            let halves = weights.halves.as_ref().unwrap().read(backend.driver(), length).unwrap();
+            assert!(halves.iter().zip(&cpu_w).all(|(h, &w)| *h == f16::from_f32(w)), "step {step}");
+        }
+        let gradients = backend.vector(&w).unwrap();
+        backend.sgd(&sgd, &gradients, &mut velocity, &mut weights).unwrap();
+        assert!(backend.read(&weights).unwrap().iter().all(|w| w.is_nan()));
     }
 }
 
@@ -146,4 +175,19 @@ fn against_f64_cpu() {
 #[test]
 fn trains_as_pytorch_cpu() {
     trains_as_pytorch(Cpu::new, 3e-3);
+}
+
+#[test]
+fn three_steps_by_hand_emulated() {
+    three_steps_by_hand(emulated());
+}
+
+#[test]
+fn against_f64_emulated() {
+    against_f64(emulated());
+}
+
+#[test]
+fn same_bits_as_the_cpu_emulated() {
+    same_bits_as_the_cpu(emulated());
 }

@@ -17,6 +17,7 @@
 #include <cuda_fp16.h>
 
 #include <cstdint>
+#include <cstring>
 
 using f16 = __half;
 
@@ -55,10 +56,58 @@ template <typename T>
 DEVICE T warp_shuffle_xor(T value, uint32_t mask) { return __shfl_xor_sync(0xffffffffu, value, mask); }
 template <typename T>
 DEVICE T warp_shuffle_up(T value, uint32_t by) { return __shfl_up_sync(0xffffffffu, value, by); }
+template <typename T>
+DEVICE T warp_shuffle_down(T value, uint32_t by) { return __shfl_down_sync(0xffffffffu, value, by); }
 DEVICE uint32_t warp_ballot(bool vote) { return __ballot_sync(0xffffffffu, vote); }
+// The sum over the warp, for every lane: by halves, lane i with i ^ 16 first, then i ^ 8 and so on.
+template <typename T>
+DEVICE T warp_sum(T value) {
+#pragma unroll
+    for (uint32_t mask = 16; mask > 0; mask /= 2) value += warp_shuffle_xor(value, mask);
+    return value;
+}
+// The largest of the warp, for every lane. A NaN outlasts every number.
+DEVICE float warp_max(float value) {
+#pragma unroll
+    for (uint32_t mask = 16; mask > 0; mask /= 2) {
+        const float other = warp_shuffle_xor(value, mask);
+        value = value > other || value != value ? value : other;
+    }
+    return value;
+}
 
 // Integers only: they give the same sum in any order. Returns the value before.
 DEVICE uint32_t atomic_add(uint32_t* to, uint32_t value) { return atomicAdd(to, value); }
+DEVICE uint64_t atomic_min_u64(uint64_t* to, uint64_t value) {
+    return atomicMin(reinterpret_cast<unsigned long long*>(to), static_cast<unsigned long long>(value));
+}
+
+// 16 bytes in one access, 16-byte aligned.
+struct alignas(16) Half8 {
+    f16 v[8];
+};
+struct alignas(16) Float4 {
+    float v[4];
+};
+template <typename Vector>
+DEVICE Vector load_16(const void* from) {
+    static_assert(sizeof(Vector) == 16, "one access of 16 bytes");
+    const uint4 bits = *static_cast<const uint4*>(from);
+    Vector vector;
+    memcpy(&vector, &bits, 16);
+    return vector;
+}
+template <typename Vector>
+DEVICE void store_16(void* to, const Vector& vector) {
+    static_assert(sizeof(Vector) == 16, "one access of 16 bytes");
+    uint4 bits;
+    memcpy(&bits, &vector, 16);
+    *static_cast<uint4*>(to) = bits;
+}
+DEVICE Half8 load_half8(const f16* from) { return load_16<Half8>(from); }
+DEVICE void store_half8(f16* to, const Half8& value) { store_16(to, value); }
+DEVICE Float4 load_float4(const float* from) { return load_16<Float4>(from); }
+DEVICE void store_float4(float* to, const Float4& value) { store_16(to, value); }
 
 DEVICE float to_float(f16 value) { return __half2float(value); }
 // Rounds to the nearest, ties to even.

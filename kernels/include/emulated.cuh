@@ -144,16 +144,76 @@ DEVICE T warp_shuffle_up(T value, uint32_t by) {
     const uint32_t lane = thread_index() % 32;
     return shown_by<T>(warp_show(value), lane >= by ? lane - by : lane);
 }
+template <typename T>
+DEVICE T warp_shuffle_down(T value, uint32_t by) {
+    const uint32_t lane = thread_index() % 32;
+    return shown_by<T>(warp_show(value), lane + by < 32 ? lane + by : lane);
+}
 DEVICE uint32_t warp_ballot(bool vote) {
     const unsigned char* turn = warp_show<uint32_t>(vote);
     uint32_t votes = 0;
     for (uint32_t lane = 0; lane < 32; lane++) votes |= shown_by<uint32_t>(turn, lane) << lane;
     return votes;
 }
+// One exchange, and the same order as five shuffles.
+template <typename T>
+DEVICE T warp_sum(T value) {
+    const unsigned char* shown = warp_show(value);
+    T sums[32];
+    for (uint32_t lane = 0; lane < 32; lane++) sums[lane] = shown_by<T>(shown, lane);
+    for (uint32_t half = 16; half > 0; half /= 2) {
+        for (uint32_t lane = 0; lane < half; lane++) sums[lane] += sums[lane + half];
+    }
+    return sums[0];
+}
+DEVICE float warp_max(float value) {
+    const unsigned char* shown = warp_show(value);
+    float largest = shown_by<float>(shown, 0);
+    for (uint32_t lane = 1; lane < 32; lane++) {
+        const float other = shown_by<float>(shown, lane);
+        largest = largest > other || largest != largest ? largest : other;
+    }
+    return largest;
+}
 
 DEVICE uint32_t atomic_add(uint32_t* to, uint32_t value) {
     return __atomic_fetch_add(to, value, __ATOMIC_RELAXED);
 }
+DEVICE uint64_t atomic_min_u64(uint64_t* to, uint64_t value) {
+    uint64_t found = __atomic_load_n(to, __ATOMIC_RELAXED);
+    while (value < found &&
+           !__atomic_compare_exchange_n(to, &found, value, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+    }
+    return found;
+}
+
+struct alignas(16) Half8 {
+    f16 v[8];
+};
+struct alignas(16) Float4 {
+    float v[4];
+};
+DEVICE void aligned_16(const void* at) {
+    if (reinterpret_cast<uintptr_t>(at) % 16 != 0) fishmask_fault("a misaligned access of 16 bytes");
+}
+template <typename Vector>
+DEVICE Vector load_16(const void* from) {
+    static_assert(sizeof(Vector) == 16, "one access of 16 bytes");
+    aligned_16(from);
+    Vector vector;
+    memcpy(&vector, from, 16);
+    return vector;
+}
+template <typename Vector>
+DEVICE void store_16(void* to, const Vector& vector) {
+    static_assert(sizeof(Vector) == 16, "one access of 16 bytes");
+    aligned_16(to);
+    memcpy(to, &vector, 16);
+}
+DEVICE Half8 load_half8(const f16* from) { return load_16<Half8>(from); }
+DEVICE void store_half8(f16* to, const Half8& value) { store_16(to, value); }
+DEVICE Float4 load_float4(const float* from) { return load_16<Float4>(from); }
+DEVICE void store_float4(float* to, const Float4& value) { store_16(to, value); }
 
 DEVICE float to_float(f16 value) { return widen_half(value.bits); }
 DEVICE f16 to_half(float value) { return f16{round_to_half(value)}; }

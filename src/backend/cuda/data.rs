@@ -1,42 +1,106 @@
 //! The data set on the device, and batches drawn from it.
 
-use std::sync::Arc;
-
 use half::f16;
 
+use super::args::augment::{DRAW_BATCH, DRAW_THREADS, DrawArgs};
 use super::{Array, Cuda};
 use crate::backend::{Error, Position};
-use crate::data::Split;
-use crate::driver::Driver;
+use crate::data::augment::INVERSE_STD;
+use crate::data::{self, IMAGE, MEAN, Split};
+use crate::driver::{Driver, Launch};
+use crate::rng::{Purpose, permutation};
 
-/// A split on the device.
+/// A split on the device, and which images of it are next.
+///
+/// That is a cursor on the device, so that a recorded batch is the next one each time it is replayed; the host does not
+/// know where it stands. A batch beyond the split's end repeats the last image; whoever draws counts the batches.
 pub struct Data<D: Driver> {
     /// Pixels \[N,32,32,3\].
-    pub images: Array<D, u8>,
+    images: Array<D, u8>,
+    /// Classes \[N\].
+    labels: Array<D, u8>,
+    training: Option<Training<D>>,
+    /// Epoch, and images of it before the next batch \[2\].
+    cursor: Array<D, u32>,
+}
+
+/// How a split is shuffled and augmented.
+struct Training<D: Driver> {
+    batch: usize,
+    seed: u64,
+    /// The permutation of an epoch \[N\].
+    order: Array<D, u32>,
+    /// Which.
+    epoch: u32,
+}
+
+fn shuffled(images: usize, seed: u64, epoch: u32) -> Vec<u32> {
+    permutation(images as u32, seed, Purpose::Shuffle, epoch)
 }
 
 impl<D: Driver> Data<D> {
-    pub(super) fn new(
-        _driver: &D,
-        _split: &Arc<Split>,
-        _training: Option<(usize, u64)>,
-    ) -> Result<Self, Error> {
-        todo!()
+    pub(super) fn new(driver: &D, split: &Split, training: Option<(usize, u64)>) -> Result<Self, Error> {
+        let images = split.len();
+        let prepare = |(batch, seed)| {
+            if batch == 0 || batch > images || u32::try_from(images).is_err() {
+                return Err(Error::Data(data::Error::BatchSize { batch, images }));
+            }
+            Ok(Training { batch, seed, order: Array::of(driver, &shuffled(images, seed, 0))?, epoch: 0 })
+        };
+        Ok(Data {
+            images: Array::of(driver, &split.images)?,
+            labels: Array::of(driver, &split.labels)?,
+            training: training.map(prepare).transpose()?,
+            cursor: Array::zeroed(driver, 2)?,
+        })
     }
 
-    pub(super) fn seek(&mut self, _driver: &D, _position: Position) -> Result<(), Error> {
-        todo!()
+    pub(super) fn seek(&mut self, driver: &D, position: Position) -> Result<(), Error> {
+        let Position { epoch, image } = position;
+        let images = self.labels.len();
+        if image > images {
+            return Err(Error::Images { last: image, images });
+        }
+        if let Some(training) = self.training.as_mut().filter(|training| training.epoch != epoch) {
+            training.order.write(driver, &shuffled(images, training.seed, epoch))?;
+            training.epoch = epoch;
+        }
+        Ok(self.cursor.write(driver, &[epoch, image as u32])?)
     }
 }
 
 impl<D: Driver> Cuda<D> {
     pub(super) fn draw(
         &mut self,
-        _data: &mut Data<D>,
-        _n: usize,
-        _images: &mut Array<D, f16>,
-        _labels: &mut Array<D, u8>,
+        data: &mut Data<D>,
+        n: usize,
+        images: &mut Array<D, f16>,
+        labels: &mut Array<D, u8>,
     ) -> Result<(), Error> {
-        todo!()
+        if let Some(Training { batch, .. }) = data.training
+            && n != batch
+        {
+            return Err(Error::Batch { expected: batch, found: n });
+        }
+        let count = data.labels.len();
+        if n > count {
+            return Err(Error::Images { last: n, images: count });
+        }
+        assert!(images.len() >= n * IMAGE && labels.len() >= n, "buffers too short for {n} images");
+        let args = DrawArgs {
+            pixels: data.images.pointer(),
+            classes: data.labels.pointer(),
+            order: data.training.as_ref().map_or(std::ptr::null(), |training| training.order.pointer()),
+            cursor: data.cursor.pointer(),
+            images: images.pointer_mut(),
+            labels: labels.pointer_mut(),
+            seed: data.training.as_ref().map_or(0, |training| training.seed),
+            purpose: Purpose::Augment as u32,
+            count: count as u32,
+            mean: MEAN,
+            inverse_std: INVERSE_STD,
+        };
+        self.driver.launch(&DRAW_BATCH, Launch::new(n as u32, DRAW_THREADS), args)?;
+        self.advance(data.cursor.pointer_mut().wrapping_add(1), n as u32)
     }
 }

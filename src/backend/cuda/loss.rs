@@ -2,9 +2,10 @@
 
 use half::f16;
 
+use super::args::loss::{LOSS_THREADS, LossArgs, SOFTMAX_CROSS_ENTROPY};
 use super::{Array, Cuda};
 use crate::backend::{Error, Fault, Loss, Place, Totals};
-use crate::driver::Driver;
+use crate::driver::{Driver, Launch};
 
 /// What a step leaves for the host to read.
 pub(super) struct State<D: Driver> {
@@ -59,11 +60,32 @@ impl<D: Driver> State<D> {
 impl<D: Driver> Cuda<D> {
     pub(super) fn cross_entropy(
         &mut self,
-        _loss: &Loss,
-        _logits: &Array<D, f16>,
-        _labels: &Array<D, u8>,
-        _dlogits: Option<&mut Array<D, f16>>,
+        loss: &Loss,
+        logits: &Array<D, f16>,
+        labels: &Array<D, u8>,
+        dlogits: Option<&mut Array<D, f16>>,
     ) -> Result<(), Error> {
-        todo!()
+        let &Loss { n, classes, smoothing } = loss;
+        let values = n * classes;
+        let room = dlogits.as_ref().is_none_or(|dlogits| dlogits.len() >= values);
+        assert!(logits.len() >= values && labels.len() >= n && room, "buffers too short for {loss:?}");
+        assert!(values <= u32::MAX as usize, "{loss:?} is too large");
+        let totals = self.loss.totals.pointer_mut();
+        let args = LossArgs {
+            logits: logits.pointer(),
+            labels: labels.pointer(),
+            dlogits: dlogits.map_or(std::ptr::null_mut(), Array::pointer_mut),
+            loss: totals.cast(),
+            counts: totals.wrapping_add(1),
+            fault: self.loss.fault.pointer_mut(),
+            step: self.sgd.step.pointer(),
+            spread: f64::from(smoothing) / classes as f64,
+            share: 1.0 - f64::from(smoothing),
+            n: n as u32,
+            classes: classes as u32,
+            place: place(Place::Logits),
+        };
+        let threads = args.n.next_multiple_of(32).clamp(32, LOSS_THREADS);
+        Ok(self.driver.launch(&SOFTMAX_CROSS_ENTROPY, Launch::new(1, threads), args)?)
     }
 }

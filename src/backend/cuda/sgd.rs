@@ -12,6 +12,7 @@ const MOST_STEPS: usize = 1 << 16;
 
 /// The schedule of an epoch, and where in it training is.
 pub(super) struct State<D: Driver> {
+    /// NaN after the epoch's last step: a replay beyond it cannot go unnoticed.
     rates: Array<D, f32>,
     /// The next step's place in the rates \[1\].
     pub step: Array<D, u32>,
@@ -19,14 +20,18 @@ pub(super) struct State<D: Driver> {
 
 impl<D: Driver> State<D> {
     pub(super) fn new(driver: &D) -> Result<Self, Error> {
-        Ok(State { rates: Array::new(driver, MOST_STEPS)?, step: Array::zeroed(driver, 1)? })
+        let none = vec![f32::NAN; MOST_STEPS + 1];
+        Ok(State { rates: Array::of(driver, &none)?, step: Array::zeroed(driver, 1)? })
     }
 
     pub(super) fn set_rates(&mut self, driver: &D, rates: &[f32], next: usize) -> Result<(), Error> {
         if rates.len() > MOST_STEPS {
             return Err(Error::Steps { steps: rates.len(), most: MOST_STEPS });
         }
-        self.rates.write(driver, rates)?;
+        assert!(next <= rates.len(), "step {next} of {}", rates.len());
+        let mut all = vec![f32::NAN; MOST_STEPS + 1];
+        all[..rates.len()].copy_from_slice(rates);
+        self.rates.write(driver, &all)?;
         Ok(self.step.write(driver, &[next as u32])?)
     }
 }
@@ -44,6 +49,7 @@ impl<D: Driver> Cuda<D> {
             gradients.values.len() == n && velocity.values.len() == n,
             "one gradient and velocity a weight"
         );
+        assert!(n <= u32::MAX as usize, "{n} weights are too many");
         let halves = weights.halves.as_mut().map_or(std::ptr::null_mut::<f16>(), Array::pointer_mut);
         let args = SgdArgs {
             weights: weights.values.pointer_mut(),
@@ -56,7 +62,8 @@ impl<D: Driver> Cuda<D> {
             momentum: sgd.momentum,
             weight_decay: sgd.weight_decay,
         };
-        let blocks = n.div_ceil(256).clamp(1, 8 * self.driver.properties().processors as usize);
+        // Eight weights a thread.
+        let blocks = n.div_ceil(8 * 256).clamp(1, 8 * self.driver.properties().processors as usize);
         self.driver.launch(&SGD_STEP, Launch::new(blocks as u32, 256), args)?;
         let step = self.sgd.step.pointer_mut();
         self.advance(step, 1)

@@ -1,1 +1,91 @@
 //! The k largest of a flat vector.
+
+use super::args::top_k::{
+    NARROW, TILE, TILE_THREADS, TOP_K_BEGIN, TOP_K_CHOOSE, TOP_K_COUNT, TOP_K_HISTOGRAM, TOP_K_PLACE,
+    TOP_K_WRITE, TopKArgs, WIDE,
+};
+use super::{Array, Cuda};
+use crate::backend::Error;
+use crate::driver::{Driver, Launch};
+
+/// Most scores: each must have an index, and a tile's end too.
+const MOST: usize = 1 << 31;
+
+/// What [`Cuda::top_k`] needs beside its buffers: about 0.8% of the scores' bytes.
+pub struct TopKScratch<D: Driver> {
+    threshold: Array<D, u32>,
+    histograms: Array<D, u32>,
+    counts: Array<D, u32>,
+    places: Array<D, u32>,
+    tiles: usize,
+}
+
+impl<D: Driver> TopKScratch<D> {
+    /// Scratch for up to `n` scores.
+    ///
+    /// # Errors
+    /// When the device has no room.
+    pub fn new(driver: &D, n: usize) -> Result<Self, Error> {
+        let tiles = n.div_ceil(TILE as usize);
+        Ok(TopKScratch {
+            threshold: Array::new(driver, 2)?,
+            histograms: Array::new(driver, (2 * WIDE + NARROW) as usize)?,
+            counts: Array::new(driver, (1 + NARROW as usize) * tiles)?,
+            places: Array::new(driver, 3 * tiles)?,
+            tiles,
+        })
+    }
+}
+
+impl<D: Driver> Cuda<D> {
+    /// The indices of the `k` largest of the first `n` scores, ascending, to the first `k` of `indices`; of equal
+    /// scores, those of lower index. Scores are ordered as [`f32::total_cmp`] has it: -0 below 0, NaN above all.
+    ///
+    /// # Errors
+    /// When the device fails.
+    ///
+    /// # Panics
+    /// If a buffer is too short, `k` exceeds `n`, or `n` 2^31.
+    pub fn top_k(
+        &mut self,
+        scores: &Array<D, f32>,
+        n: usize,
+        k: usize,
+        indices: &mut Array<D, u32>,
+        scratch: &mut TopKScratch<D>,
+    ) -> Result<(), Error> {
+        assert!(
+            k <= n && n <= scores.len() && n <= MOST && k <= indices.len(),
+            "the {k} largest of {n} scores"
+        );
+        let tiles = n.div_ceil(TILE as usize);
+        assert!(tiles <= scratch.tiles, "scratch for {} tiles of scores, not {tiles}", scratch.tiles);
+        if k == 0 {
+            return Ok(());
+        }
+        let args = TopKArgs {
+            scores: scores.pointer(),
+            indices: indices.pointer_mut(),
+            threshold: scratch.threshold.pointer_mut(),
+            histograms: scratch.histograms.pointer_mut(),
+            counts: scratch.counts.pointer_mut(),
+            places: scratch.places.pointer_mut(),
+            n: n as u32,
+            k: k as u32,
+            tiles: tiles as u32,
+            digit: 0,
+        };
+        let (one, each) = (Launch::new(1, 1024), Launch::new(args.tiles, TILE_THREADS));
+        // As many blocks as the device runs at once, each with a histogram of 32 KB.
+        let wide = Launch::new(args.tiles.min(4 * self.driver.properties().processors), TILE_THREADS);
+        self.driver.launch(&TOP_K_BEGIN, one, args)?;
+        for digit in [0, 1] {
+            let args = TopKArgs { digit, ..args };
+            self.driver.launch(&TOP_K_HISTOGRAM, wide, args)?;
+            self.driver.launch(&TOP_K_CHOOSE, one, args)?;
+        }
+        self.driver.launch(&TOP_K_COUNT, each, args)?;
+        self.driver.launch(&TOP_K_PLACE, one, args)?;
+        Ok(self.driver.launch(&TOP_K_WRITE, each, args)?)
+    }
+}

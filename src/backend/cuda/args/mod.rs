@@ -1,5 +1,9 @@
 //! One plain struct of arguments for each kernel, by kernel file. These are the only definitions: the build makes
 //! `args/<file>.h` from `<file>.rs`, which `kernels/<file>.cu` includes. Pointers are device addresses.
 
+pub mod augment;
 pub mod counter;
+pub mod linear;
+pub mod loss;
 pub mod sgd;
+pub mod top_k;

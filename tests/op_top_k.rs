@@ -1,0 +1,171 @@
+//! The k largest of a flat vector, against a stable sort.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use common::device::emulated;
+use fishmask::backend::cuda::{Array, Cuda, TopKScratch};
+use fishmask::driver::Driver;
+use fishmask::rng::{Purpose, Stream};
+use proptest::prelude::*;
+
+/// Scores of a kernel's block.
+const TILE: usize = 8192;
+
+/// The best by value, of equal ones the first; then by index.
+fn reference(scores: &[f32], k: usize) -> Vec<u32> {
+    let mut order: Vec<u32> = (0..scores.len() as u32).collect();
+    order.sort_by(|&a, &b| scores[b as usize].total_cmp(&scores[a as usize]));
+    order.truncate(k);
+    order.sort_unstable();
+    order
+}
+
+/// Fills what is behind the scores and the result with values that would show.
+fn check<D: Driver>(backend: &mut Cuda<D>, scores: &[f32], ks: &[usize], what: &str) {
+    let n = scores.len();
+    let padded = [scores, &[f32::INFINITY; 5]].concat();
+    let on_device = Array::of(backend.driver(), &padded).unwrap();
+    let mut scratch = TopKScratch::new(backend.driver(), n).unwrap();
+    for &k in ks {
+        let mut indices = Array::of(backend.driver(), &vec![u32::MAX; k + 3]).unwrap();
+        backend.top_k(&on_device, n, k, &mut indices, &mut scratch).unwrap();
+        let found = indices.read(backend.driver(), k + 3).unwrap();
+        let expected = reference(scores, k);
+        if found[..k] != expected {
+            let at = (0..k).find(|&i| found[i] != expected[i]).unwrap();
+            panic!("{what}, n {n}, k {k}: place {at} is {}, expected {}", found[at], expected[at]);
+        }
+        assert_eq!(found[k..], [u32::MAX; 3], "{what}, n {n}, k {k}: wrote beyond the result");
+    }
+}
+
+/// 0, 1, all but one, all, and some between.
+fn some(n: usize) -> Vec<usize> {
+    let mut ks = vec![0, 1, n / 200, n / 7, n / 2, n.saturating_sub(1), n];
+    ks.retain(|&k| k <= n);
+    ks.sort_unstable();
+    ks.dedup();
+    ks
+}
+
+fn numbers(n: usize, seed: u64, mut of: impl FnMut(&mut Stream) -> f32) -> Vec<f32> {
+    let mut stream = Stream::new(seed, Purpose::Synthetic, 0, 0);
+    (0..n).map(|_| of(&mut stream)).collect()
+}
+
+/// Squares of normal numbers, as Fisher's scores are, over lengths around a thread's, a warp's and a tile's share.
+fn scores<D: Driver>(mut backend: Cuda<D>) {
+    let tiles = [TILE - 1, TILE, TILE + 1, 3 * TILE - 3, 2 * TILE + 1029];
+    for n in [0, 1, 2, 3, 4, 5, 31, 33, 1000, 1023, 1025].into_iter().chain(tiles) {
+        let scores = numbers(n, n as u64, |s| (s.normal() * s.normal()).powi(2) as f32);
+        check(&mut backend, &scores, &some(n), "squares");
+    }
+}
+
+fn ties<D: Driver>(mut backend: Cuda<D>) {
+    let n = 2 * TILE + 77;
+    for value in [0.0, 3.5, f32::NAN] {
+        check(&mut backend, &vec![value; n], &[1, TILE, TILE + 1, n - 1, n], "all equal");
+    }
+    // Mostly zero; a few values; neighbours in the last digit alone, and in the last two.
+    let zeros = numbers(n, 1, |s| if s.below(10) == 0 { s.uniform() } else { 0.0 });
+    let few = numbers(n, 2, |s| s.below(3) as f32);
+    let near = numbers(n, 3, |s| f32::from_bits(1.0_f32.to_bits() + s.below(3)));
+    let next = numbers(n, 4, |s| f32::from_bits(1.0_f32.to_bits() + s.below(1000)));
+    for (scores, what) in
+        [(zeros, "zeros"), (few, "few values"), (near, "neighbours"), (next, "near neighbours")]
+    {
+        check(&mut backend, &scores, &[1, 100, n / 10, n / 3, n / 2, n - 100], what);
+    }
+}
+
+/// Every kind of number, in `total_cmp`'s order.
+fn any_bits<D: Driver>(mut backend: Cuda<D>) {
+    let n = TILE + 1234;
+    check(&mut backend, &numbers(n, 5, |s| f32::from_bits(s.word())), &some(n), "any bits");
+    check(&mut backend, &numbers(n, 6, |s| s.normal() as f32), &some(n), "both signs");
+    let kinds = [
+        0.0,
+        -0.0,
+        1.0,
+        -1.0,
+        f32::INFINITY,
+        f32::NEG_INFINITY,
+        f32::NAN,
+        -f32::NAN,
+        f32::MAX,
+        f32::MIN,
+        f32::MIN_POSITIVE,
+        f32::from_bits(1),
+        f32::from_bits(u32::MAX),
+        f32::from_bits(i32::MAX as u32),
+    ];
+    let mixed = numbers(n, 7, |s| kinds[s.below(kinds.len() as u32) as usize]);
+    let ks: Vec<usize> = (0..20).map(|i| i * n / 20 + 1).collect();
+    check(&mut backend, &mixed, &ks, "special values");
+}
+
+/// A tile full of the best between tiles without any, and the best at both ends.
+fn clumps<D: Driver>(mut backend: Cuda<D>) {
+    let n = 4 * TILE + 9;
+    let place = |i: usize| i / TILE == 2 || i == 0 || i == n - 1;
+    let scores: Vec<f32> =
+        (0..n).map(|i| if place(i) { 100.0 + (i % 7) as f32 } else { (i % 11) as f32 }).collect();
+    check(&mut backend, &scores, &[1, 500, TILE, TILE + 2, TILE + 3, 2 * TILE], "clumps");
+    // One scratch for shorter and longer vectors; the same bits twice, recorded as well.
+    let on_device = Array::of(backend.driver(), &scores).unwrap();
+    let mut scratch = TopKScratch::new(backend.driver(), n).unwrap();
+    for (n, k) in [(n, 1000), (100, 9), (n, 1000), (TILE + 1, 2)] {
+        let mut indices = Array::new(backend.driver(), k).unwrap();
+        backend.top_k(&on_device, n, k, &mut indices, &mut scratch).unwrap();
+        let once = indices.read(backend.driver(), k).unwrap();
+        assert_eq!(once, reference(&scores[..n], k));
+        backend.driver().begin_recording().unwrap();
+        let mut again = Array::new(backend.driver(), k).unwrap();
+        backend.top_k(&on_device, n, k, &mut again, &mut scratch).unwrap();
+        let graph = backend.driver().end_recording().unwrap();
+        for _ in 0..2 {
+            again.write(backend.driver(), &vec![0; k]).unwrap();
+            backend.driver().replay(&graph).unwrap();
+            assert_eq!(again.read(backend.driver(), k).unwrap(), once, "replayed");
+        }
+    }
+}
+
+#[test]
+fn scores_emulated() {
+    scores(emulated());
+}
+
+#[test]
+fn ties_emulated() {
+    ties(emulated());
+}
+
+#[test]
+fn any_bits_emulated() {
+    any_bits(emulated());
+}
+
+#[test]
+fn clumps_emulated() {
+    clumps(emulated());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Numbers drawn from a few, so that they tie, or from all.
+    #[test]
+    fn any_vector_emulated(
+        scores in prop::collection::vec(
+            prop_oneof![any::<u32>().prop_map(f32::from_bits), (0..4_u8).prop_map(f32::from)],
+            0..2 * TILE,
+        ),
+        share in 0.0..=1.0_f64,
+    ) {
+        let k = (share * scores.len() as f64) as usize;
+        check(&mut emulated(), &scores, &[k], "any vector");
+    }
+}
