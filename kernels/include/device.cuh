@@ -17,6 +17,7 @@
 #include <cuda_fp16.h>
 
 #include <cstdint>
+#include <cstring>
 
 using f16 = __half;
 
@@ -59,6 +60,36 @@ DEVICE uint32_t warp_ballot(bool vote) { return __ballot_sync(0xffffffffu, vote)
 
 // Integers only: they give the same sum in any order. Returns the value before.
 DEVICE uint32_t atomic_add(uint32_t* to, uint32_t value) { return atomicAdd(to, value); }
+DEVICE uint64_t atomic_min_u64(uint64_t* to, uint64_t value) {
+    return atomicMin(reinterpret_cast<unsigned long long*>(to), static_cast<unsigned long long>(value));
+}
+
+// 16 bytes in one access, 16-byte aligned.
+struct alignas(16) Half8 {
+    f16 v[8];
+};
+struct alignas(16) Float4 {
+    float v[4];
+};
+template <typename Vector>
+DEVICE Vector load_16(const void* from) {
+    static_assert(sizeof(Vector) == 16, "one access of 16 bytes");
+    const uint4 bits = *static_cast<const uint4*>(from);
+    Vector vector;
+    memcpy(&vector, &bits, 16);
+    return vector;
+}
+template <typename Vector>
+DEVICE void store_16(void* to, const Vector& vector) {
+    static_assert(sizeof(Vector) == 16, "one access of 16 bytes");
+    uint4 bits;
+    memcpy(&bits, &vector, 16);
+    *static_cast<uint4*>(to) = bits;
+}
+DEVICE Half8 load_half8(const f16* from) { return load_16<Half8>(from); }
+DEVICE void store_half8(f16* to, const Half8& value) { store_16(to, value); }
+DEVICE Float4 load_float4(const float* from) { return load_16<Float4>(from); }
+DEVICE void store_float4(float* to, const Float4& value) { store_16(to, value); }
 
 DEVICE float to_float(f16 value) { return __half2float(value); }
 // Rounds to the nearest, ties to even.
@@ -77,6 +108,9 @@ DEVICE float float_from_bits(uint32_t x) { return __uint_as_float(x); }
 DEVICE uint32_t multiply_high(uint32_t a, uint32_t b) { return __umulhi(a, b); }
 DEVICE uint32_t population(uint32_t x) { return __popc(x); }
 DEVICE bool is_nan(float x) { return x != x; }
+DEVICE bool is_finite(double x) { return x - x == 0; }
+DEVICE double multiply_add(double a, double b, double c) { return __fma_rn(a, b, c); }
+DEVICE double reciprocal_sqrt(double x) { return 1 / sqrt(x); }
 
 // D += A B for one warp: A 16x16 f16 row-major, B 16x8 f16 column-major, D 16x8 f32, in mma.sync's fragment layout
 // (PTX ISA, "Matrix fragments for mma.m16n8k16").

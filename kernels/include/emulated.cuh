@@ -154,6 +154,41 @@ DEVICE uint32_t warp_ballot(bool vote) {
 DEVICE uint32_t atomic_add(uint32_t* to, uint32_t value) {
     return __atomic_fetch_add(to, value, __ATOMIC_RELAXED);
 }
+DEVICE uint64_t atomic_min_u64(uint64_t* to, uint64_t value) {
+    uint64_t found = __atomic_load_n(to, __ATOMIC_RELAXED);
+    while (value < found &&
+           !__atomic_compare_exchange_n(to, &found, value, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+    }
+    return found;
+}
+
+struct alignas(16) Half8 {
+    f16 v[8];
+};
+struct alignas(16) Float4 {
+    float v[4];
+};
+DEVICE void aligned_16(const void* at) {
+    if (reinterpret_cast<uintptr_t>(at) % 16 != 0) fishmask_fault("a misaligned access of 16 bytes");
+}
+template <typename Vector>
+DEVICE Vector load_16(const void* from) {
+    static_assert(sizeof(Vector) == 16, "one access of 16 bytes");
+    aligned_16(from);
+    Vector vector;
+    memcpy(&vector, from, 16);
+    return vector;
+}
+template <typename Vector>
+DEVICE void store_16(void* to, const Vector& vector) {
+    static_assert(sizeof(Vector) == 16, "one access of 16 bytes");
+    aligned_16(to);
+    memcpy(to, &vector, 16);
+}
+DEVICE Half8 load_half8(const f16* from) { return load_16<Half8>(from); }
+DEVICE void store_half8(f16* to, const Half8& value) { store_16(to, value); }
+DEVICE Float4 load_float4(const float* from) { return load_16<Float4>(from); }
+DEVICE void store_float4(float* to, const Float4& value) { store_16(to, value); }
 
 DEVICE float to_float(f16 value) { return widen_half(value.bits); }
 DEVICE f16 to_half(float value) { return f16{round_to_half(value)}; }
@@ -178,6 +213,9 @@ DEVICE float float_from_bits(uint32_t bits) {
 DEVICE uint32_t multiply_high(uint32_t a, uint32_t b) { return static_cast<uint64_t>(a) * b >> 32; }
 DEVICE uint32_t population(uint32_t x) { return __builtin_popcount(x); }
 DEVICE bool is_nan(float x) { return x != x; }
+DEVICE bool is_finite(double x) { return x - x == 0; }
+DEVICE double multiply_add(double a, double b, double c) { return std::fma(a, b, c); }
+DEVICE double reciprocal_sqrt(double x) { return 1 / std::sqrt(x); }
 
 // Two halves of a 32-bit register of a fragment.
 DEVICE float half_of(uint32_t pair, uint32_t i) { return widen_half(static_cast<uint16_t>(pair >> 16 * i)); }

@@ -1,5 +1,7 @@
 //! One plain struct of arguments for each kernel, by kernel file. These are the only definitions: the build makes
 //! `args/<file>.h` from `<file>.rs`, which `kernels/<file>.cu` includes. Pointers are device addresses.
 
+pub mod batch_norm;
 pub mod counter;
+pub mod pool;
 pub mod sgd;
