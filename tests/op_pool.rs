@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::device::{Probe, Tolerance, U, front, half, largest, poisoned, tensor};
+use common::device::{Probe, Tolerance, U, emulated, front, half, largest, poisoned, tensor};
 use common::fixture::Fixture;
 use common::reference::{Tape, Tensor};
 use common::{assert_close, channels_first, channels_last, integers, normals};
@@ -96,11 +96,26 @@ fn against_f64_cpu() {
 }
 
 #[test]
+fn against_f64_emulated() {
+    against_f64(emulated());
+}
+
+#[test]
 fn fixture_cpu() {
     fixture(Cpu::new());
 }
 
 #[test]
+fn fixture_emulated() {
+    fixture(emulated());
+}
+
+#[test]
 fn nan_comes_through_cpu() {
     nan_comes_through(Cpu::new());
+}
+
+#[test]
+fn nan_comes_through_emulated() {
+    nan_comes_through(emulated());
 }

@@ -126,6 +126,9 @@ DEVICE float float_from_bits(uint32_t x) { return __uint_as_float(x); }
 DEVICE uint32_t multiply_high(uint32_t a, uint32_t b) { return __umulhi(a, b); }
 DEVICE uint32_t population(uint32_t x) { return __popc(x); }
 DEVICE bool is_nan(float x) { return x != x; }
+DEVICE bool is_finite(double x) { return x - x == 0; }
+DEVICE double multiply_add(double a, double b, double c) { return __fma_rn(a, b, c); }
+DEVICE double reciprocal_sqrt(double x) { return 1 / sqrt(x); }
 
 // D += A B for one warp: A 16x16 f16 row-major, B 16x8 f16 column-major, D 16x8 f32, in mma.sync's fragment layout
 // (PTX ISA, "Matrix fragments for mma.m16n8k16").

@@ -238,6 +238,9 @@ DEVICE float float_from_bits(uint32_t bits) {
 DEVICE uint32_t multiply_high(uint32_t a, uint32_t b) { return static_cast<uint64_t>(a) * b >> 32; }
 DEVICE uint32_t population(uint32_t x) { return __builtin_popcount(x); }
 DEVICE bool is_nan(float x) { return x != x; }
+DEVICE bool is_finite(double x) { return x - x == 0; }
+DEVICE double multiply_add(double a, double b, double c) { return std::fma(a, b, c); }
+DEVICE double reciprocal_sqrt(double x) { return 1 / std::sqrt(x); }
 
 // Two halves of a 32-bit register of a fragment.
 DEVICE float half_of(uint32_t pair, uint32_t i) { return widen_half(static_cast<uint16_t>(pair >> 16 * i)); }

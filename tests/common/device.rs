@@ -107,6 +107,15 @@ pub fn half(t: Tensor) -> Tensor {
     Tensor { data: t.data.into_iter().map(round).collect(), shape: t.shape }
 }
 
+/// As a backend stores it, rounded once.
+pub fn stored<B: Probe>(t: Tensor) -> Tensor {
+    if B::TOLERANCE.storage == U {
+        return t;
+    }
+    let round = |v| half::f16::from_f64(v).to_f64();
+    Tensor { data: t.data.into_iter().map(round).collect(), shape: t.shape }
+}
+
 /// Largest magnitude.
 pub fn largest(values: &[f64]) -> f64 {
     values.iter().fold(0.0, |m, v| v.abs().max(m))

@@ -2,8 +2,11 @@
 //! `args/<file>.h` from `<file>.rs`, which `kernels/<file>.cu` includes. Pointers are device addresses.
 
 pub mod augment;
+pub mod batch_norm;
+pub mod conv;
 pub mod counter;
 pub mod linear;
 pub mod loss;
+pub mod pool;
 pub mod sgd;
 pub mod top_k;

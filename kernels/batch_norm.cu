@@ -1,0 +1,566 @@
+// Batch norm fused with ReLU, a second input, a ReLU on the sum and max pooling, and the way back:
+//
+//     z = scale x + shift,  scale = weight / sqrt(var + eps),  shift = bias - mean scale
+//     y = pool(relu_sum(residual + relu(z)))
+//
+//     dz = dy through pool and ReLUs;  dbias = sum dz;  dweight = sum dz (x - mean) / sqrt(var + eps)
+//     dx = scale (dz - mean(dz) - xhat mean(dz xhat)) = scale dz + slope x + offset
+//
+// x, residual, dx (N, H, W, C); y, dy, winners (N, P, Q, C); moments (G, 2, C): mean, then 1/sqrt(var + eps). Images are
+// normalised in G groups, each by its own moments: one group of N for batch and running statistics, N of one for
+// per-sample statistics. Activations are f16, all arithmetic f32; each result is rounded once.
+//
+// A thread stays with WIDTH channels, whose constants it keeps in registers, and steps through its block's pixels: a
+// block is `rows` pixels by `lanes` threads. Blocks leave their sums in memory and a second kernel adds those, so the
+// order depends on shapes alone.
+//
+// All of it is bound by memory. Bytes an element of x, and what that costs at the least for the largest tensor of
+// resnet9, 512 images of 32x32x64 (67 MB), at 4.3 TB/s:
+//
+//     forward                  read x, write y                                  4        31 us
+//     forward, pool 2x2        read x, write y and winners                      2.75     21 us
+//     sums                     read x, dy                                       4        31 us
+//     sums, pool 2x2           read x, dy, winners                              2.75     21 us
+//     input                    read x, dy, write dx                             6        47 us
+//     input, pool 2x2          read x, dy, winners, write dx                    4.75     37 us
+//     a residual               read in forward; its gradient written in backward: 2 more each, 2 for a ReLU on the sum
+//
+// At 1.7 GHz a multiprocessor of 132 gets 19 bytes a cycle, so at 1000 cycles' latency some 20 KB must be under way in
+// it: 1024 threads with 2 accesses of 16 bytes each have 32 KB.
+#include "device.cuh"
+#include "halves.cuh"
+#include "reduce.cuh"
+
+#include "args/batch_norm.h"
+
+namespace {
+
+// Where a thread stands in its block's tile.
+struct Spot {
+    uint32_t row;
+    uint32_t channel;
+    // Has pixels and channels.
+    bool active;
+    // Its block's pixels, of its group.
+    uint32_t first, end;
+};
+
+template <int WIDTH>
+DEVICE Spot spot(const Tile& tile, uint32_t pixels, uint32_t c) {
+    Spot at;
+    at.row = thread_index() / tile.lanes;
+    at.channel = (block_y() * tile.lanes + thread_index() % tile.lanes) * WIDTH;
+    at.active = at.row < tile.rows && at.channel < c;
+    const uint32_t start = block_x() * tile.chunk;
+    at.first = start + at.row;
+    at.end = pixels - start < tile.chunk ? pixels : start + tile.chunk;
+    return at;
+}
+
+// Offset of a group's first element at `channel`.
+DEVICE size_t group_start(uint32_t pixels, uint32_t c, uint32_t channel) {
+    return static_cast<size_t>(block_z()) * pixels * c + channel;
+}
+
+DEVICE size_t element(uint32_t pixel, uint32_t c) { return static_cast<size_t>(pixel) * c; }
+
+// The normalised value as one multiply-add. The backward pass repeats it bit for bit to see where a ReLU was open.
+template <int WIDTH>
+struct Affine {
+    float scale[WIDTH], shift[WIDTH];
+};
+
+template <int WIDTH>
+DEVICE Affine<WIDTH> load_affine(const float* weight, const float* bias, const float* moments, uint32_t c,
+                                 uint32_t channel) {
+    const float* mean = moments + static_cast<size_t>(block_z()) * 2 * c;
+    Affine<WIDTH> affine;
+    for (int i = 0; i < WIDTH; i++) {
+        affine.scale[i] = multiply(weight[channel + i], mean[c + channel + i]);
+        affine.shift[i] = add(bias[channel + i], -multiply(mean[channel + i], affine.scale[i]));
+    }
+    return affine;
+}
+
+template <int WIDTH>
+DEVICE float normalised(const Affine<WIDTH>& affine, int i, float x) {
+    return multiply_add(x, affine.scale[i], affine.shift[i]);
+}
+
+// ReLU as a lower bound: 0, or -infinity for none. NaN stays NaN, so that a diverged run shows.
+DEVICE float bound(float value, float floor) { return value < floor ? floor : value; }
+
+// A pixel's place, stepped on without a division.
+struct Pixel {
+    uint32_t image, row, column;
+};
+
+DEVICE Pixel pixel_at(uint32_t index, uint32_t h, uint32_t w) {
+    return {index / (h * w), index / w % h, index % w};
+}
+
+DEVICE void step(Pixel& at, const Pixel& by, uint32_t h, uint32_t w) {
+    at.column += by.column;
+    if (at.column >= w) {
+        at.column -= w;
+        at.row++;
+    }
+    at.row += by.row;
+    if (at.row >= h) {
+        at.row -= h;
+        at.image++;
+    }
+    at.image += by.image;
+}
+
+template <int WIDTH>
+DEVICE void forward(const NormForwardArgs& args) {
+    const Spot at = spot<WIDTH>(args.tile, args.outputs, args.c);
+    if (!at.active) return;
+    const Affine<WIDTH> affine =
+        load_affine<WIDTH>(args.weight, args.bias, args.moments, args.c, at.channel);
+    const size_t start = group_start(args.outputs, args.c, at.channel);
+    const uint32_t rows = args.tile.rows;
+    for (uint32_t base = at.first; base < at.end; base += FORWARD_BATCH * rows) {
+        Halves<WIDTH> x[FORWARD_BATCH] = {}, residual[FORWARD_BATCH] = {};
+        for (uint32_t j = 0; j < FORWARD_BATCH; j++) {
+            if (base + j * rows >= at.end) continue;
+            const size_t from = start + element(base + j * rows, args.c);
+            x[j] = load_halves<WIDTH>(args.x + from);
+            if (args.residual) residual[j] = load_halves<WIDTH>(args.residual + from);
+        }
+        for (uint32_t j = 0; j < FORWARD_BATCH; j++) {
+            if (base + j * rows >= at.end) continue;
+            Halves<WIDTH> y;
+            for (int i = 0; i < WIDTH; i++) {
+                float value = bound(normalised(affine, i, to_float(x[j].v[i])), args.floor);
+                if (args.residual) value = bound(to_float(residual[j].v[i]) + value, args.floor_sum);
+                y.v[i] = to_half(value);
+            }
+            store_halves(args.y + start + element(base + j * rows, args.c), y);
+        }
+    }
+}
+
+// Pixels of a window whose loads are under way at a time.
+constexpr uint32_t PLACES = 4;
+
+// The next PLACES places of a window, row by row, from `place` (row r, column s of the window), which moves on.
+struct Places {
+    uint32_t place, r, s;
+    // Their input pixels, and which of them there are: not padding, and not past the window's end.
+    uint32_t pixel[PLACES];
+    bool inside[PLACES];
+};
+
+DEVICE void next(Places& places, const Pixel& output, const Window& window) {
+    for (uint32_t j = 0; j < PLACES; j++) {
+        // Wraps around where it would be negative.
+        const uint32_t row = output.row * window.stride + places.r - window.pad;
+        const uint32_t column = output.column * window.stride + places.s - window.pad;
+        places.inside[j] = places.r < window.size && row < window.h && column < window.w;
+        places.pixel[j] = (output.image * window.h + row) * window.w + column;
+        if (++places.s == window.size) {
+            places.s = 0;
+            places.r++;
+        }
+    }
+    places.place += PLACES;
+}
+
+template <int WIDTH>
+DEVICE void pool_forward(const NormForwardArgs& args) {
+    const Window& window = args.window;
+    const Spot at = spot<WIDTH>(args.tile, args.outputs, args.c);
+    if (!at.active) return;
+    const Affine<WIDTH> affine =
+        load_affine<WIDTH>(args.weight, args.bias, args.moments, args.c, at.channel);
+    const size_t start = group_start(args.inputs, args.c, at.channel);
+    Pixel output = pixel_at(at.first, window.p, window.q);
+    const Pixel by = pixel_at(args.tile.rows, window.p, window.q);
+    for (uint32_t index = at.first; index < at.end; index += args.tile.rows) {
+        float best[WIDTH];
+        uint32_t winner[WIDTH];
+        for (int i = 0; i < WIDTH; i++) {
+            best[i] = float_from_bits(0xff800000u);  // -infinity
+            winner[i] = 0;
+        }
+        Places places = {};
+        while (places.r < window.size) {
+            const uint32_t first = places.place;
+            next(places, output, window);
+            Halves<WIDTH> x[PLACES] = {}, residual[PLACES] = {};
+            for (uint32_t j = 0; j < PLACES; j++) {
+                if (!places.inside[j]) continue;
+                const size_t from = start + element(places.pixel[j], args.c);
+                x[j] = load_halves<WIDTH>(args.x + from);
+                if (args.residual) residual[j] = load_halves<WIDTH>(args.residual + from);
+            }
+            for (uint32_t j = 0; j < PLACES; j++) {
+                if (!places.inside[j]) continue;
+                for (int i = 0; i < WIDTH; i++) {
+                    float value = bound(normalised(affine, i, to_float(x[j].v[i])), args.floor);
+                    if (args.residual) value = bound(to_float(residual[j].v[i]) + value, args.floor_sum);
+                    // The first of equal values wins; the first NaN beats and outlasts every number.
+                    const bool loses = value <= best[i] || is_nan(best[i]);
+                    best[i] = loses ? best[i] : value;
+                    winner[i] = loses ? winner[i] : first + j;
+                }
+            }
+        }
+        const size_t to = group_start(args.outputs, args.c, at.channel) + element(index, args.c);
+        Halves<WIDTH> y;
+        for (int i = 0; i < WIDTH; i++) {
+            y.v[i] = to_half(best[i]);
+            winner[i] = best[i] > args.dead ? winner[i] : DEAD;
+        }
+        store_halves(args.y + to, y);
+        if (args.winners) store_bytes(args.winners + to, winner);
+        step(output, by, window.p, window.q);
+    }
+}
+
+// A thread's share of the sums by channel: of dz, then of dz (x - mean).
+template <int WIDTH>
+struct Sums {
+    float mean[WIDTH];
+    float values[2 * WIDTH];
+};
+
+template <int WIDTH>
+DEVICE Sums<WIDTH> no_sums(const NormSumsArgs& args, const Spot& at) {
+    Sums<WIDTH> sums = {};
+    if (at.active) {
+        const float* mean = args.moments + static_cast<size_t>(block_z()) * 2 * args.c + at.channel;
+        for (int i = 0; i < WIDTH; i++) sums.mean[i] = mean[i];
+    }
+    return sums;
+}
+
+template <int WIDTH>
+DEVICE void count_in(Sums<WIDTH>& sums, int i, float dz, float x) {
+    sums.values[i] = add(sums.values[i], dz);
+    sums.values[WIDTH + i] = multiply_add(dz, x - sums.mean[i], sums.values[WIDTH + i]);
+}
+
+// Adds the block's sums and leaves them for norm_gradients. shared (2 WIDTH, threads).
+template <int WIDTH>
+DEVICE void leave_sums(const NormSumsArgs& args, const Spot& at, Sums<WIDTH>& sums, float* shared) {
+    sum_rows(sums.values, shared, at.row, args.tile.rows, args.tile.lanes);
+    if (!at.active || at.row != 0) return;
+    const size_t block = static_cast<size_t>(block_z()) * grid_x() + block_x();
+    float* to = args.partials + block * 2 * args.c + at.channel;
+    for (int i = 0; i < WIDTH; i++) {
+        to[i] = sums.values[i];
+        to[args.c + i] = sums.values[WIDTH + i];
+    }
+}
+
+template <int WIDTH>
+DEVICE void sums(const NormSumsArgs& args, float* shared) {
+    const Spot at = spot<WIDTH>(args.tile, args.outputs, args.c);
+    Sums<WIDTH> sums = no_sums<WIDTH>(args, at);
+    if (at.active) {
+        const Affine<WIDTH> affine =
+            load_affine<WIDTH>(args.weight, args.bias, args.moments, args.c, at.channel);
+        const size_t start = group_start(args.outputs, args.c, at.channel);
+        const uint32_t rows = args.tile.rows;
+        for (uint32_t base = at.first; base < at.end; base += BACKWARD_BATCH * rows) {
+            Halves<WIDTH> x[BACKWARD_BATCH] = {}, y[BACKWARD_BATCH] = {}, dy[BACKWARD_BATCH] = {},
+                          before[BACKWARD_BATCH] = {};
+            for (uint32_t j = 0; j < BACKWARD_BATCH; j++) {
+                if (base + j * rows >= at.end) continue;
+                const size_t from = start + element(base + j * rows, args.c);
+                x[j] = load_halves<WIDTH>(args.x + from);
+                dy[j] = load_halves<WIDTH>(args.dy + from);
+                if (args.y) y[j] = load_halves<WIDTH>(args.y + from);
+                if (args.accumulate) before[j] = load_halves<WIDTH>(args.residual + from);
+            }
+            for (uint32_t j = 0; j < BACKWARD_BATCH; j++) {
+                if (base + j * rows >= at.end) continue;
+                for (int i = 0; i < WIDTH; i++) {
+                    float dz = to_float(dy[j].v[i]);
+                    if (args.y) dz = to_float(y[j].v[i]) > 0 ? dz : 0;
+                    before[j].v[i] = to_half(to_float(before[j].v[i]) + dz);
+                    const float value = to_float(x[j].v[i]);
+                    dz = normalised(affine, i, value) > args.open ? dz : 0;
+                    count_in(sums, i, dz, value);
+                }
+                if (args.residual) store_halves(args.residual + start + element(base + j * rows, args.c), before[j]);
+            }
+        }
+    }
+    leave_sums(args, at, sums, shared);
+}
+
+// A window has one winner, whose x decides whether the ReLU was open.
+template <int WIDTH>
+DEVICE void pool_sums(const NormSumsArgs& args, float* shared) {
+    const Window& window = args.window;
+    const Spot at = spot<WIDTH>(args.tile, args.outputs, args.c);
+    Sums<WIDTH> sums = no_sums<WIDTH>(args, at);
+    if (at.active) {
+        const Affine<WIDTH> affine =
+            load_affine<WIDTH>(args.weight, args.bias, args.moments, args.c, at.channel);
+        const size_t start = group_start(args.inputs, args.c, at.channel);
+        Pixel output = pixel_at(at.first, window.p, window.q);
+        const Pixel by = pixel_at(args.tile.rows, window.p, window.q);
+        for (uint32_t index = at.first; index < at.end; index += args.tile.rows) {
+            const size_t from = group_start(args.outputs, args.c, at.channel) + element(index, args.c);
+            const Halves<WIDTH> dy = load_halves<WIDTH>(args.dy + from);
+            uint32_t winner[WIDTH];
+            load_bytes(args.winners + from, winner);
+            Places places = {};
+            while (places.r < window.size) {
+                const uint32_t first = places.place;
+                next(places, output, window);
+                Halves<WIDTH> x[PLACES] = {};
+                for (uint32_t j = 0; j < PLACES; j++) {
+                    bool won = false;
+                    for (int i = 0; i < WIDTH; i++) won = won || winner[i] == first + j;
+                    places.inside[j] = places.inside[j] && won;
+                    if (places.inside[j]) {
+                        x[j] = load_halves<WIDTH>(args.x + start + element(places.pixel[j], args.c));
+                    }
+                }
+                for (uint32_t j = 0; j < PLACES; j++) {
+                    if (!places.inside[j]) continue;
+                    for (int i = 0; i < WIDTH; i++) {
+                        const float value = to_float(x[j].v[i]);
+                        const bool passes = winner[i] == first + j && normalised(affine, i, value) > args.open;
+                        if (passes) count_in(sums, i, to_float(dy.v[i]), value);
+                    }
+                }
+            }
+            step(output, by, window.p, window.q);
+        }
+    }
+    leave_sums(args, at, sums, shared);
+}
+
+// Where dx = scale dz + slope x + offset goes.
+template <int WIDTH>
+struct Slopes {
+    float slope[WIDTH], offset[WIDTH];
+};
+
+template <int WIDTH>
+DEVICE Slopes<WIDTH> load_slopes(const float* from, uint32_t c, uint32_t channel) {
+    from += static_cast<size_t>(block_z()) * 2 * c + channel;
+    Slopes<WIDTH> slopes;
+    for (int i = 0; i < WIDTH; i++) {
+        slopes.slope[i] = from[i];
+        slopes.offset[i] = from[c + i];
+    }
+    return slopes;
+}
+
+template <int WIDTH>
+DEVICE f16 input_gradient(const Affine<WIDTH>& affine, const Slopes<WIDTH>& slopes, int i, float dz, float x,
+                          float open) {
+    dz = normalised(affine, i, x) > open ? dz : 0;
+    return to_half(multiply_add(affine.scale[i], dz, multiply_add(slopes.slope[i], x, slopes.offset[i])));
+}
+
+template <int WIDTH>
+DEVICE void input(const NormInputArgs& args) {
+    const Spot at = spot<WIDTH>(args.tile, args.inputs, args.c);
+    if (!at.active) return;
+    const Affine<WIDTH> affine =
+        load_affine<WIDTH>(args.weight, args.bias, args.moments, args.c, at.channel);
+    const Slopes<WIDTH> slopes = load_slopes<WIDTH>(args.slopes, args.c, at.channel);
+    const size_t start = group_start(args.inputs, args.c, at.channel);
+    const uint32_t rows = args.tile.rows;
+    for (uint32_t base = at.first; base < at.end; base += BACKWARD_BATCH * rows) {
+        Halves<WIDTH> x[BACKWARD_BATCH] = {}, y[BACKWARD_BATCH] = {}, dy[BACKWARD_BATCH] = {};
+        for (uint32_t j = 0; j < BACKWARD_BATCH; j++) {
+            if (base + j * rows >= at.end) continue;
+            const size_t from = start + element(base + j * rows, args.c);
+            x[j] = load_halves<WIDTH>(args.x + from);
+            dy[j] = load_halves<WIDTH>(args.dy + from);
+            if (args.y) y[j] = load_halves<WIDTH>(args.y + from);
+        }
+        for (uint32_t j = 0; j < BACKWARD_BATCH; j++) {
+            if (base + j * rows >= at.end) continue;
+            Halves<WIDTH> dx;
+            for (int i = 0; i < WIDTH; i++) {
+                float dz = to_float(dy[j].v[i]);
+                if (args.y) dz = to_float(y[j].v[i]) > 0 ? dz : 0;
+                dx.v[i] = input_gradient(affine, slopes, i, dz, to_float(x[j].v[i]), args.open);
+            }
+            store_halves(args.dx + start + element(base + j * rows, args.c), dx);
+        }
+    }
+}
+
+// Each input pixel gathers what it won from the windows that cover it, the last of them first.
+template <int WIDTH>
+DEVICE void pool_input(const NormInputArgs& args) {
+    const Window& window = args.window;
+    const Spot at = spot<WIDTH>(args.tile, args.inputs, args.c);
+    if (!at.active) return;
+    const Affine<WIDTH> affine =
+        load_affine<WIDTH>(args.weight, args.bias, args.moments, args.c, at.channel);
+    const Slopes<WIDTH> slopes = load_slopes<WIDTH>(args.slopes, args.c, at.channel);
+    const size_t outputs = group_start(args.outputs, args.c, at.channel);
+    Pixel pixel = pixel_at(at.first, window.h, window.w);
+    const Pixel by = pixel_at(args.tile.rows, window.h, window.w);
+    for (uint32_t index = at.first; index < at.end; index += args.tile.rows) {
+        const size_t to = group_start(args.inputs, args.c, at.channel) + element(index, args.c);
+        const Halves<WIDTH> x = load_halves<WIDTH>(args.x + to);
+        Halves<WIDTH> residual = {};
+        if (args.accumulate) residual = load_halves<WIDTH>(args.residual + to);
+        float dz[WIDTH] = {};
+        const uint32_t row = pixel.row + window.pad, column = pixel.column + window.pad;
+        // The last window that begins at or before the pixel, if there are as many. Before the first, p and q wrap around.
+        const uint32_t last_p = multiply_high(2 * row, window.reciprocal);
+        const uint32_t last_q = multiply_high(2 * column, window.reciprocal);
+        for (uint32_t r = row - last_p * window.stride, p = last_p; r < window.size; r += window.stride, p--) {
+            if (p >= window.p) continue;
+            for (uint32_t s = column - last_q * window.stride, q = last_q; s < window.size; s += window.stride, q--) {
+                if (q >= window.q) continue;
+                const size_t from = outputs + element((pixel.image * window.p + p) * window.q + q, args.c);
+                const Halves<WIDTH> dy = load_halves<WIDTH>(args.dy + from);
+                uint32_t winner[WIDTH];
+                load_bytes(args.winners + from, winner);
+                for (int i = 0; i < WIDTH; i++) {
+                    if (winner[i] == r * window.size + s) dz[i] = add(dz[i], to_float(dy.v[i]));
+                }
+            }
+        }
+        Halves<WIDTH> dx;
+        for (int i = 0; i < WIDTH; i++) {
+            residual.v[i] = to_half(to_float(residual.v[i]) + dz[i]);
+            dx.v[i] = input_gradient(affine, slopes, i, dz[i], to_float(x.v[i]), args.open);
+        }
+        if (args.residual) store_halves(args.residual + to, residual);
+        store_halves(args.dx + to, dx);
+        step(pixel, by, window.h, window.w);
+    }
+}
+
+// Mean, then variance about it: an image's x is read twice, the second time from the cache.
+template <int WIDTH>
+DEVICE void sample_moments(const SampleMomentsArgs& args, float* shared) {
+    const Spot at = spot<WIDTH>(args.tile, args.pixels, args.c);
+    const f16* x = args.x + group_start(args.pixels, args.c, at.channel);
+    const uint32_t lane = thread_index() % args.tile.lanes;
+    float mean[WIDTH] = {}, sums[WIDTH] = {};
+    for (int pass = 0; pass < 2; pass++) {
+        for (uint32_t pixel = at.first; at.active && pixel < at.end; pixel += args.tile.rows) {
+            const Halves<WIDTH> halves = load_halves<WIDTH>(x + element(pixel, args.c));
+            for (int i = 0; i < WIDTH; i++) {
+                const float value = to_float(halves.v[i]) - mean[i];
+                sums[i] = pass == 0 ? add(sums[i], value) : multiply_add(value, value, sums[i]);
+            }
+        }
+        sum_rows(sums, shared, at.row, args.tile.rows, args.tile.lanes);
+        if (pass == 0) {
+            // Row 0's sums lie where each of its threads put them.
+            block_sync();
+            for (int i = 0; i < WIDTH; i++) {
+                mean[i] = shared[i * block_threads() + lane] / static_cast<float>(args.pixels);
+                sums[i] = 0;
+            }
+            block_sync();
+        }
+    }
+    if (!at.active || at.row != 0) return;
+    float* to = args.moments + static_cast<size_t>(block_z()) * 2 * args.c + at.channel;
+    for (int i = 0; i < WIDTH; i++) {
+        to[i] = mean[i];
+        to[args.c + i] = reciprocal_sqrt(sums[i] / static_cast<float>(args.pixels) + args.eps);
+    }
+}
+
+// Remembers the first step and place where something was not finite. Integers: the least of them, in any order.
+DEVICE void note_fault(uint64_t* fault, const uint32_t* step, uint32_t place) {
+    atomic_min_u64(fault, static_cast<uint64_t>(*step) << 32 | place);
+}
+
+}  // namespace
+
+KERNEL(norm_forward_8, NormForwardArgs, THREADS) { forward<8>(args); }
+KERNEL(norm_forward_1, NormForwardArgs, THREADS) { forward<1>(args); }
+KERNEL(norm_pool_forward_8, NormForwardArgs, THREADS) { pool_forward<8>(args); }
+KERNEL(norm_pool_forward_1, NormForwardArgs, THREADS) { pool_forward<1>(args); }
+
+KERNEL(norm_sums_8, NormSumsArgs, THREADS) {
+    SHARED(float, shared, 16 * THREADS);
+    sums<8>(args, shared);
+}
+KERNEL(norm_sums_1, NormSumsArgs, THREADS) {
+    SHARED(float, shared, 2 * THREADS);
+    sums<1>(args, shared);
+}
+KERNEL(norm_pool_sums_8, NormSumsArgs, THREADS) {
+    SHARED(float, shared, 16 * THREADS);
+    pool_sums<8>(args, shared);
+}
+KERNEL(norm_pool_sums_1, NormSumsArgs, THREADS) {
+    SHARED(float, shared, 2 * THREADS);
+    pool_sums<1>(args, shared);
+}
+
+KERNEL(norm_gradients, NormGradientsArgs, THREADS) {
+    SHARED(double, shared, 2 * THREADS);
+    const uint32_t lane = thread_index() % GRADIENT_LANES, row = thread_index() / GRADIENT_LANES;
+    const uint32_t rows = THREADS / GRADIENT_LANES, group = block_z(), c = args.c;
+    const uint32_t channel = block_x() * GRADIENT_LANES + lane;
+    double sums[2] = {};
+    for (uint32_t block = row; channel < c && block < args.blocks; block += rows) {
+        const float* from = args.partials + (static_cast<size_t>(group) * args.blocks + block) * 2 * c + channel;
+        sums[0] += from[0];
+        sums[1] += from[c];
+    }
+    sum_rows(sums, shared, row, rows, GRADIENT_LANES);
+    if (row != 0 || channel >= c) return;
+    const size_t at = static_cast<size_t>(group) * 2 * c + channel;
+    const double mean = args.moments[at], inverse = args.moments[at + c];
+    const double scale = args.weight[channel] * inverse, count = args.count;
+    const double slope = -scale * inverse * inverse * sums[1] / count;
+    args.slopes[at] = static_cast<float>(slope);
+    args.slopes[at + c] = static_cast<float>(multiply_add(-slope, mean, -scale * sums[0] / count));
+    const float dweight = static_cast<float>(sums[1] * inverse), dbias = static_cast<float>(sums[0]);
+    args.dweight[static_cast<size_t>(group) * args.stride + channel] = dweight;
+    args.dbias[static_cast<size_t>(group) * args.stride + channel] = dbias;
+    const bool finite = is_finite(dweight) && is_finite(dbias);
+    if (args.fault && !finite) note_fault(args.fault, args.step, args.place);
+}
+
+KERNEL(norm_input_8, NormInputArgs, THREADS) { input<8>(args); }
+KERNEL(norm_input_1, NormInputArgs, THREADS) { input<1>(args); }
+KERNEL(norm_pool_input_8, NormInputArgs, THREADS) { pool_input<8>(args); }
+KERNEL(norm_pool_input_1, NormInputArgs, THREADS) { pool_input<1>(args); }
+
+KERNEL(batch_moments, BatchMomentsArgs, THREADS) {
+    const uint32_t c = args.c, i = block_x() * block_threads() + thread_index();
+    if (i >= c) return;
+    const double mean = args.sums[i] / args.count;
+    const double difference = multiply_add(-mean, mean, args.sums[c + i] / args.count);
+    // A NaN stays one.
+    const double variance = difference < 0 ? 0 : difference;
+    args.moments[i] = static_cast<float>(mean);
+    args.moments[c + i] = static_cast<float>(reciprocal_sqrt(variance + args.eps));
+    const double unbiased = variance * args.count / (args.count > 1 ? args.count - 1 : 1);
+    const double kept = 1 - args.momentum;
+    args.running[i] = static_cast<float>(multiply_add(args.momentum, mean, kept * args.running[i]));
+    args.running[c + i] = static_cast<float>(multiply_add(args.momentum, unbiased, kept * args.running[c + i]));
+    if (!is_finite(args.sums[i]) || !is_finite(args.sums[c + i])) note_fault(args.fault, args.step, args.place);
+}
+
+KERNEL(running_moments, RunningMomentsArgs, THREADS) {
+    const uint32_t i = block_x() * block_threads() + thread_index();
+    if (i >= args.c) return;
+    args.moments[i] = args.running[i];
+    args.moments[args.c + i] = reciprocal_sqrt(args.running[args.c + i] + args.eps);
+}
+
+KERNEL(sample_moments_8, SampleMomentsArgs, THREADS) {
+    SHARED(float, shared, 8 * THREADS);
+    sample_moments<8>(args, shared);
+}
+KERNEL(sample_moments_1, SampleMomentsArgs, THREADS) {
+    SHARED(float, shared, THREADS);
+    sample_moments<1>(args, shared);
+}
