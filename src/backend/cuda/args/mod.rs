@@ -1,5 +1,6 @@
 //! One plain struct of arguments for each kernel, by kernel file. These are the only definitions: the build makes
 //! `args/<file>.h` from `<file>.rs`, which `kernels/<file>.cu` includes. Pointers are device addresses.
 
+pub mod conv;
 pub mod counter;
 pub mod sgd;
