@@ -26,6 +26,8 @@ using f16 = __half;
     extern "C" __global__ void __launch_bounds__(THREADS) name(const __grid_constant__ Arguments args)
 // A shared array of a block, at function scope.
 #define SHARED(type, name, count) __shared__ type name[count]
+// Before a loop whose bounds are constants: its counter indexes registers.
+#define UNROLL _Pragma("unroll")
 
 namespace {
 
@@ -130,13 +132,22 @@ DEVICE bool is_finite(double x) { return x - x == 0; }
 DEVICE double multiply_add(double a, double b, double c) { return __fma_rn(a, b, c); }
 DEVICE double reciprocal_sqrt(double x) { return 1 / sqrt(x); }
 
-// D += A B for one warp: A 16x16 f16 row-major, B 16x8 f16 column-major, D 16x8 f32, in mma.sync's fragment layout
-// (PTX ISA, "Matrix fragments for mma.m16n8k16").
-DEVICE void mma_16x8x16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-    asm volatile(
-        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};\n"
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+// D[m][n] += A[m] B[n] for one warp and each m < M, n < N: A 16x16 f16 row-major, B 16x8 f16 column-major, D 16x8 f32, in
+// mma.sync's fragment layout (PTX ISA, "Matrix fragments for mma.m16n8k16"). The order of the 16 sums of an instruction
+// is the hardware's own; the emulation adds in the order of k, then to D.
+template <int M, int N>
+DEVICE void warp_mma(float (&d)[M][N][4], const uint32_t (&a)[M][4], const uint32_t (&b)[N][2]) {
+#pragma unroll
+    for (int m = 0; m < M; m++) {
+#pragma unroll
+        for (int n = 0; n < N; n++) {
+            asm volatile(
+                "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
+                "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};\n"
+                : "+f"(d[m][n][0]), "+f"(d[m][n][1]), "+f"(d[m][n][2]), "+f"(d[m][n][3])
+                : "r"(a[m][0]), "r"(a[m][1]), "r"(a[m][2]), "r"(a[m][3]), "r"(b[n][0]), "r"(b[n][1]));
+        }
+    }
 }
 
 // Four 8x8 f16 matrices from shared memory; lane i gives the address of row i % 8 of matrix i / 8, 16-byte aligned.
@@ -159,6 +170,12 @@ DEVICE void copy_async_16(void* to, const void* from, bool valid) {
     const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(to));
     const uint32_t bytes = valid ? 16 : 0;
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(address), "l"(from), "r"(bytes));
+}
+// The same through the L1 cache, for what the block reads again soon.
+DEVICE void copy_async_16_cached(void* to, const void* from, bool valid) {
+    const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(to));
+    const uint32_t bytes = valid ? 16 : 0;
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 16, %2;\n" ::"r"(address), "l"(from), "r"(bytes));
 }
 // Closes a group of this thread's copies.
 DEVICE void copy_async_commit() { asm volatile("cp.async.commit_group;\n" ::); }

@@ -5,7 +5,7 @@
 
 pub mod args;
 mod array;
-mod conv;
+pub mod conv;
 mod data;
 mod linear;
 mod loss;
