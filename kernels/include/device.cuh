@@ -17,6 +17,7 @@
 #include <cuda_fp16.h>
 
 #include <cstdint>
+#include <cstring>
 
 using f16 = __half;
 
@@ -55,10 +56,58 @@ template <typename T>
 DEVICE T warp_shuffle_xor(T value, uint32_t mask) { return __shfl_xor_sync(0xffffffffu, value, mask); }
 template <typename T>
 DEVICE T warp_shuffle_up(T value, uint32_t by) { return __shfl_up_sync(0xffffffffu, value, by); }
+template <typename T>
+DEVICE T warp_shuffle_down(T value, uint32_t by) { return __shfl_down_sync(0xffffffffu, value, by); }
 DEVICE uint32_t warp_ballot(bool vote) { return __ballot_sync(0xffffffffu, vote); }
+// The sum over the warp, for every lane: by halves, lane i with i ^ 16 first, then i ^ 8 and so on.
+template <typename T>
+DEVICE T warp_sum(T value) {
+#pragma unroll
+    for (uint32_t mask = 16; mask > 0; mask /= 2) value += warp_shuffle_xor(value, mask);
+    return value;
+}
+// The largest of the warp, for every lane. A NaN outlasts every number.
+DEVICE float warp_max(float value) {
+#pragma unroll
+    for (uint32_t mask = 16; mask > 0; mask /= 2) {
+        const float other = warp_shuffle_xor(value, mask);
+        value = value > other || value != value ? value : other;
+    }
+    return value;
+}
 
 // Integers only: they give the same sum in any order. Returns the value before.
 DEVICE uint32_t atomic_add(uint32_t* to, uint32_t value) { return atomicAdd(to, value); }
+DEVICE uint64_t atomic_min_u64(uint64_t* to, uint64_t value) {
+    return atomicMin(reinterpret_cast<unsigned long long*>(to), static_cast<unsigned long long>(value));
+}
+
+// 16 bytes in one access, 16-byte aligned.
+struct alignas(16) Half8 {
+    f16 v[8];
+};
+struct alignas(16) Float4 {
+    float v[4];
+};
+template <typename Vector>
+DEVICE Vector load_16(const void* from) {
+    static_assert(sizeof(Vector) == 16, "one access of 16 bytes");
+    const uint4 bits = *static_cast<const uint4*>(from);
+    Vector vector;
+    memcpy(&vector, &bits, 16);
+    return vector;
+}
+template <typename Vector>
+DEVICE void store_16(void* to, const Vector& vector) {
+    static_assert(sizeof(Vector) == 16, "one access of 16 bytes");
+    uint4 bits;
+    memcpy(&bits, &vector, 16);
+    *static_cast<uint4*>(to) = bits;
+}
+DEVICE Half8 load_half8(const f16* from) { return load_16<Half8>(from); }
+DEVICE void store_half8(f16* to, const Half8& value) { store_16(to, value); }
+DEVICE Float4 load_float4(const float* from) { return load_16<Float4>(from); }
+DEVICE void store_float4(float* to, const Float4& value) { store_16(to, value); }
 
 DEVICE float to_float(f16 value) { return __half2float(value); }
 // Rounds to the nearest, ties to even.
@@ -78,13 +127,22 @@ DEVICE uint32_t multiply_high(uint32_t a, uint32_t b) { return __umulhi(a, b); }
 DEVICE uint32_t population(uint32_t x) { return __popc(x); }
 DEVICE bool is_nan(float x) { return x != x; }
 
-// D += A B for one warp: A 16x16 f16 row-major, B 16x8 f16 column-major, D 16x8 f32, in mma.sync's fragment layout
-// (PTX ISA, "Matrix fragments for mma.m16n8k16").
-DEVICE void mma_16x8x16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-    asm volatile(
-        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};\n"
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+// D[m][n] += A[m] B[n] for one warp and each m < M, n < N: A 16x16 f16 row-major, B 16x8 f16 column-major, D 16x8 f32, in
+// mma.sync's fragment layout (PTX ISA, "Matrix fragments for mma.m16n8k16"). The order of the 16 sums of an instruction
+// is the hardware's own; the emulation adds in the order of k, then to D.
+template <int M, int N>
+DEVICE void warp_mma(float (&d)[M][N][4], const uint32_t (&a)[M][4], const uint32_t (&b)[N][2]) {
+#pragma unroll
+    for (int m = 0; m < M; m++) {
+#pragma unroll
+        for (int n = 0; n < N; n++) {
+            asm volatile(
+                "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
+                "{%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};\n"
+                : "+f"(d[m][n][0]), "+f"(d[m][n][1]), "+f"(d[m][n][2]), "+f"(d[m][n][3])
+                : "r"(a[m][0]), "r"(a[m][1]), "r"(a[m][2]), "r"(a[m][3]), "r"(b[n][0]), "r"(b[n][1]));
+        }
+    }
 }
 
 // Four 8x8 f16 matrices from shared memory; lane i gives the address of row i % 8 of matrix i / 8, 16-byte aligned.

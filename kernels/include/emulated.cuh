@@ -28,6 +28,14 @@ struct EmulatedThread {
     } copy[64];
 };
 
+// A lane's share of D[m][n] += A[m] B[n]; see warp_mma.
+struct EmulatedProduct {
+    float* d;
+    const uint32_t* a;
+    const uint32_t* b;
+    uint32_t m, n;
+};
+
 extern "C" {
 extern thread_local EmulatedThread* fishmask_thread;
 void fishmask_block_sync();
@@ -35,7 +43,9 @@ void fishmask_warp_sync();
 // The block's static shared array that `key` stands for.
 void* fishmask_static_shared(const void* key, size_t bytes);
 // Stops the launch with this message.
-void fishmask_fault(const char* message);
+[[noreturn]] void fishmask_fault(const char* message);
+// The products of a warp's 32 `EmulatedProduct`s, one each 32 bytes.
+void fishmask_warp_mma(const unsigned char* shown);
 }
 
 #define DEVICE inline
@@ -76,21 +86,19 @@ inline uint16_t round_to_half(float value) {
     return sign | ((magnitude - 0x38000000 + 0xfff + (magnitude >> 13 & 1)) >> 13);
 }
 
-inline float widen_half(uint16_t half) {
-    const uint32_t sign = static_cast<uint32_t>(half & 0x8000) << 16;
-    const uint32_t exponent = half >> 10 & 31;
-    const uint32_t mantissa = half & 1023;
-    uint32_t bits;
-    if (exponent == 31) {
-        bits = sign | 0x7f800000 | mantissa << 13;
-    } else if (exponent == 0) {
-        const float magnitude = static_cast<float>(mantissa) * 0x1p-24f;
-        memcpy(&bits, &magnitude, 4);
-        bits |= sign;
-    } else {
-        bits = sign | (exponent + 112) << 23 | mantissa << 13;
-    }
+// Without a branch, so that loops over it become vector instructions.
+inline __attribute__((always_inline)) float widen_half(uint16_t half) {
+    const uint32_t magnitude = half & 0x7fff;
+    // The exponent's bias is 112 more, and infinity's exponent 224 more.
+    const uint32_t normal = (magnitude << 13) + (magnitude >= 0x7c00 ? 224u << 23 : 112u << 23);
+    // A denormal is the mantissa on top of 2^-14, less 2^-14.
+    const uint32_t raised = (magnitude << 13) + (113u << 23);
     float value;
+    memcpy(&value, &raised, 4);
+    value -= 0x1p-14f;
+    uint32_t bits;
+    memcpy(&bits, &value, 4);
+    bits = (magnitude < 0x400 ? bits : normal) | static_cast<uint32_t>(half & 0x8000) << 16;
     memcpy(&value, &bits, 4);
     return value;
 }
@@ -144,6 +152,11 @@ DEVICE T warp_shuffle_up(T value, uint32_t by) {
     const uint32_t lane = thread_index() % 32;
     return shown_by<T>(warp_show(value), lane >= by ? lane - by : lane);
 }
+template <typename T>
+DEVICE T warp_shuffle_down(T value, uint32_t by) {
+    const uint32_t lane = thread_index() % 32;
+    return shown_by<T>(warp_show(value), lane + by < 32 ? lane + by : lane);
+}
 DEVICE uint32_t warp_ballot(bool vote) {
     const unsigned char* turn = warp_show<uint32_t>(vote);
     uint32_t votes = 0;
@@ -151,9 +164,65 @@ DEVICE uint32_t warp_ballot(bool vote) {
     return votes;
 }
 
+// One exchange, and the same order as five shuffles.
+template <typename T>
+DEVICE T warp_sum(T value) {
+    const unsigned char* shown = warp_show(value);
+    T sums[32];
+    for (uint32_t lane = 0; lane < 32; lane++) sums[lane] = shown_by<T>(shown, lane);
+    for (uint32_t half = 16; half > 0; half /= 2) {
+        for (uint32_t lane = 0; lane < half; lane++) sums[lane] += sums[lane + half];
+    }
+    return sums[0];
+}
+DEVICE float warp_max(float value) {
+    const unsigned char* shown = warp_show(value);
+    float largest = shown_by<float>(shown, 0);
+    for (uint32_t lane = 1; lane < 32; lane++) {
+        const float other = shown_by<float>(shown, lane);
+        largest = largest > other || largest != largest ? largest : other;
+    }
+    return largest;
+}
+
 DEVICE uint32_t atomic_add(uint32_t* to, uint32_t value) {
     return __atomic_fetch_add(to, value, __ATOMIC_RELAXED);
 }
+DEVICE uint64_t atomic_min_u64(uint64_t* to, uint64_t value) {
+    uint64_t found = __atomic_load_n(to, __ATOMIC_RELAXED);
+    while (value < found &&
+           !__atomic_compare_exchange_n(to, &found, value, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+    }
+    return found;
+}
+
+struct alignas(16) Half8 {
+    f16 v[8];
+};
+struct alignas(16) Float4 {
+    float v[4];
+};
+DEVICE void aligned_16(const void* at) {
+    if (reinterpret_cast<uintptr_t>(at) % 16 != 0) fishmask_fault("a misaligned access of 16 bytes");
+}
+template <typename Vector>
+DEVICE Vector load_16(const void* from) {
+    static_assert(sizeof(Vector) == 16, "one access of 16 bytes");
+    aligned_16(from);
+    Vector vector;
+    memcpy(&vector, from, 16);
+    return vector;
+}
+template <typename Vector>
+DEVICE void store_16(void* to, const Vector& vector) {
+    static_assert(sizeof(Vector) == 16, "one access of 16 bytes");
+    aligned_16(to);
+    memcpy(to, &vector, 16);
+}
+DEVICE Half8 load_half8(const f16* from) { return load_16<Half8>(from); }
+DEVICE void store_half8(f16* to, const Half8& value) { store_16(to, value); }
+DEVICE Float4 load_float4(const float* from) { return load_16<Float4>(from); }
+DEVICE void store_float4(float* to, const Float4& value) { store_16(to, value); }
 
 DEVICE float to_float(f16 value) { return widen_half(value.bits); }
 DEVICE f16 to_half(float value) { return f16{round_to_half(value)}; }
@@ -179,28 +248,15 @@ DEVICE uint32_t multiply_high(uint32_t a, uint32_t b) { return static_cast<uint6
 DEVICE uint32_t population(uint32_t x) { return __builtin_popcount(x); }
 DEVICE bool is_nan(float x) { return x != x; }
 
-// Two halves of a 32-bit register of a fragment.
-DEVICE float half_of(uint32_t pair, uint32_t i) { return widen_half(static_cast<uint16_t>(pair >> 16 * i)); }
-
-DEVICE void mma_16x8x16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-    struct Fragments {
-        uint32_t a[4], b[2];
-    };
-    const Fragments mine = {{a[0], a[1], a[2], a[3]}, {b[0], b[1]}};
-    const unsigned char* turn = warp_show(mine);
-    const uint32_t lane = thread_index() % 32;
-    // Lane 4 g + t holds rows g and g + 8, columns 2 t and 2 t + 1 of D.
-    for (uint32_t i = 0; i < 4; i++) {
-        const uint32_t row = lane / 4 + 8 * (i / 2), column = 2 * (lane % 4) + i % 2;
-        float sum = 0;
-        for (uint32_t k = 0; k < 16; k++) {
-            const uint32_t half = k % 2, t = k % 8 / 2, high = k / 8;
-            const Fragments left = shown_by<Fragments>(turn, 4 * (row % 8) + t);
-            const Fragments right = shown_by<Fragments>(turn, 4 * column + t);
-            sum = std::fma(half_of(left.a[row / 8 + 2 * high], half), half_of(right.b[high], half), sum);
-        }
-        d[i] += sum;
-    }
+template <int M, int N>
+DEVICE void warp_mma(float (&d)[M][N][4], const uint32_t (&a)[M][4], const uint32_t (&b)[N][2]) {
+    static_assert(M <= 8 && N <= 16, "larger than the emulation's tiles");
+    // Lane 0 is the first to go on, and computes for all of them while they still wait.
+    const EmulatedProduct mine = {&d[0][0][0], &a[0][0], &b[0][0], M, N};
+    const unsigned char* shown = warp_show(mine);
+    if (thread_index() % 32 == 0) fishmask_warp_mma(shown);
+    // Whatever the compiler knew of D has changed.
+    asm volatile("" : : "r"(&d[0][0][0]) : "memory");
 }
 
 DEVICE void load_matrices(uint32_t (&r)[4], const f16* row, bool transposed) {
@@ -226,7 +282,6 @@ DEVICE void copy_async_16(void* to, const void* from, bool valid) {
     EmulatedThread* self = fishmask_thread;
     if (self->copies == 64) {
         fishmask_fault("more than 64 asynchronous copies under way in one thread");
-        return;
     }
     auto& copy = self->copy[self->copies++];
     copy.to = to;

@@ -1,6 +1,102 @@
-// The thread whose coroutine runs on this host thread.
+// What the emulated kernels share, never instrumented: the running thread, and the matrix instruction.
 #include "emulated.cuh"
 
 thread_local EmulatedThread* fishmask_thread = nullptr;
 
 extern "C" void fishmask_set_thread(EmulatedThread* thread) { fishmask_thread = thread; }
+
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+// Chosen when the program is loaded; each version gives the same bits.
+#define FOR_EACH_CPU __attribute__((target_clones("default", "avx2", "avx512f"), optimize("O3")))
+#else
+#define FOR_EACH_CPU
+#endif
+#define INLINED inline __attribute__((always_inline))
+
+namespace {
+
+constexpr uint32_t MOST_M = 8, MOST_N = 16;
+
+// Eight columns of f32: one instruction's row of D.
+typedef float Row __attribute__((vector_size(32)));
+
+// A warp's operands as plain matrices: A (16 m, 16), B (16, 8 n), C = A B (16 m, 8 n).
+struct Tiles {
+    alignas(64) uint16_t a_bits[16 * MOST_M * 16];
+    alignas(64) uint16_t b_bits[16 * 8 * MOST_N];
+    alignas(64) float a[16 * MOST_M * 16];
+    alignas(64) Row b[16 * MOST_N];
+    alignas(64) Row c[16 * MOST_M * MOST_N];
+};
+thread_local Tiles tiles;
+
+// COLUMNS Rows of C from `first` on, each element summed in the order of k from 0. The product of two halves is exact
+// in f32: a fused multiply-add would give the same bits.
+template <uint32_t COLUMNS>
+INLINED void multiply(Tiles& t, uint32_t rows, uint32_t stride, uint32_t first) {
+    for (uint32_t row = 0; row < rows; row += 2) {
+        Row upper[COLUMNS] = {}, lower[COLUMNS] = {};
+        const float* left = t.a + 16 * row;
+        for (uint32_t k = 0; k < 16; k++) {
+            const Row* right = t.b + k * stride + first;
+            for (uint32_t i = 0; i < COLUMNS; i++) {
+                upper[i] += left[k] * right[i];
+                lower[i] += left[16 + k] * right[i];
+            }
+        }
+        for (uint32_t i = 0; i < COLUMNS; i++) {
+            t.c[row * stride + first + i] = upper[i];
+            t.c[(row + 1) * stride + first + i] = lower[i];
+        }
+    }
+}
+
+FOR_EACH_CPU void multiply_tiles(Tiles& t, uint32_t m, uint32_t n) {
+    float* b = reinterpret_cast<float*>(t.b);
+    for (uint32_t i = 0; i < 256 * m; i++) t.a[i] = widen_half(t.a_bits[i]);
+    for (uint32_t i = 0; i < 128 * n; i++) b[i] = widen_half(t.b_bits[i]);
+    uint32_t done = 0;
+    for (; done + 4 <= n; done += 4) multiply<4>(t, 16 * m, n, done);
+    for (; done + 2 <= n; done += 2) multiply<2>(t, 16 * m, n, done);
+    for (; done < n; done++) multiply<1>(t, 16 * m, n, done);
+}
+
+}  // namespace
+
+// Lane 4 g + t holds, in pairs of columns 2 t and 2 t + 1 (rows, in B): of A rows g and g + 8, then the same 8 columns on;
+// of B column g, then 8 rows on; of D rows g and g + 8.
+extern "C" void fishmask_warp_mma(const unsigned char* shown) {
+    Tiles& tile = tiles;
+    EmulatedProduct lanes[32];
+    for (uint32_t lane = 0; lane < 32; lane++) memcpy(&lanes[lane], shown + 32 * lane, sizeof(EmulatedProduct));
+    const uint32_t m = lanes[0].m, n = lanes[0].n;
+    for (uint32_t lane = 0; lane < 32; lane++) {
+        const EmulatedProduct& own = lanes[lane];
+        if (own.m != m || own.n != n) fishmask_fault("lanes of a warp in different matrix products");
+        const uint32_t g = lane / 4, t = lane % 4;
+        for (uint32_t i = 0; i < 4 * m; i++) {
+            const uint32_t row = 16 * (i / 4) + g + 8 * (i % 2), column = 2 * t + 8 * (i / 2 % 2);
+            memcpy(&tile.a_bits[16 * row + column], &own.a[i], 4);
+        }
+        for (uint32_t i = 0; i < 2 * n; i++) {
+            uint16_t* at = &tile.b_bits[(2 * t + 8 * (i % 2)) * 8 * n + 8 * (i / 2) + g];
+            at[0] = static_cast<uint16_t>(own.b[i]);
+            at[8 * n] = static_cast<uint16_t>(own.b[i] >> 16);
+        }
+    }
+    multiply_tiles(tile, m, n);
+    const float* c = reinterpret_cast<const float*>(tile.c);
+    for (uint32_t lane = 0; lane < 32; lane++) {
+        const uint32_t g = lane / 4, t = lane % 4;
+        for (uint32_t i = 0; i < m; i++) {
+            for (uint32_t j = 0; j < n; j++) {
+                float* d = lanes[lane].d + 4 * (n * i + j);
+                const float* from = c + (16 * i + g) * 8 * n + 8 * j + 2 * t;
+                d[0] += from[0];
+                d[1] += from[1];
+                d[2] += from[64 * n];
+                d[3] += from[64 * n + 1];
+            }
+        }
+    }
+}

@@ -123,14 +123,16 @@ extern "C" fn fishmask_static_shared(key: *const c_void, bytes: usize) -> *mut c
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn fishmask_fault(message: *const c_char) {
+extern "C" fn fishmask_fault(message: *const c_char) -> ! {
     // SAFETY: the kernels pass string constants.
     fault(unsafe { CStr::from_ptr(message) }.to_string_lossy().into_owned());
 }
 
 /// Stops the launch: the calling thread is never resumed.
-pub(super) fn fault(message: String) {
+pub(super) fn fault(message: String) -> ! {
     // SAFETY: as in `fishmask_static_shared`.
     unsafe { *running().fault = Some(message) };
-    wait(Wait::Fault);
+    loop {
+        wait(Wait::Fault);
+    }
 }
