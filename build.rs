@@ -60,29 +60,76 @@ fn kernels(source: &str) -> Vec<String> {
     starts.filter_map(|rest| Some(rest.split_once(',')?.0.trim().to_string())).collect()
 }
 
+/// Kernels for the tests of the emulated device, in order and out of it; never compiled for a GPU.
+const TESTING: &str = "kernels/testing";
+
+/// A compilation of every kernel for the emulated device.
+struct Variant {
+    /// Of its symbols.
+    prefix: &'static str,
+    /// The Rust table of its kernels.
+    table: &'static str,
+    /// The compiler's flags that others lack.
+    flags: &'static [&'static str],
+}
+
+/// The checked kernels call `__tsan_*` of `src/driver/emulated/check.rs` at each access as the source has it: none merged
+/// with a neighbour's, nor turned into a call of memcpy or memset, which would not be seen.
+const VARIANTS: &[Variant] = &[
+    Variant { prefix: "fishmask_fast_", table: "KERNELS", flags: &[] },
+    Variant {
+        prefix: "fishmask_checked_",
+        table: "CHECKED",
+        flags: &[
+            "-DFISHMASK_CHECKED",
+            "-fsanitize=thread",
+            "-fno-tree-loop-distribute-patterns",
+            "-fno-tree-vectorize",
+            "-fno-store-merging",
+        ],
+    },
+];
+
+/// Compiles every variant of the kernels and writes `emulated_kernels.rs`, which src/driver/emulated includes.
 fn emulated(out: &Path) -> Result<(), Failure> {
+    let mut files: Vec<PathBuf> = kernel_files()?.into_values().collect();
+    for entry in fs::read_dir(TESTING)? {
+        files.push(entry?.path());
+    }
+    files.sort();
+    cpp(out).file("src/driver/emulated/runtime.cpp").try_compile("fishmask_runtime")?;
+    let mut declarations = String::from("unsafe extern \"C\" {\n");
+    let mut tables = String::new();
+    for Variant { prefix, table, flags } in VARIANTS {
+        let folder = out.join("emulated").join(prefix);
+        fs::create_dir_all(&folder)?;
+        let mut build = cpp(out);
+        build.out_dir(folder).define("FISHMASK_PREFIX", *prefix).flags(*flags).files(&files);
+        build.try_compile(&format!("{prefix}kernels"))?;
+        writeln!(tables, "// SAFETY: constants of the kernels' objects.\nstatic {table}: &[Compiled] = &[")?;
+        for source in &files {
+            for name in kernels(&fs::read_to_string(source)?) {
+                let entry = format!("{prefix}{name}");
+                writeln!(declarations, "    fn {entry}(args: *const c_void);")?;
+                writeln!(declarations, "    static {entry}_limits: [u32; 2];")?;
+                let limits = format!("unsafe {{ &{entry}_limits }}");
+                writeln!(tables, "    Compiled {{ name: \"{name}\", entry: {entry}, limits: {limits} }},")?;
+            }
+        }
+        writeln!(tables, "];")?;
+    }
+    fs::write(out.join("emulated_kernels.rs"), declarations + "}\n" + &tables)?;
+    Ok(())
+}
+
+/// What all of the emulated device's C++ is compiled with.
+fn cpp(out: &Path) -> cc::Build {
     let mut build = cc::Build::new();
     build.cpp(true).std("c++17").opt_level(2).warnings(true).extra_warnings(true);
-    build.include("kernels/include").include(out);
-    build.define("FISHMASK_EMULATED", None).define("FISHMASK_PREFIX", "fishmask_fast_");
+    build.include("kernels/include").include(out).define("FISHMASK_EMULATED", None);
     // A product and a sum stay two roundings unless a kernel asks for one.
-    build.flag("-ffp-contract=off").flag("-xc++").flag_if_supported("-Wno-unused-function");
-    build.file("src/driver/emulated/runtime.cpp");
-    let mut table = String::from("unsafe extern \"C\" {\n");
-    let mut rows = String::new();
-    for (_, path) in kernel_files()? {
-        for name in kernels(&fs::read_to_string(&path)?) {
-            writeln!(table, "    fn fishmask_fast_{name}(args: *const c_void);")?;
-            writeln!(table, "    static fishmask_fast_{name}_limits: [u32; 2];")?;
-            writeln!(
-                rows,
-                "    Compiled {{ name: \"{name}\", entry: fishmask_fast_{name}, limits: unsafe {{ &fishmask_fast_{name}_limits }} }},"
-            )?;
-        }
-        build.file(path);
-    }
-    writeln!(table, "}}\n// SAFETY: constants of the kernels' objects.\nstatic KERNELS: &[Compiled] = &[\n{rows}];")?;
-    fs::write(out.join("emulated_kernels.rs"), table)?;
-    build.try_compile("fishmask_kernels")?;
-    Ok(())
+    build.flag("-ffp-contract=off").flag("-xc++").flag("-Wno-unused-function");
+    // A coroutine's stack has no guard page: STACK in src/driver/emulated/stack.rs is twice this.
+    build.flag("-fno-exceptions").flag("-Werror=frame-larger-than=16384");
+    build
 }

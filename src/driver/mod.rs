@@ -11,9 +11,7 @@ use std::marker::PhantomData;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A kernel was stopped, or could not be started.
-    #[error(
-        "kernel {kernel} (grid {grid:?}, block {block}, {shared} bytes of shared memory): {reason}"
-    )]
+    #[error("kernel {kernel} (grid {grid:?}, block {block}, {shared} bytes of shared memory): {reason}")]
     Launch {
         /// The kernel.
         kernel: &'static str,

@@ -3,3 +3,5 @@
 
 pub mod counter;
 pub mod sgd;
+#[doc(hidden)]
+pub mod testing;
