@@ -127,7 +127,7 @@ KERNEL(test_vectors, TestArgs, 256) {
     store_float4(args.floats + 4 * thread_index(), floats);
 }
 
-// For timing: n products of 64 x 32 by a warp, n shuffles, n barriers.
+// For timing: n products of 64 x 32 by a warp, n shuffles, n barriers, n elements.
 KERNEL(test_many_products, TestArgs, 1024) {
     float d[4][4][4] = {};
     uint32_t a[4][4], b[4][2];
@@ -144,4 +144,10 @@ KERNEL(test_many_shuffles, TestArgs, 1024) {
 KERNEL(test_many_barriers, TestArgs, 1024) {
     for (uint32_t i = 0; i < args.n; i++) block_sync();
     args.words[block_x() * block_threads() + thread_index()] = args.n;
+}
+KERNEL(test_many_elements, TestArgs, 256) {
+    const uint32_t stride = grid_x() * block_threads();
+    for (uint32_t i = block_x() * block_threads() + thread_index(); i < args.n; i += stride) {
+        args.floats[i] += static_cast<float>(args.words[i]);
+    }
 }

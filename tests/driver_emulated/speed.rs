@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use fishmask::driver::Launch;
 use fishmask::driver::emulated::Emulated;
+use fishmask::driver::{Driver, Launch};
 
 use super::{Rig, both};
 
@@ -11,7 +11,9 @@ use super::{Rig, both};
 fn seconds(device: Emulated, kernel: &'static str, launch: Launch, n: u32) -> f64 {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
     pool.install(move || {
-        let rig = Rig::new(device, 1 << 16, 1, 1 << 16, 1);
+        let mut rig = Rig::new(device, 1 << 16, 1, 1 << 16, 1);
+        rig.device.clear(&mut rig.floats).unwrap();
+        rig.device.clear(&mut rig.words).unwrap();
         let run = |_| {
             let begun = Instant::now();
             rig.run(kernel, launch, n).unwrap();
@@ -38,6 +40,8 @@ fn speed_emulated() {
                 barriers / (f64::from(threads) * 1e3) * 1e9
             );
         }
+        let elements = seconds(device(), "test_many_elements", Launch::new(64, 256), 1 << 16) / 65536.0;
+        println!("{build}: {:.1} ns an element of two reads and a write of 4 bytes", elements * 1e9);
         let small = seconds(device(), "test_many_barriers", Launch::new(1, 32), 0);
         println!("{build}: a launch of 1 block of 32: {:.2} us", small * 1e6);
         let many = seconds(device(), "test_many_barriers", Launch::new(256, 256), 0);

@@ -76,6 +76,9 @@ struct Warp {
     done: u32,
 }
 
+/// Some of a warp's lanes.
+type Lanes = fn(&Warp) -> u32;
+
 const ALL: u32 = u32::MAX;
 
 impl Worker {
@@ -239,11 +242,11 @@ impl Worker {
     fn stuck(&self) -> String {
         let divided = self.warps.iter().position(|warp| warp.at_warp | warp.at_exchange != 0);
         let range = divided.map_or(0..self.warps.len(), |warp| warp..warp + 1);
-        let find = |lanes: fn(&Warp) -> u32| {
+        let find = |lanes: Lanes| {
             let warp = range.clone().find(|&warp| lanes(&self.warps[warp]) != 0)?;
             Some(32 * warp + lanes(&self.warps[warp]).trailing_zeros() as usize)
         };
-        let kinds: [(fn(&Warp) -> u32, &str); 4] = [
+        let kinds: [(Lanes, &str); 4] = [
             (|warp| warp.at_exchange, "is at a shuffle or another exchange of its warp"),
             (|warp| warp.at_warp, "waits for its warp"),
             (|warp| warp.at_block, "waits for its block"),

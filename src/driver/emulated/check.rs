@@ -253,46 +253,54 @@ impl Check {
         if bytes.is_power_of_two() && bytes <= 16 && !offset.is_multiple_of(bytes) {
             self.fault(offset, global, access, bytes, "which is misaligned");
         }
-        let mine = self.mine();
-        for i in offset..offset + bytes {
-            let (write_cell, read_cell) = (shadow.written(i), shadow.read(i));
-            let write = write_cell.load(Relaxed);
-            let fresh = global && write == 0 || !global && write >> RUN != self.run;
-            if fresh && matches!(access, Access::Read | Access::Atomic) {
-                self.fault(i, global, access, bytes, "which nobody wrote");
+        // The bytes of an access mostly have the same past.
+        let (mut past, mut now) = ([u64::MAX; 2], [0; 2]);
+        for (i, cells) in shadow.cells(offset, bytes).iter().enumerate() {
+            let found = [0, 1].map(|cell| cells[cell].load(Relaxed));
+            if found != past {
+                past = found;
+                now = self.judge(offset + i, bytes, global, access, found);
             }
-            if write & PENDING != 0 && access != Access::CopyEnds && (!global && !fresh) {
-                self.fault(i, global, access, bytes, "where an asynchronous copy has not been waited for");
-            }
-            let both_atomic = access == Access::Atomic && write & ATOMIC != 0;
-            let ordered = self.ordered(write, global);
-            if !ordered && !both_atomic {
-                self.race(i, global, access, bytes, write, "wrote");
-            }
-            let read = read_cell.load(Relaxed);
-            if access == Access::Read {
-                if read != mine {
-                    let new = if self.ordered(read, global) { mine } else { self.together(read) };
-                    read_cell.store(new, Relaxed);
+            for (cell, (now, found)) in cells.iter().zip(now.into_iter().zip(found)) {
+                if now != found {
+                    cell.store(now, Relaxed);
                 }
-                continue;
             }
-            if !self.ordered(read, global) {
-                self.race(i, global, access, bytes, read, "reads");
-            }
-            let new = match access {
-                Access::CopyBegins => mine | PENDING,
-                Access::Atomic if !ordered => self.together(write) | ATOMIC,
-                // Its own plain write is still unordered with the others' accesses.
-                Access::Atomic if write >> RUN == self.run && write & ATOMIC == 0 => {
-                    let tick = (write >> TICK) as u32 & (TICKS - 1);
-                    if tick >= self.base { write } else { mine | ATOMIC }
-                }
-                Access::Atomic => mine | ATOMIC,
-                _ => mine,
-            };
-            write_cell.store(new, Relaxed);
         }
+    }
+
+    /// What the cells of a byte become by an access, if it is allowed.
+    #[inline]
+    fn judge(&self, i: usize, bytes: usize, global: bool, access: Access, cells: [u64; 2]) -> [u64; 2] {
+        let (mine, [write, read]) = (self.mine(), cells);
+        let fresh = if global { write == 0 } else { write >> RUN != self.run };
+        if fresh && matches!(access, Access::Read | Access::Atomic) {
+            self.fault(i, global, access, bytes, "which nobody wrote");
+        }
+        if write & PENDING != 0 && access != Access::CopyEnds && !global && !fresh {
+            self.fault(i, global, access, bytes, "where an asynchronous copy has not been waited for");
+        }
+        let ordered = self.ordered(write, global);
+        if !ordered && (access != Access::Atomic || write & ATOMIC == 0) {
+            self.race(i, global, access, bytes, write, "wrote");
+        }
+        let read_ordered = self.ordered(read, global);
+        if access == Access::Read {
+            return [write, if read_ordered { mine } else { self.together(read) }];
+        }
+        if !read_ordered {
+            self.race(i, global, access, bytes, read, "reads");
+        }
+        let tick = (write >> TICK) as u32 & (TICKS - 1);
+        let now = match access {
+            Access::CopyBegins => mine | PENDING,
+            Access::Atomic if !ordered => self.together(write) | ATOMIC,
+            // Its own plain write is still unordered with the others' accesses.
+            Access::Atomic if write >> RUN == self.run && write & ATOMIC == 0 && tick >= self.base => write,
+            Access::Atomic => mine | ATOMIC,
+            _ => mine,
+        };
+        [now, read]
     }
 
     /// A place in words.

@@ -11,53 +11,28 @@ const GUARD: usize = 64 << 10;
 const QUARANTINE: usize = 64 << 20;
 
 /// The last write and the last read of each byte, as `check::Check` writes them; 0 is never.
-pub(super) struct Shadow {
-    /// (write, read) of each byte.
-    cells: *mut u64,
-    bytes: usize,
-}
-
-// SAFETY: the cells are only used as atomics.
-unsafe impl Send for Shadow {}
-// SAFETY: as above.
-unsafe impl Sync for Shadow {}
+pub(super) struct Shadow(Box<[[AtomicU64; 2]]>);
 
 impl Shadow {
     /// Of memory nobody has written.
     pub(super) fn new(bytes: usize) -> Self {
         // Zeroed by the system where it is first used: most of a large buffer's shadow may never be.
-        let cells = Box::into_raw(vec![0_u64; 2 * bytes].into_boxed_slice()).cast();
-        Shadow { cells, bytes }
+        let cells = Box::into_raw(vec![[0_u64; 2]; bytes].into_boxed_slice());
+        // SAFETY: an AtomicU64 is laid out as a u64, and the box is only now shared.
+        Shadow(unsafe { Box::from_raw(cells as *mut [[AtomicU64; 2]]) })
     }
 
-    /// The last write of byte `i`.
+    /// (write, read) of each of these bytes.
     #[inline]
-    pub(super) fn written(&self, i: usize) -> &AtomicU64 {
-        assert!(i < self.bytes);
-        // SAFETY: within the cells, which live as long as self.
-        unsafe { AtomicU64::from_ptr(self.cells.add(2 * i)) }
-    }
-
-    /// The last read of byte `i`.
-    #[inline]
-    pub(super) fn read(&self, i: usize) -> &AtomicU64 {
-        assert!(i < self.bytes);
-        // SAFETY: as above.
-        unsafe { AtomicU64::from_ptr(self.cells.add(2 * i + 1)) }
+    pub(super) fn cells(&self, from: usize, bytes: usize) -> &[[AtomicU64; 2]] {
+        &self.0[from..from + bytes]
     }
 
     /// The host has written these bytes.
     fn host_writes(&self, from: usize, bytes: usize) {
-        for i in from..from + bytes {
-            self.written(i).store(super::check::HOST, Ordering::Relaxed);
-        }
-    }
-}
-
-impl Drop for Shadow {
-    fn drop(&mut self) {
-        // SAFETY: made in `new` from a box of this many.
-        drop(unsafe { Box::from_raw(std::ptr::slice_from_raw_parts_mut(self.cells, 2 * self.bytes)) });
+        self.cells(from, bytes)
+            .iter()
+            .for_each(|[write, _]| write.store(super::check::HOST, Ordering::Relaxed));
     }
 }
 

@@ -83,7 +83,7 @@ void fishmask_copy_wait(uint32_t pending) {
 }
 }
 
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+#if defined(__x86_64__) && defined(__GLIBC__) && !defined(__clang__)
 // Chosen when the program is loaded; each version gives the same bits.
 #define FOR_EACH_CPU __attribute__((target_clones("default", "avx2", "avx512f"), optimize("O3")))
 #else
