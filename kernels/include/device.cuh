@@ -26,6 +26,8 @@ using f16 = __half;
     extern "C" __global__ void __launch_bounds__(THREADS) name(const __grid_constant__ Arguments args)
 // A shared array of a block, at function scope.
 #define SHARED(type, name, count) __shared__ type name[count]
+// Before a loop whose bounds are constants: its counter indexes registers.
+#define UNROLL _Pragma("unroll")
 
 namespace {
 
@@ -165,6 +167,12 @@ DEVICE void copy_async_16(void* to, const void* from, bool valid) {
     const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(to));
     const uint32_t bytes = valid ? 16 : 0;
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(address), "l"(from), "r"(bytes));
+}
+// The same through the L1 cache, for what the block reads again soon.
+DEVICE void copy_async_16_cached(void* to, const void* from, bool valid) {
+    const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(to));
+    const uint32_t bytes = valid ? 16 : 0;
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 16, %2;\n" ::"r"(address), "l"(from), "r"(bytes));
 }
 // Closes a group of this thread's copies.
 DEVICE void copy_async_commit() { asm volatile("cp.async.commit_group;\n" ::); }

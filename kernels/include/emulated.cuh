@@ -85,6 +85,7 @@ uint64_t fishmask_atomic_min_u64(uint64_t* to, uint64_t value);
 #define FISHMASK_JOIN(a, b) FISHMASK_JOIN2(a, b)
 // FISHMASK_PREFIX differs between the fast and the checked build.
 #define FISHMASK_ENTRY(name) FISHMASK_JOIN(FISHMASK_PREFIX, name)
+#define UNROLL
 #define SHARED(type, name, count)       \
     static const char name##_key = 0;   \
     type* const name = static_cast<type*>(fishmask_static_shared(&name##_key, sizeof(type) * (count)))
@@ -325,6 +326,7 @@ DEVICE void load_matrix_x4(uint32_t (&r)[4], const f16* row) { load_matrices(r, 
 DEVICE void load_matrix_x4_transposed(uint32_t (&r)[4], const f16* row) { load_matrices(r, row, true); }
 
 DEVICE void copy_async_16(void* to, const void* from, bool valid) { fishmask_copy_async(to, from, valid); }
+DEVICE void copy_async_16_cached(void* to, const void* from, bool valid) { copy_async_16(to, from, valid); }
 DEVICE void copy_async_commit() { fishmask_copy_commit(); }
 template <int PENDING>
 DEVICE void copy_async_wait() {
