@@ -19,6 +19,9 @@ const ARGS: &str = "src/backend/cuda/args";
 /// The emulated device's part in C++.
 const RUNTIME: &str = "src/driver/emulated/runtime.cpp";
 
+/// Kernels for the tests of the emulated device, in order and out of it; never compiled for a GPU.
+const TESTING: &str = "kernels/testing";
+
 /// A compilation of every kernel for the emulated device.
 struct Variant {
     /// Of its symbols.
@@ -29,7 +32,22 @@ struct Variant {
     flags: &'static [&'static str],
 }
 
-const VARIANTS: &[Variant] = &[Variant { prefix: "fishmask_fast_", table: "KERNELS", flags: &[] }];
+/// The checked kernels call `__tsan_*` of `src/driver/emulated/check.rs` at each access as the source has it: none merged
+/// with a neighbour's, nor turned into a call of memcpy or memset, which would not be seen.
+const VARIANTS: &[Variant] = &[
+    Variant { prefix: "fishmask_fast_", table: "KERNELS", flags: &[] },
+    Variant {
+        prefix: "fishmask_checked_",
+        table: "CHECKED",
+        flags: &[
+            "-DFISHMASK_CHECKED",
+            "-fsanitize=thread",
+            "-fno-tree-loop-distribute-patterns",
+            "-fno-tree-vectorize",
+            "-fno-store-merging",
+        ],
+    },
+];
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
 
@@ -100,6 +118,11 @@ fn emulated(out: &Path, files: &BTreeMap<String, PathBuf>) -> Result<(), Failure
         return Ok(());
     }
     println!("cargo::rustc-cfg=fishmask_emulated");
+    let mut files: Vec<PathBuf> = files.values().cloned().collect();
+    for entry in fs::read_dir(TESTING)? {
+        files.push(entry?.path());
+    }
+    files.sort();
     cpp(out).file(RUNTIME).try_compile("fishmask_runtime")?;
     let mut declarations = String::from("unsafe extern \"C\" {\n");
     let mut tables = String::new();
@@ -107,12 +130,12 @@ fn emulated(out: &Path, files: &BTreeMap<String, PathBuf>) -> Result<(), Failure
         let folder = out.join("emulated").join(prefix);
         fs::create_dir_all(&folder)?;
         let mut build = cpp(out);
-        build.out_dir(folder).define("FISHMASK_PREFIX", *prefix).flags(*flags).files(files.values());
+        build.out_dir(folder).define("FISHMASK_PREFIX", *prefix).flags(*flags).files(&files);
         // The compiler's words are shown as warnings.
         let refused = |_| "the host's C++ compiler refuses a kernel, or cannot make a library of them";
         build.try_compile(&format!("{prefix}kernels")).map_err(refused)?;
         writeln!(tables, "// SAFETY: constants of the kernels' objects.\nstatic {table}: &[Compiled] = &[")?;
-        for source in files.values() {
+        for source in &files {
             for name in kernels(&fs::read_to_string(source)?) {
                 let entry = format!("{prefix}{name}");
                 writeln!(declarations, "    fn {entry}(args: *const c_void);")?;
@@ -134,6 +157,8 @@ fn cpp(out: &Path) -> cc::Build {
     build.include("kernels/include").include(out).define("FISHMASK_EMULATED", None);
     // A product and a sum stay two roundings unless a kernel asks for one.
     build.flag("-ffp-contract=off").flag("-xc++").flag("-Wno-unused-function");
+    // A coroutine's stack has no guard page: STACK in src/driver/emulated/stack.rs is twice this.
+    build.flag("-fno-exceptions").flag("-Werror=frame-larger-than=16384");
     build
 }
 

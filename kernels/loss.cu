@@ -10,13 +10,6 @@
 
 #include "args/loss.h"
 
-namespace {
-
-// Not so for infinities and NaN.
-DEVICE bool is_finite(double x) { return x - x == 0.0; }
-
-}  // namespace
-
 KERNEL(softmax_cross_entropy, LossArgs, LOSS_THREADS) {
     SHARED(double, losses, LOSS_THREADS / 32);
     SHARED(uint32_t, corrects, LOSS_THREADS / 32);

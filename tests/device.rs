@@ -45,7 +45,7 @@ impl<B: Backend> Training<B> {
 
     fn step(&mut self, recorded: bool) {
         let Training { network, velocity, data, recording } = self;
-        let work = |network: &mut Network<B>| {
+        let mut work = |network: &mut Network<B>| {
             network.draw_batch(true, data, BATCH)?;
             network.forward(true, Statistics::Batch, BATCH, 0.0)?;
             network.backward(BATCH)?;

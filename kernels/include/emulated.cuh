@@ -1,21 +1,26 @@
 // device.cuh for the host's C++ compiler; src/driver/emulated resumes one coroutine for each CUDA thread.
 #pragma once
 
-#include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 
 // What a CUDA thread knows of itself; src/driver/emulated/thread.rs has the same fields.
 struct EmulatedThread {
-    uint32_t thread;
-    uint32_t threads;
-    uint32_t block[3];
-    uint32_t grid[3];
+    // The scheduler's.
+    void* yielder;
+    void* block_state;
     // Dynamic shared memory of the block.
     unsigned char* shared;
     // What the warp's lanes show each other: two turns of 32 lanes of 32 bytes.
     unsigned char* exchange;
-    // Which of the two turns is next.
+    uint32_t thread;
+    uint32_t threads;
+    uint32_t block[3];
+    uint32_t grid[3];
+    // Whether the checked build runs.
+    uint32_t checked;
+    // Which of the exchange's two turns is next.
     uint32_t turn;
     // Copies begun and not yet done, and groups closed.
     uint32_t copies;
@@ -36,17 +41,37 @@ struct EmulatedProduct {
     uint32_t m, n;
 };
 
+// runtime.cpp; never instrumented.
 extern "C" {
 extern thread_local EmulatedThread* fishmask_thread;
 void fishmask_block_sync();
 void fishmask_warp_sync();
+// Waits for the warp's lanes at a shuffle or the like. It orders no accesses.
+void fishmask_exchange();
 // The block's static shared array that `key` stands for.
 void* fishmask_static_shared(const void* key, size_t bytes);
 // Stops the launch with this message.
 [[noreturn]] void fishmask_fault(const char* message);
 // The products of a warp's 32 `EmulatedProduct`s, one each 32 bytes.
 void fishmask_warp_mma(const unsigned char* shown);
+void fishmask_copy_async(void* to, const void* from, bool valid);
+void fishmask_copy_commit();
+void fishmask_copy_wait(uint32_t pending);
 }
+
+#ifdef FISHMASK_CHECKED
+// Calls in place of accesses, so that only accesses to the kernel's own memory are instrumented.
+extern "C" {
+[[gnu::const]] uint32_t fishmask_thread_index();
+[[gnu::const]] uint32_t fishmask_block_threads();
+[[gnu::const]] uint32_t fishmask_block_index(uint32_t axis);
+[[gnu::const]] uint32_t fishmask_grid(uint32_t axis);
+[[gnu::const]] unsigned char* fishmask_dynamic_shared();
+const unsigned char* fishmask_show(const void* value, size_t bytes);
+uint32_t fishmask_atomic_add(uint32_t* to, uint32_t value);
+uint64_t fishmask_atomic_min_u64(uint64_t* to, uint64_t value);
+}
+#endif
 
 #define DEVICE inline
 #define KERNEL(name, Arguments, THREADS)                                          \
@@ -112,6 +137,17 @@ struct f16 {
 
 namespace {
 
+#ifdef FISHMASK_CHECKED
+DEVICE uint32_t thread_index() { return fishmask_thread_index(); }
+DEVICE uint32_t block_threads() { return fishmask_block_threads(); }
+DEVICE uint32_t block_x() { return fishmask_block_index(0); }
+DEVICE uint32_t block_y() { return fishmask_block_index(1); }
+DEVICE uint32_t block_z() { return fishmask_block_index(2); }
+DEVICE uint32_t grid_x() { return fishmask_grid(0); }
+DEVICE uint32_t grid_y() { return fishmask_grid(1); }
+DEVICE uint32_t grid_z() { return fishmask_grid(2); }
+DEVICE unsigned char* dynamic_shared() { return fishmask_dynamic_shared(); }
+#else
 DEVICE uint32_t thread_index() { return fishmask_thread->thread; }
 DEVICE uint32_t block_threads() { return fishmask_thread->threads; }
 DEVICE uint32_t block_x() { return fishmask_thread->block[0]; }
@@ -121,6 +157,7 @@ DEVICE uint32_t grid_x() { return fishmask_thread->grid[0]; }
 DEVICE uint32_t grid_y() { return fishmask_thread->grid[1]; }
 DEVICE uint32_t grid_z() { return fishmask_thread->grid[2]; }
 DEVICE unsigned char* dynamic_shared() { return fishmask_thread->shared; }
+#endif
 DEVICE void block_sync() { fishmask_block_sync(); }
 DEVICE void warp_sync() { fishmask_warp_sync(); }
 
@@ -129,12 +166,16 @@ DEVICE void warp_sync() { fishmask_warp_sync(); }
 template <typename T>
 DEVICE const unsigned char* warp_show(const T& value) {
     static_assert(sizeof(T) <= 32, "a lane shows at most 32 bytes");
+#ifdef FISHMASK_CHECKED
+    return fishmask_show(&value, sizeof(T));
+#else
     EmulatedThread* self = fishmask_thread;
     unsigned char* turn = self->exchange + 1024 * self->turn;
     self->turn ^= 1;
     memcpy(turn + 32 * (self->thread % 32), &value, sizeof(T));
-    fishmask_warp_sync();
+    fishmask_exchange();
     return turn;
+#endif
 }
 template <typename T>
 DEVICE T shown_by(const unsigned char* turn, uint32_t lane) {
@@ -164,26 +205,6 @@ DEVICE uint32_t warp_ballot(bool vote) {
     for (uint32_t lane = 0; lane < 32; lane++) votes |= shown_by<uint32_t>(turn, lane) << lane;
     return votes;
 }
-// One exchange, and the same order as five shuffles.
-template <typename T>
-DEVICE T warp_sum(T value) {
-    const unsigned char* shown = warp_show(value);
-    T sums[32];
-    for (uint32_t lane = 0; lane < 32; lane++) sums[lane] = shown_by<T>(shown, lane);
-    for (uint32_t half = 16; half > 0; half /= 2) {
-        for (uint32_t lane = 0; lane < half; lane++) sums[lane] += sums[lane + half];
-    }
-    return sums[0];
-}
-DEVICE float warp_max(float value) {
-    const unsigned char* shown = warp_show(value);
-    float largest = shown_by<float>(shown, 0);
-    for (uint32_t lane = 1; lane < 32; lane++) {
-        const float other = shown_by<float>(shown, lane);
-        largest = largest > other || largest != largest ? largest : other;
-    }
-    return largest;
-}
 
 // One exchange, and the same order as five shuffles.
 template <typename T>
@@ -206,6 +227,10 @@ DEVICE float warp_max(float value) {
     return largest;
 }
 
+#ifdef FISHMASK_CHECKED
+DEVICE uint32_t atomic_add(uint32_t* to, uint32_t value) { return fishmask_atomic_add(to, value); }
+DEVICE uint64_t atomic_min_u64(uint64_t* to, uint64_t value) { return fishmask_atomic_min_u64(to, value); }
+#else
 DEVICE uint32_t atomic_add(uint32_t* to, uint32_t value) {
     return __atomic_fetch_add(to, value, __ATOMIC_RELAXED);
 }
@@ -216,6 +241,7 @@ DEVICE uint64_t atomic_min_u64(uint64_t* to, uint64_t value) {
     }
     return found;
 }
+#endif
 
 struct alignas(16) Half8 {
     f16 v[8];
@@ -249,12 +275,12 @@ DEVICE float to_float(f16 value) { return widen_half(value.bits); }
 DEVICE f16 to_half(float value) { return f16{round_to_half(value)}; }
 DEVICE uint16_t half_bits(f16 value) { return value.bits; }
 DEVICE f16 half_from_bits(uint16_t bits) { return f16{bits}; }
-DEVICE float multiply_add(float a, float b, float c) { return std::fma(a, b, c); }
+DEVICE float multiply_add(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 DEVICE float multiply(float a, float b) { return a * b; }
 DEVICE float add(float a, float b) { return a + b; }
-DEVICE float exponential(float x) { return std::exp(x); }
-DEVICE float logarithm(float x) { return std::log(x); }
-DEVICE float reciprocal_sqrt(float x) { return 1.0f / std::sqrt(x); }
+DEVICE float exponential(float x) { return __builtin_expf(x); }
+DEVICE float logarithm(float x) { return __builtin_logf(x); }
+DEVICE float reciprocal_sqrt(float x) { return 1.0f / __builtin_sqrtf(x); }
 DEVICE uint32_t float_bits(float x) {
     uint32_t bits;
     memcpy(&bits, &x, 4);
@@ -269,8 +295,8 @@ DEVICE uint32_t multiply_high(uint32_t a, uint32_t b) { return static_cast<uint6
 DEVICE uint32_t population(uint32_t x) { return __builtin_popcount(x); }
 DEVICE bool is_nan(float x) { return x != x; }
 DEVICE bool is_finite(double x) { return x - x == 0; }
-DEVICE double multiply_add(double a, double b, double c) { return std::fma(a, b, c); }
-DEVICE double reciprocal_sqrt(double x) { return 1 / std::sqrt(x); }
+DEVICE double multiply_add(double a, double b, double c) { return __builtin_fma(a, b, c); }
+DEVICE double reciprocal_sqrt(double x) { return 1 / __builtin_sqrt(x); }
 
 template <int M, int N>
 DEVICE void warp_mma(float (&d)[M][N][4], const uint32_t (&a)[M][4], const uint32_t (&b)[N][2]) {
@@ -283,55 +309,31 @@ DEVICE void warp_mma(float (&d)[M][N][4], const uint32_t (&a)[M][4], const uint3
     asm volatile("" : : "r"(&d[0][0][0]) : "memory");
 }
 
+// Each lane reads the row whose address it gives, and takes its halves of the rows that others show.
 DEVICE void load_matrices(uint32_t (&r)[4], const f16* row, bool transposed) {
-    const unsigned char* turn = warp_show(row);
-    const uint32_t lane = thread_index() % 32;
+    const unsigned char* shown = warp_show(load_half8(row));
+    const uint32_t lane = thread_index() % 32, g = lane / 4, t = lane % 4;
     for (uint32_t matrix = 0; matrix < 4; matrix++) {
-        r[matrix] = 0;
-        for (uint32_t half = 0; half < 2; half++) {
-            const uint32_t i = lane / 4, j = 2 * (lane % 4) + half;
-            const uint32_t from = transposed ? j : i, at = transposed ? i : j;
-            const f16* source = shown_by<const f16*>(turn, 8 * matrix + from);
-            r[matrix] |= static_cast<uint32_t>(source[at].bits) << 16 * half;
+        const unsigned char* rows = shown + 32 * 8 * matrix;
+        if (transposed) {
+            uint16_t low, high;
+            memcpy(&low, rows + 32 * (2 * t) + 2 * g, 2);
+            memcpy(&high, rows + 32 * (2 * t + 1) + 2 * g, 2);
+            r[matrix] = low | static_cast<uint32_t>(high) << 16;
+        } else {
+            memcpy(&r[matrix], rows + 32 * g + 4 * t, 4);
         }
     }
-    // Nobody overwrites the rows before all lanes have read them, as in one instruction.
-    fishmask_warp_sync();
 }
 DEVICE void load_matrix_x4(uint32_t (&r)[4], const f16* row) { load_matrices(r, row, false); }
 DEVICE void load_matrix_x4_transposed(uint32_t (&r)[4], const f16* row) { load_matrices(r, row, true); }
 
-// Copies are kept back until their group is waited for, so that a missing wait shows.
-DEVICE void copy_async_16(void* to, const void* from, bool valid) {
-    EmulatedThread* self = fishmask_thread;
-    if (self->copies == 64) {
-        fishmask_fault("more than 64 asynchronous copies under way in one thread");
-    }
-    auto& copy = self->copy[self->copies++];
-    copy.to = to;
-    copy.from = from;
-    copy.group = self->groups;
-    copy.valid = valid;
-}
+DEVICE void copy_async_16(void* to, const void* from, bool valid) { fishmask_copy_async(to, from, valid); }
 DEVICE void copy_async_16_cached(void* to, const void* from, bool valid) { copy_async_16(to, from, valid); }
-DEVICE void copy_async_commit() { fishmask_thread->groups++; }
+DEVICE void copy_async_commit() { fishmask_copy_commit(); }
 template <int PENDING>
 DEVICE void copy_async_wait() {
-    EmulatedThread* self = fishmask_thread;
-    uint32_t kept = 0;
-    for (uint32_t i = 0; i < self->copies; i++) {
-        const auto copy = self->copy[i];
-        if (copy.group + PENDING >= self->groups) {
-            self->copy[kept++] = copy;
-            continue;
-        }
-        for (uint32_t word = 0; word < 4; word++) {
-            static_cast<uint32_t*>(copy.to)[word] =
-                copy.valid ? static_cast<const uint32_t*>(copy.from)[word] : 0;
-        }
-    }
-    self->copies = kept;
+    fishmask_copy_wait(PENDING);
 }
 
 }  // namespace
-

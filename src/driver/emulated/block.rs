@@ -2,16 +2,14 @@
 
 use std::ffi::c_void;
 
-use corosensei::stack::DefaultStack;
 use corosensei::{Coroutine, CoroutineResult};
 
-use super::Entry;
-use super::thread::{RUNNING, Running, Statics, Thread, Wait};
+use super::check::{Check, Launched};
+use super::shared::SharedMemory;
+use super::stack::{STACK, Stack, Stacks};
+use super::thread::{BlockState, Thread, Wait};
+use super::{Entry, SHARED};
 
-/// Bytes of a coroutine's stack.
-const STACK: usize = 64 << 10;
-/// Bytes of static shared memory a block may have, as on a GPU.
-const STATIC_SHARED: usize = 48 << 10;
 /// Bytes the lanes of a warp show each other: two turns of 32 lanes of 32 bytes.
 const EXCHANGE: usize = 2 * 32 * 32;
 
@@ -20,170 +18,243 @@ unsafe extern "C" {
     fn fishmask_set_thread(thread: *mut Thread);
 }
 
+type Threads = Coroutine<(), Wait, (), Stack>;
+
 /// One block of a launch.
-pub(super) struct Block {
+pub(super) struct Block<'a> {
     pub entry: Entry,
     pub args: *const c_void,
     pub index: [u32; 3],
     pub grid: [u32; 3],
     pub threads: u32,
     pub shared: u32,
+    /// For the checked build: the launch, and which of its blocks this is.
+    pub checked: Option<(&'a Launched<'a>, u64)>,
 }
 
 /// Memory to run blocks in, used by one block at a time.
 pub(super) struct Worker {
-    stacks: Vec<DefaultStack>,
     threads: Vec<Thread>,
-    /// Dynamic shared memory, 128-byte aligned.
-    shared: Vec<Line>,
-    exchange: Vec<Line>,
-    statics: Statics,
+    /// Of the threads that have begun and not ended; dropped before their stacks.
+    coroutines: Vec<Option<Threads>>,
+    /// Where each one's stack starts.
+    limits: Vec<usize>,
+    warps: Vec<Warp>,
+    stacks: Stacks,
+    exchange: Vec<[u128; EXCHANGE / 16]>,
+    state: BlockState,
+    check: Option<Box<Check>>,
 }
 
-#[derive(Clone, Copy)]
-#[repr(C, align(128))]
-struct Line([u8; 128]);
-
-// SAFETY: its pointers lead to memory of its own, and it is used by one thread at a time.
+// SAFETY: its pointers lead to memory of its own, it is used by one thread at a time, and it holds no coroutine between
+// blocks.
 unsafe impl Send for Worker {}
 
 impl Default for Worker {
     fn default() -> Self {
-        let memory = vec![0_u128; STATIC_SHARED / 16].into_boxed_slice();
-        let statics = Statics { arrays: vec![], memory, used: 0 };
-        Worker { stacks: vec![], threads: vec![], shared: vec![], exchange: vec![], statics }
+        let state = BlockState { shared: SharedMemory::new(SHARED as usize), fault: None };
+        Worker {
+            threads: vec![],
+            coroutines: vec![],
+            limits: vec![],
+            warps: vec![],
+            stacks: Stacks::default(),
+            exchange: vec![],
+            state,
+            check: None,
+        }
     }
 }
 
-/// What a thread of a block is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Ready,
-    Waits(Wait),
-    Done,
+/// Which lanes of a warp wait for what.
+#[derive(Clone, Copy, Default)]
+struct Warp {
+    ready: u32,
+    at_block: u32,
+    at_warp: u32,
+    at_exchange: u32,
+    done: u32,
 }
+
+/// Some of a warp's lanes.
+type Lanes = fn(&Warp) -> u32;
+
+const ALL: u32 = u32::MAX;
 
 impl Worker {
     /// Runs a block to its end, or says why it cannot end.
-    pub(super) fn run(&mut self, block: &Block) -> Result<(), String> {
+    pub(super) fn run(&mut self, block: &Block<'_>) -> Result<(), String> {
+        self.prepare(block);
+        let outcome = self.schedule(block);
+        Check::end();
+        if outcome.is_err() {
+            for coroutine in &mut self.coroutines {
+                if let Some(mut unfinished) = coroutine.take() {
+                    // SAFETY: kernels are C++ without destructors, and the closure's own values need none.
+                    unsafe { unfinished.force_reset() };
+                    self.stacks.give_back(unfinished.into_stack());
+                }
+            }
+        }
+        let [x, y, z] = block.index;
+        outcome.map_err(|reason| format!("block [{x}, {y}, {z}], {reason}"))
+    }
+
+    fn prepare(&mut self, block: &Block<'_>) {
         let count = block.threads as usize;
-        // NaN: what nobody wrote shows.
-        let fill = Line([0xff; 128]);
-        self.shared.clear();
-        self.shared.resize((block.shared as usize).div_ceil(128), fill);
-        self.exchange.resize(self.exchange.len().max(count / 32 * EXCHANGE / 128), fill);
-        self.statics.arrays.clear();
-        self.statics.used = 0;
+        let warps = count / 32;
+        self.state.shared.start(block.shared as usize);
+        self.state.fault = None;
+        self.exchange.resize(self.exchange.len().max(warps), [0; EXCHANGE / 16]);
         self.threads.resize_with(self.threads.len().max(count), Thread::default);
-        while self.stacks.len() < count {
-            self.stacks.push(DefaultStack::new(STACK).map_err(|e| format!("no stack for a thread: {e}"))?);
-        }
-        let mut fault = None;
-        let mut coroutines: Vec<Coroutine<(), Wait, (), DefaultStack>> = Vec::with_capacity(count);
-        let exchange: *mut u8 = self.exchange.as_mut_ptr().cast();
+        self.coroutines.resize_with(self.coroutines.len().max(count), || None);
+        self.limits.resize(self.limits.len().max(count), 0);
+        self.warps.clear();
+        self.warps.resize(warps, Warp { ready: ALL, ..Warp::default() });
+        let state: *mut BlockState = &raw mut self.state;
+        let dynamic = self.state.shared.dynamic_start();
+        let exchange = self.exchange.as_mut_ptr();
         for (i, thread) in self.threads[..count].iter_mut().enumerate() {
-            thread.thread = i as u32;
+            thread.index = i as u32;
             thread.threads = block.threads;
-            (thread.block, thread.grid) = (block.index, block.grid);
-            thread.shared = self.shared.as_mut_ptr().cast();
+            (thread.block_index, thread.grid) = (block.index, block.grid);
+            (thread.block, thread.dynamic) = (state.cast(), dynamic);
             // SAFETY: there is room for each warp.
-            thread.exchange = unsafe { exchange.add(i / 32 * EXCHANGE) };
+            thread.exchange = unsafe { exchange.add(i / 32) }.cast();
+            thread.checked = block.checked.is_some().into();
             (thread.turn, thread.copies, thread.groups) = (0, 0, 0);
-            let Some(stack) = self.stacks.pop() else { return Err("no stack for a thread".into()) };
-            let (entry, args, thread) = (block.entry, block.args, thread as *mut Thread);
-            let (statics, fault) = (&raw mut self.statics, &raw mut fault);
-            coroutines.push(Coroutine::with_stack(stack, move |yielder, ()| {
-                let running = Running { yielder, statics, fault };
-                STARTED.set((&raw const running, thread));
-                yielder.suspend(Wait::Warp);
-                // SAFETY: an entry of a kernel compiled for these arguments; see `Emulated::launch`.
-                unsafe { entry(args) };
-            }));
         }
-        let outcome = schedule(&mut coroutines, &mut fault);
-        for mut coroutine in coroutines {
-            if !coroutine.done() {
-                // SAFETY: kernels are C++ without destructors, and the closure's own values need none.
-                unsafe { coroutine.force_reset() };
+        if let Some((launched, index)) = block.checked {
+            let bytes = self.state.shared.bytes();
+            let check = self.check.get_or_insert_with(|| Box::new(Check::new(bytes)));
+            let exchange = exchange as usize..exchange as usize + warps * EXCHANGE;
+            check.start(launched, index, warps, state, exchange);
+        }
+    }
+
+    fn schedule(&mut self, block: &Block<'_>) -> Result<(), String> {
+        let warps = self.warps.len();
+        loop {
+            let (mut waiting, mut done) = (0, 0);
+            for warp in 0..warps {
+                self.run_warp(block, warp)?;
+                waiting += usize::from(self.warps[warp].at_block == ALL);
+                done += usize::from(self.warps[warp].done == ALL);
             }
-            self.stacks.push(coroutine.into_stack());
+            if done == warps {
+                return Ok(());
+            }
+            if waiting < warps {
+                return Err(self.stuck());
+            }
+            self.warps.fill(Warp { ready: ALL, ..Warp::default() });
+            if block.checked.is_some()
+                && let Some(check) = &mut self.check
+            {
+                check.block_barrier()?;
+            }
         }
-        outcome
     }
-}
 
-thread_local! {
-    /// How a coroutine tells its surroundings when it first runs.
-    static STARTED: std::cell::Cell<(*const Running, *mut Thread)> =
-        const { std::cell::Cell::new((std::ptr::null(), std::ptr::null_mut())) };
-}
-
-fn schedule(
-    coroutines: &mut [Coroutine<(), Wait, (), DefaultStack>],
-    fault: &mut Option<String>,
-) -> Result<(), String> {
-    let mut surroundings = Vec::with_capacity(coroutines.len());
-    for coroutine in coroutines.iter_mut() {
-        coroutine.resume(());
-        surroundings.push(STARTED.get());
-    }
-    let mut states = vec![State::Ready; coroutines.len()];
-    loop {
-        let mut ran = false;
-        for first in (0..coroutines.len()).step_by(32) {
-            loop {
-                for i in first..first + 32 {
-                    if states[i] != State::Ready {
-                        continue;
-                    }
-                    ran = true;
-                    RUNNING.set(surroundings[i].0);
-                    // SAFETY: the thread's description outlives the block.
-                    unsafe { fishmask_set_thread(surroundings[i].1) };
-                    states[i] = match coroutines[i].resume(()) {
-                        CoroutineResult::Yield(wait) => State::Waits(wait),
-                        CoroutineResult::Return(()) => State::Done,
-                    };
-                    if states[i] == State::Waits(Wait::Fault) {
-                        let reason = fault.take().unwrap_or_default();
-                        return Err(format!("thread {i}: {reason}"));
+    /// Runs a warp until none of its lanes can go on. After each barrier of the warp lane 0 goes on first, then the
+    /// others in order: `warp_mma` relies on it.
+    fn run_warp(&mut self, block: &Block<'_>, index: usize) -> Result<(), String> {
+        let mut warp = self.warps[index];
+        loop {
+            while warp.ready != 0 {
+                let lane = warp.ready.trailing_zeros() as usize;
+                let bit = 1 << lane;
+                warp.ready ^= bit;
+                match self.resume(block, 32 * index + lane)? {
+                    None => warp.done |= bit,
+                    Some(Wait::Block) => warp.at_block |= bit,
+                    Some(Wait::Warp) => warp.at_warp |= bit,
+                    Some(Wait::Exchange) => warp.at_exchange |= bit,
+                    Some(Wait::Fault) => {
+                        let reason = self.state.fault.take().unwrap_or_default();
+                        return Err(format!("thread {}: {reason}", 32 * index + lane));
                     }
                 }
-                let warp = &mut states[first..first + 32];
-                if warp.iter().all(|&state| state == State::Waits(Wait::Warp)) {
-                    warp.fill(State::Ready);
+            }
+            if warp.at_warp == ALL
+                && block.checked.is_some()
+                && let Some(check) = &mut self.check
+            {
+                check.warp_barrier(index)?;
+            }
+            if warp.at_warp != ALL && warp.at_exchange != ALL {
+                self.warps[index] = warp;
+                return Ok(());
+            }
+            warp = Warp { ready: ALL, ..Warp::default() };
+        }
+    }
+
+    /// Runs a thread until it waits; None: it has ended.
+    #[inline]
+    fn resume(&mut self, block: &Block<'_>, i: usize) -> Result<Option<Wait>, String> {
+        let thread = &raw mut self.threads[i];
+        let coroutine = match &mut self.coroutines[i] {
+            Some(begun) => begun,
+            place => {
+                // Taken only now: threads that never wait all run on one stack.
+                let (entry, args) = (block.entry, block.args);
+                let stack = self.stacks.take();
+                self.limits[i] = stack.start();
+                place.insert(Coroutine::with_stack(stack, move |yielder, ()| {
+                    // SAFETY: the thread outlives its coroutine.
+                    unsafe { (*thread).yielder = yielder };
+                    // SAFETY: an entry of a kernel compiled for these arguments; see `Emulated::launch`.
+                    unsafe { entry(args) };
+                }))
+            }
+        };
+        // SAFETY: the thread's description outlives the block.
+        unsafe { fishmask_set_thread(thread) };
+        if block.checked.is_some()
+            && let Some(check) = &mut self.check
+        {
+            let limit = self.limits[i];
+            check.enter(thread, i, limit);
+        }
+        match coroutine.resume(()) {
+            CoroutineResult::Yield(wait) => Ok(Some(wait)),
+            CoroutineResult::Return(()) => {
+                let whole = match self.coroutines[i].take() {
+                    Some(ended) => {
+                        let stack = ended.into_stack();
+                        let whole = stack.is_whole();
+                        self.stacks.give_back(stack);
+                        whole
+                    }
+                    None => true,
+                };
+                if whole {
+                    Ok(None)
                 } else {
-                    break;
+                    Err(format!("thread {i}: it needs more than {STACK} bytes of stack"))
                 }
             }
         }
-        if states.iter().all(|&state| state == State::Done) {
-            return Ok(());
-        }
-        if states.iter().all(|&state| state == State::Waits(Wait::Block)) {
-            states.fill(State::Ready);
-        } else if !ran {
-            return Err(stuck(&states));
-        }
     }
-}
 
-/// Which barrier was not reached by all, and by whom.
-fn stuck(states: &[State]) -> String {
-    let first = |state: State| states.iter().position(|&s| s == state);
-    let (waiting, barrier) = match (first(State::Waits(Wait::Warp)), first(State::Waits(Wait::Block))) {
-        (Some(thread), _) => (thread, "warp"),
-        (None, Some(thread)) => (thread, "block"),
-        (None, None) => (0, "block"),
-    };
-    let group = if barrier == "warp" { waiting / 32 * 32..waiting / 32 * 32 + 32 } else { 0..states.len() };
-    let absent = group.clone().find(|&i| states[i] != states[waiting]).unwrap_or(waiting);
-    let instead = match states[absent] {
-        State::Done => "has ended",
-        State::Waits(Wait::Block) => "waits for the block",
-        _ => "waits for its warp",
-    };
-    format!(
-        "a barrier not reached by all: thread {waiting} waits for its {barrier}, thread {absent} {instead}"
-    )
+    /// Which barrier was not reached by all, and by whom.
+    fn stuck(&self) -> String {
+        let divided = self.warps.iter().position(|warp| warp.at_warp | warp.at_exchange != 0);
+        let range = divided.map_or(0..self.warps.len(), |warp| warp..warp + 1);
+        let find = |lanes: Lanes| {
+            let warp = range.clone().find(|&warp| lanes(&self.warps[warp]) != 0)?;
+            Some(32 * warp + lanes(&self.warps[warp]).trailing_zeros() as usize)
+        };
+        let kinds: [(Lanes, &str); 4] = [
+            (|warp| warp.at_exchange, "is at a shuffle or another exchange of its warp"),
+            (|warp| warp.at_warp, "waits for its warp"),
+            (|warp| warp.at_block, "waits for its block"),
+            (|warp| warp.done, "has ended"),
+        ];
+        let mut found =
+            kinds.iter().filter_map(|(lanes, what)| Some(format!("thread {} {what}", find(*lanes)?)));
+        let (one, other) = (found.next().unwrap_or_default(), found.next().unwrap_or_default());
+        format!("a barrier not reached by all: {one}, {other}")
+    }
 }

@@ -2,20 +2,31 @@
 //!
 //! Blocks are spread over the rayon pool; a block's threads take turns on one core, switching only where a kernel waits
 //! for its block or its warp. Work is done when it is asked for.
+//!
+//! [`Emulated::checked`] runs a second, instrumented compilation of the kernels, which stops a launch at what a GPU would
+//! only corrupt: an access outside every buffer and shared array, or misaligned; a read of memory nobody wrote, or of an
+//! asynchronous copy not waited for; two threads of a block, or two blocks of a launch, that touch one byte without a
+//! barrier between them, one of them writing. Both builds report a barrier that not all reach.
 
 mod block;
+mod check;
+mod memory;
+mod shared;
+mod stack;
 mod thread;
 
-use std::alloc::{self, Layout};
 use std::cell::RefCell;
 use std::ffi::c_void;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 
 use super::{Driver, Error, Kernel, Launch, Properties};
 use block::{Block, Worker};
+use check::Launched;
+pub use memory::Buffer;
 
 /// A kernel's entry: runs one thread of it.
 type Entry = unsafe extern "C" fn(*const c_void);
@@ -29,6 +40,12 @@ struct Compiled {
 
 include!(concat!(env!("OUT_DIR"), "/emulated_kernels.rs"));
 
+/// How long a launch keeps to the calling thread before it calls the others: a few times what waking them takes.
+const ALONE: Duration = Duration::from_micros(30);
+
+/// Runs of blocks in this process, by which the checked build tells them apart.
+static RUNS: AtomicU64 = AtomicU64::new(1);
+
 /// Largest dynamic shared memory of a block: an H100's.
 const SHARED: u32 = 227 << 10;
 
@@ -36,6 +53,8 @@ const SHARED: u32 = 227 << 10;
 pub struct Emulated {
     properties: Properties,
     workers: Mutex<Vec<Worker>>,
+    /// The buffers of a checked device.
+    checked: Option<memory::Shared>,
     recording: RefCell<Option<Vec<Work>>>,
 }
 
@@ -50,19 +69,6 @@ struct Work {
 /// Recorded launches.
 pub struct Graph(Vec<Work>);
 
-/// Device memory: host memory outside Rust's ownership rules, as kernels write it through addresses.
-pub struct Buffer {
-    start: *mut u8,
-    layout: Layout,
-}
-
-impl Drop for Buffer {
-    fn drop(&mut self) {
-        // SAFETY: allocated in `Emulated::allocate` with this layout.
-        unsafe { alloc::dealloc(self.start, self.layout) }
-    }
-}
-
 impl Default for Emulated {
     fn default() -> Self {
         Emulated::new()
@@ -75,7 +81,16 @@ impl Emulated {
         let processors = rayon::current_num_threads() as u32;
         let properties =
             Properties { name: "emulated".into(), processors, memory: usize::MAX >> 1, shared: SHARED };
-        Emulated { properties, workers: Mutex::default(), recording: RefCell::new(None) }
+        Emulated { properties, workers: Mutex::default(), checked: None, recording: RefCell::new(None) }
+    }
+
+    /// The device with the checked kernels: the same results, several times slower.
+    pub fn checked() -> Self {
+        Emulated { checked: Some(memory::Shared::default()), ..Emulated::new() }
+    }
+
+    fn kernels(&self) -> &'static [Compiled] {
+        if self.checked.is_some() { CHECKED } else { KERNELS }
     }
 
     fn run(&self, work: &Work) -> Result<(), Error> {
@@ -86,12 +101,34 @@ impl Emulated {
             let free = workers.lock().unwrap_or_else(PoisonError::into_inner).pop();
             Returned { worker: Some(free.unwrap_or_default()), to: workers }
         };
-        let (entry, args) = (work.kernel.entry, Arguments(work.args.as_ptr().cast()));
-        let outcome = (0..blocks).into_par_iter().try_for_each_init(take, |worker, i| {
+        let entry = work.kernel.entry;
+        let args = Arguments(work.args.as_ptr().cast());
+        let regions = self.checked.as_ref().map(|registry| memory::lock(registry).sorted());
+        let launched = regions.as_ref().map(|regions| {
+            let start = args.get() as usize;
+            let first = RUNS.fetch_add(blocks, Ordering::Relaxed);
+            Launched { first, regions, args: start..start + size_of_val(&*work.args) }
+        });
+        let run = |worker: &mut Returned<'_>, i: u64| {
             let [x, y] = [grid[0], grid[1]].map(u64::from);
             let index = [(i % x) as u32, (i / x % y) as u32, (i / x / y) as u32];
             let Some(worker) = worker.worker.as_mut() else { return Ok(()) };
-            worker.run(&Block { entry, args: args.get(), index, grid, threads: block, shared })
+            let checked = launched.as_ref().map(|launched| (launched, i));
+            worker.run(&Block { entry, args: args.get(), index, grid, threads: block, shared, checked })
+        };
+        // Small launches end before others could be woken.
+        let alone = || {
+            let (mut worker, begun) = (take(), Instant::now());
+            for i in 0..blocks {
+                if i > 0 && begun.elapsed() > ALONE {
+                    return Ok(i);
+                }
+                run(&mut worker, i)?;
+            }
+            Ok(blocks)
+        };
+        let outcome = alone().and_then(|done| {
+            (done..blocks).into_par_iter().try_for_each_init(take, |worker, i| run(worker, i))
         });
         outcome.map_err(|reason| Error::Launch { kernel: work.kernel.name, grid, block, shared, reason })
     }
@@ -146,25 +183,12 @@ impl Driver for Emulated {
     }
 
     fn allocate(&self, bytes: usize) -> Result<Buffer, Error> {
-        let device = || self.properties.name.clone();
-        let layout = Layout::from_size_align(bytes.max(1), 256).map_err(|e| Error::Device {
-            device: device(),
-            action: "allocate memory",
-            reason: e.to_string(),
-        })?;
-        // SAFETY: the size is not 0.
-        let start = unsafe { alloc::alloc(layout) };
-        if start.is_null() {
-            return Err(Error::OutOfMemory {
-                device: device(),
-                wanted: bytes,
-                free: 0,
-                total: self.properties.memory,
-            });
-        }
-        // SAFETY: just allocated. NaN as f32 and as f16: what nobody wrote shows.
-        unsafe { start.write_bytes(0xff, layout.size()) };
-        Ok(Buffer { start, layout })
+        Buffer::new(bytes, self.checked.as_ref()).ok_or_else(|| Error::OutOfMemory {
+            device: self.properties.name.clone(),
+            wanted: bytes,
+            free: 0,
+            total: self.properties.memory,
+        })
     }
 
     fn address(&self, buffer: &Buffer) -> u64 {
@@ -172,18 +196,19 @@ impl Driver for Emulated {
     }
 
     fn bytes(&self, buffer: &Buffer) -> usize {
-        buffer.layout.size()
+        buffer.bytes
     }
 
     fn upload(&self, from: &[u8], to: &mut Buffer, offset: usize) -> Result<(), Error> {
-        assert!(offset + from.len() <= to.layout.size(), "upload beyond the buffer's end");
+        assert!(offset + from.len() <= to.bytes, "upload beyond the buffer's end");
         // SAFETY: inside the buffer, by the assertion.
         unsafe { to.start.add(offset).copy_from_nonoverlapping(from.as_ptr(), from.len()) };
+        to.host_writes(offset, from.len());
         Ok(())
     }
 
     fn download(&self, from: &Buffer, offset: usize, to: &mut [u8]) -> Result<(), Error> {
-        assert!(offset + to.len() <= from.layout.size(), "download beyond the buffer's end");
+        assert!(offset + to.len() <= from.bytes, "download beyond the buffer's end");
         // SAFETY: inside the buffer, by the assertion.
         unsafe { from.start.add(offset).copy_to_nonoverlapping(to.as_mut_ptr(), to.len()) };
         Ok(())
@@ -191,20 +216,27 @@ impl Driver for Emulated {
 
     fn clear(&self, buffer: &mut Buffer) -> Result<(), Error> {
         // SAFETY: the buffer is of this size.
-        unsafe { buffer.start.write_bytes(0, buffer.layout.size()) };
+        unsafe { buffer.start.write_bytes(0, buffer.bytes) };
+        buffer.host_writes(0, buffer.bytes);
         Ok(())
     }
 
     fn launch<A: Copy + 'static>(&self, kernel: &Kernel<A>, launch: Launch, args: A) -> Result<(), Error> {
         let Launch { grid, block, shared } = launch;
         let refuse = |reason: String| Error::Launch { kernel: kernel.name, grid, block, shared, reason };
-        let compiled = KERNELS
+        let compiled = self
+            .kernels()
             .iter()
             .find(|k| k.name == kernel.name)
             .ok_or_else(|| refuse("there is no such kernel".into()))?;
         let [most, bytes] = *compiled.limits;
         if block == 0 || block % 32 != 0 || block > most {
             return Err(refuse(format!("a block must be a multiple of 32 threads, at most {most}")));
+        }
+        if grid.contains(&0) || grid[0] > i32::MAX as u32 || grid[1].max(grid[2]) > 65_535 {
+            return Err(refuse(
+                "a grid has from 1 to 2147483647, 65535 and 65535 blocks along x, y and z".into(),
+            ));
         }
         if shared > SHARED {
             return Err(refuse(format!("a block has at most {SHARED} bytes of shared memory")));

@@ -1,11 +1,89 @@
 // What the emulated kernels share, never instrumented: the running thread, and the matrix instruction.
 #include "emulated.cuh"
 
+// thread.rs and check.rs.
+extern "C" {
+void fishmask_wait_for_block(EmulatedThread* thread);
+void fishmask_wait_for_warp(EmulatedThread* thread);
+void fishmask_wait_for_exchange(EmulatedThread* thread);
+void* fishmask_shared_array(EmulatedThread* thread, const void* key, size_t bytes);
+[[noreturn]] void fishmask_stop(EmulatedThread* thread, const char* message);
+void fishmask_check_atomic(const void* at, size_t bytes);
+void fishmask_check_copy_begins(const void* to, const void* from);
+void fishmask_check_copy_ends(const void* to);
+
 thread_local EmulatedThread* fishmask_thread = nullptr;
+extern const uint64_t fishmask_thread_bytes;
+const uint64_t fishmask_thread_bytes = sizeof(EmulatedThread);
 
-extern "C" void fishmask_set_thread(EmulatedThread* thread) { fishmask_thread = thread; }
+void fishmask_set_thread(EmulatedThread* thread) { fishmask_thread = thread; }
+void fishmask_block_sync() { fishmask_wait_for_block(fishmask_thread); }
+void fishmask_warp_sync() { fishmask_wait_for_warp(fishmask_thread); }
+void fishmask_exchange() { fishmask_wait_for_exchange(fishmask_thread); }
+void* fishmask_static_shared(const void* key, size_t bytes) {
+    return fishmask_shared_array(fishmask_thread, key, bytes);
+}
+void fishmask_fault(const char* message) { fishmask_stop(fishmask_thread, message); }
 
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+uint32_t fishmask_thread_index() { return thread_index(); }
+uint32_t fishmask_block_threads() { return block_threads(); }
+uint32_t fishmask_block_index(uint32_t axis) { return fishmask_thread->block[axis]; }
+uint32_t fishmask_grid(uint32_t axis) { return fishmask_thread->grid[axis]; }
+unsigned char* fishmask_dynamic_shared() { return dynamic_shared(); }
+
+const unsigned char* fishmask_show(const void* value, size_t bytes) {
+    EmulatedThread* self = fishmask_thread;
+    unsigned char* turn = self->exchange + 1024 * self->turn;
+    self->turn ^= 1;
+    memcpy(turn + 32 * (self->thread % 32), value, bytes);
+    fishmask_exchange();
+    return turn;
+}
+
+uint32_t fishmask_atomic_add(uint32_t* to, uint32_t value) {
+    fishmask_check_atomic(to, sizeof(*to));
+    return atomic_add(to, value);
+}
+uint64_t fishmask_atomic_min_u64(uint64_t* to, uint64_t value) {
+    fishmask_check_atomic(to, sizeof(*to));
+    return atomic_min_u64(to, value);
+}
+
+// Copies are kept back until their group is waited for, so that a missing wait shows.
+void fishmask_copy_async(void* to, const void* from, bool valid) {
+    EmulatedThread* self = fishmask_thread;
+    if (self->copies == 64) fishmask_fault("more than 64 asynchronous copies under way in one thread");
+    aligned_16(to);
+    if (valid) aligned_16(from);
+    if (self->checked) fishmask_check_copy_begins(to, valid ? from : nullptr);
+    auto& copy = self->copy[self->copies++];
+    copy.to = to;
+    copy.from = from;
+    copy.group = self->groups;
+    copy.valid = valid;
+}
+void fishmask_copy_commit() { fishmask_thread->groups++; }
+void fishmask_copy_wait(uint32_t pending) {
+    EmulatedThread* self = fishmask_thread;
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < self->copies; i++) {
+        const auto copy = self->copy[i];
+        if (copy.group + pending >= self->groups) {
+            self->copy[kept++] = copy;
+            continue;
+        }
+        if (self->checked) fishmask_check_copy_ends(copy.to);
+        if (copy.valid) {
+            memcpy(copy.to, copy.from, 16);
+        } else {
+            memset(copy.to, 0, 16);
+        }
+    }
+    self->copies = kept;
+}
+}
+
+#if defined(__x86_64__) && defined(__GLIBC__) && !defined(__clang__)
 // Chosen when the program is loaded; each version gives the same bits.
 #define FOR_EACH_CPU __attribute__((target_clones("default", "avx2", "avx512f"), optimize("O3")))
 #else

@@ -1,20 +1,26 @@
 //! A CUDA thread as the kernels see it, and the calls they make to wait for others.
 
-use std::cell::Cell;
 use std::ffi::{CStr, c_char, c_void};
 use std::ptr;
 
 use corosensei::Yielder;
 
-/// Mirrors `EmulatedThread` in `kernels/include/emulated.cuh`; a test compares sizes.
+use super::shared::SharedMemory;
+
+/// Mirrors `EmulatedThread` in `kernels/include/emulated.cuh`; a test compares their sizes.
 #[repr(C)]
 pub(super) struct Thread {
-    pub thread: u32,
-    pub threads: u32,
-    pub block: [u32; 3],
-    pub grid: [u32; 3],
-    pub shared: *mut u8,
+    pub yielder: *const Yielder<(), Wait>,
+    /// A `BlockState`.
+    pub block: *mut c_void,
+    /// The start of dynamic shared memory.
+    pub dynamic: *mut u8,
     pub exchange: *mut u8,
+    pub index: u32,
+    pub threads: u32,
+    pub block_index: [u32; 3],
+    pub grid: [u32; 3],
+    pub checked: u32,
     pub turn: u32,
     pub copies: u32,
     pub groups: u32,
@@ -35,12 +41,15 @@ impl Default for Thread {
     fn default() -> Self {
         let none = Copy16 { to: ptr::null_mut(), from: ptr::null(), group: 0, valid: false };
         Thread {
-            thread: 0,
-            threads: 0,
-            block: [0; 3],
-            grid: [0; 3],
-            shared: ptr::null_mut(),
+            yielder: ptr::null(),
+            block: ptr::null_mut(),
+            dynamic: ptr::null_mut(),
             exchange: ptr::null_mut(),
+            index: 0,
+            threads: 0,
+            block_index: [0; 3],
+            grid: [0; 3],
+            checked: 0,
             turn: 0,
             copies: 0,
             groups: 0,
@@ -54,85 +63,79 @@ impl Default for Thread {
 pub(super) enum Wait {
     /// All threads of the block.
     Block,
-    /// All lanes of the warp.
+    /// All lanes of the warp, which orders their accesses.
     Warp,
+    /// All lanes of the warp, at a shuffle or the like, which orders nothing.
+    Exchange,
     /// Nothing more: the launch is to be stopped.
     Fault,
 }
 
-/// What the running coroutine needs of its block.
-pub(super) struct Running {
-    pub yielder: *const Yielder<(), Wait>,
-    pub statics: *mut Statics,
-    pub fault: *mut Option<String>,
+/// What the threads of a block share besides memory.
+pub(super) struct BlockState {
+    pub shared: SharedMemory,
+    /// Why the launch is to be stopped.
+    pub fault: Option<String>,
 }
 
-thread_local! {
-    /// Set whenever a coroutine is resumed on this host thread.
-    pub(super) static RUNNING: Cell<*const Running> = const { Cell::new(ptr::null()) };
-}
-
-/// Static shared arrays of a block: (key, place), in memory that is never moved while the block runs.
-pub(super) struct Statics {
-    pub arrays: Vec<(usize, usize)>,
-    pub memory: Box<[u128]>,
-    pub used: usize,
-}
-
-/// The running coroutine's surroundings.
-fn running() -> &'static Running {
-    // SAFETY: kernels run only inside coroutines, and the scheduler sets the pointer before it resumes one; what it
-    // points to lives until the coroutine is done.
-    unsafe { &*RUNNING.get() }
-}
-
-fn wait(what: Wait) {
-    let running = running();
-    // SAFETY: the yielder is the running coroutine's own.
-    unsafe { (*running.yielder).suspend(what) };
+/// Returns when the scheduler resumes the thread.
+#[inline]
+fn wait(thread: *mut Thread, what: Wait) {
+    // SAFETY: the running thread, whose yielder is its own coroutine's.
+    unsafe { (*(*thread).yielder).suspend(what) };
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn fishmask_block_sync() {
-    wait(Wait::Block);
+extern "C" fn fishmask_wait_for_block(thread: *mut Thread) {
+    wait(thread, Wait::Block);
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn fishmask_warp_sync() {
-    wait(Wait::Warp);
+extern "C" fn fishmask_wait_for_warp(thread: *mut Thread) {
+    wait(thread, Wait::Warp);
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn fishmask_static_shared(key: *const c_void, bytes: usize) -> *mut c_void {
-    // SAFETY: only the running coroutine of the block touches it, and not across a suspension.
-    let statics = unsafe { &mut *running().statics };
-    let place = match statics.arrays.iter().find(|array| array.0 == key as usize) {
-        Some(array) => array.1,
-        None => {
-            let place = statics.used.next_multiple_of(16);
-            if place + bytes > size_of_val(&*statics.memory) {
-                fault(format!("more than {} bytes of static shared memory", size_of_val(&*statics.memory)));
-            }
-            statics.arrays.push((key as usize, place));
-            statics.used = place + bytes;
-            place
-        }
-    };
-    // SAFETY: inside the memory, by the check above.
-    unsafe { statics.memory.as_mut_ptr().cast::<u8>().add(place).cast() }
+extern "C" fn fishmask_wait_for_exchange(thread: *mut Thread) {
+    wait(thread, Wait::Exchange);
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn fishmask_fault(message: *const c_char) -> ! {
+extern "C" fn fishmask_shared_array(thread: *mut Thread, key: *const c_void, bytes: usize) -> *mut c_void {
+    // SAFETY: only the running thread of the block touches it, and not across a suspension.
+    let shared = unsafe { &mut (*(*thread).block.cast::<BlockState>()).shared };
+    match shared.array(key as usize, bytes) {
+        Ok(place) => place.cast(),
+        Err(reason) => stop(thread, reason),
+    }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn fishmask_stop(thread: *mut Thread, message: *const c_char) -> ! {
     // SAFETY: the kernels pass string constants.
-    fault(unsafe { CStr::from_ptr(message) }.to_string_lossy().into_owned());
+    stop(thread, unsafe { CStr::from_ptr(message) }.to_string_lossy().into_owned())
 }
 
 /// Stops the launch: the calling thread is never resumed.
-pub(super) fn fault(message: String) -> ! {
-    // SAFETY: as in `fishmask_static_shared`.
-    unsafe { *running().fault = Some(message) };
+pub(super) fn stop(thread: *mut Thread, message: String) -> ! {
+    // SAFETY: as in `fishmask_shared_array`.
+    unsafe { (*(*thread).block.cast::<BlockState>()).fault = Some(message) };
     loop {
-        wait(Wait::Fault);
+        wait(thread, Wait::Fault);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Thread;
+
+    unsafe extern "C" {
+        static fishmask_thread_bytes: u64;
+    }
+
+    #[test]
+    fn mirrors_the_struct_in_emulated_cuh() {
+        // SAFETY: a constant of runtime.cpp.
+        assert_eq!(size_of::<Thread>() as u64, unsafe { fishmask_thread_bytes });
     }
 }

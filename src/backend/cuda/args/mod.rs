@@ -9,4 +9,6 @@ pub mod linear;
 pub mod loss;
 pub mod pool;
 pub mod sgd;
+#[doc(hidden)]
+pub mod testing;
 pub mod top_k;

@@ -1,0 +1,493 @@
+//! The checked build's rules: what each access of a kernel must hold to.
+//!
+//! The checked kernels are compiled with the host compiler's `-fsanitize=thread`, which calls `__tsan_*` before each
+//! access to memory; here stand these functions, instead of that sanitizer's own. Every byte of a buffer and of shared
+//! memory has two cells: who wrote it last, and who read it last. A cell names a block's run, a thread, and the thread's
+//! tick, which barriers move on; so it can be told whether that access came before this one by a barrier, or only by
+//! chance. Where several readers (or atomics) are all the last, the cell says of how many a kind they are.
+//!
+//! Two workers may change a cell at once and lose one of the changes: a fault may then go unseen in that run, but none is
+//! made up.
+
+use std::cell::Cell;
+use std::ffi::c_void;
+use std::ops::Range;
+use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::memory::{Region, Shadow};
+use super::stack::STACK;
+use super::thread::{BlockState, Thread, stop};
+
+// A cell, from its lowest bit: MANY (2 bits), ATOMIC, PENDING, thread (10), tick (18), run (32).
+/// The last are several lanes of a warp.
+const WARP: u64 = 1;
+/// The last are several warps of a block.
+const BLOCK: u64 = 2;
+/// The last are several blocks.
+const GRID: u64 = 3;
+/// Atomic writes.
+const ATOMIC: u64 = 4;
+/// The target of an asynchronous copy that has not been waited for.
+const PENDING: u64 = 8;
+const THREAD: u32 = 4;
+const TICK: u32 = 14;
+const RUN: u32 = 32;
+/// Barriers a block may pass.
+const TICKS: u32 = 1 << (RUN - TICK);
+/// Written before any launch. Runs start at 1.
+pub(super) const HOST: u64 = 1;
+
+/// Bytes of stack in which a fault is put into words.
+const REPORT: usize = 8 << 10;
+
+/// What an access does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Read,
+    Write,
+    Atomic,
+    /// The start of an asynchronous copy to here.
+    CopyBegins,
+    /// Its end.
+    CopyEnds,
+}
+
+/// What is known of the running block and thread.
+pub(super) struct Check {
+    /// This run of a block, unlike any other's.
+    run: u64,
+    /// The first run of this launch: runs from here on are not ordered with this one.
+    first: u64,
+    running: *mut Thread,
+    thread: u32,
+    /// The running thread's tick.
+    now: u32,
+    /// The tick of the latest block barrier.
+    base: u32,
+    /// Each warp's.
+    ticks: Vec<u32>,
+    stack: Range<usize>,
+    block: *const BlockState,
+    shared: Range<usize>,
+    shared_shadow: Shadow,
+    /// Where kernels may also read: the arguments, the warps' exchange, the program's constants.
+    exempt: [Range<usize>; 3],
+    regions: Arc<[Region]>,
+    /// The region of the last access.
+    last: usize,
+}
+
+thread_local! {
+    /// Set while a checked block runs on this host thread.
+    static CHECK: Cell<*mut Check> = const { Cell::new(ptr::null_mut()) };
+}
+
+/// A launch for the check.
+pub(super) struct Launched<'a> {
+    pub first: u64,
+    pub regions: &'a Arc<[Region]>,
+    pub args: Range<usize>,
+}
+
+impl Check {
+    pub(super) fn new(shared_bytes: usize) -> Self {
+        Check {
+            run: 0,
+            first: 0,
+            running: ptr::null_mut(),
+            thread: 0,
+            now: 0,
+            base: 0,
+            ticks: vec![],
+            stack: 0..0,
+            block: ptr::null(),
+            shared: 0..0,
+            shared_shadow: Shadow::new(shared_bytes),
+            exempt: [0..0, 0..0, image()],
+            regions: Arc::new([]),
+            last: 0,
+        }
+    }
+
+    /// Before a block.
+    pub(super) fn start(
+        &mut self,
+        launched: &Launched<'_>,
+        block_of_grid: u64,
+        warps: usize,
+        block: *const BlockState,
+        exchange: Range<usize>,
+    ) {
+        self.first = launched.first;
+        self.run = launched.first + block_of_grid;
+        (self.now, self.base) = (1, 1);
+        self.ticks.clear();
+        self.ticks.resize(warps, 1);
+        self.block = block;
+        // SAFETY: the block's state, which no one changes meanwhile.
+        let shared = unsafe { &(*block).shared };
+        self.shared = shared.address()..shared.address() + shared.bytes();
+        self.exempt[0] = launched.args.clone();
+        self.exempt[1] = exchange;
+        self.regions = launched.regions.clone();
+        self.last = 0;
+        CHECK.set(self);
+    }
+
+    /// After a block.
+    pub(super) fn end() {
+        CHECK.set(ptr::null_mut());
+    }
+
+    /// This thread runs from here on.
+    #[inline]
+    pub(super) fn enter(&mut self, running: *mut Thread, index: usize, limit: usize) {
+        self.running = running;
+        self.thread = index as u32;
+        self.now = self.ticks[index / 32];
+        self.stack = limit..limit + STACK;
+    }
+
+    /// A warp has passed a barrier.
+    pub(super) fn warp_barrier(&mut self, warp: usize) -> Result<(), String> {
+        self.ticks[warp] += 1;
+        self.in_range(self.ticks[warp])
+    }
+
+    /// The block has passed a barrier.
+    pub(super) fn block_barrier(&mut self) -> Result<(), String> {
+        self.base = 1 + self.ticks.iter().max().unwrap_or(&0);
+        self.ticks.fill(self.base);
+        self.in_range(self.base)
+    }
+
+    fn in_range(&self, tick: u32) -> Result<(), String> {
+        if tick < TICKS {
+            Ok(())
+        } else {
+            Err(format!("the checked build follows {TICKS} barriers of a block"))
+        }
+    }
+
+    /// This thread, now, as a cell.
+    fn mine(&self) -> u64 {
+        self.run << RUN | u64::from(self.now) << TICK | u64::from(self.thread) << THREAD
+    }
+
+    /// Whether all that the cell stands for came before this access, by a barrier or in this thread. Shared memory is
+    /// another with each block.
+    #[inline]
+    fn ordered(&self, cell: u64, global: bool) -> bool {
+        let run = cell >> RUN;
+        if run != self.run || cell & 3 == GRID {
+            return !global || run < self.first;
+        }
+        let tick = (cell >> TICK) as u32 & (TICKS - 1);
+        let thread = (cell >> THREAD) as u32 & 1023;
+        let warp_mate = thread / 32 == self.thread / 32;
+        tick < self.base
+            || match cell & 3 {
+                0 => thread == self.thread || warp_mate && tick < self.now,
+                WARP => warp_mate && tick < self.now,
+                _ => false,
+            }
+    }
+
+    /// The cell for what `cell`, unordered with this access, stands for, and this access.
+    fn together(&self, cell: u64) -> u64 {
+        let thread = (cell >> THREAD) as u32 & 1023;
+        let kind = if cell & 3 == GRID || cell >> RUN != self.run {
+            GRID
+        } else if cell & 3 != BLOCK && thread / 32 == self.thread / 32 {
+            WARP
+        } else {
+            BLOCK
+        };
+        self.mine() | kind
+    }
+
+    #[inline]
+    fn access(&mut self, address: usize, bytes: usize, access: Access) {
+        // The addresses of private variables; no address is near enough to the end to overflow.
+        if self.stack.start <= address && address + bytes <= self.stack.end {
+            return;
+        }
+        if self.shared.start <= address && address + bytes <= self.shared.end {
+            let offset = address - self.shared.start;
+            // SAFETY: the block's state; the running thread does not change it during this call.
+            if !unsafe { (*self.block).shared.holds(offset, bytes) } {
+                self.outside(address, bytes, access);
+            }
+            self.cells(&raw const self.shared_shadow, offset, bytes, false, access);
+            return;
+        }
+        let hit = match self.regions.get(self.last) {
+            Some(region) if region.start <= address && address < region.start + region.bytes => self.last,
+            _ => self.regions.partition_point(|region| region.start <= address).wrapping_sub(1),
+        };
+        match self.regions.get(hit) {
+            Some(Region { start, bytes: length, shadow: Some(shadow) })
+                if address + bytes <= start + length =>
+            {
+                self.last = hit;
+                if access == Access::CopyBegins {
+                    self.fault(address - start, true, access, bytes, "which is not shared memory");
+                }
+                self.cells(Arc::as_ptr(shadow), address - start, bytes, true, access);
+            }
+            _ => {
+                let within = |range: &Range<usize>| range.start <= address && address + bytes <= range.end;
+                if access != Access::Read || !self.exempt.iter().any(within) {
+                    self.outside(address, bytes, access);
+                }
+            }
+        }
+    }
+
+    fn cells(&self, shadow: *const Shadow, offset: usize, bytes: usize, global: bool, access: Access) {
+        // SAFETY: the shadow of shared memory, or of a region, both held by self.
+        let shadow = unsafe { &*shadow };
+        // Natural alignment, which a GPU insists on.
+        if bytes.is_power_of_two() && bytes <= 16 && !offset.is_multiple_of(bytes) {
+            self.fault(offset, global, access, bytes, "which is misaligned");
+        }
+        // The bytes of an access mostly have the same past.
+        let (mut past, mut now) = ([u64::MAX; 2], [0; 2]);
+        for (i, cells) in shadow.cells(offset, bytes).iter().enumerate() {
+            let found = [0, 1].map(|cell| cells[cell].load(Relaxed));
+            if found != past {
+                past = found;
+                now = self.judge(offset + i, bytes, global, access, found);
+            }
+            for (cell, (now, found)) in cells.iter().zip(now.into_iter().zip(found)) {
+                if now != found {
+                    cell.store(now, Relaxed);
+                }
+            }
+        }
+    }
+
+    /// What the cells of a byte become by an access, if it is allowed.
+    #[inline]
+    fn judge(&self, i: usize, bytes: usize, global: bool, access: Access, cells: [u64; 2]) -> [u64; 2] {
+        let (mine, [write, read]) = (self.mine(), cells);
+        let fresh = if global { write == 0 } else { write >> RUN != self.run };
+        if fresh && matches!(access, Access::Read | Access::Atomic) {
+            self.fault(i, global, access, bytes, "which nobody wrote");
+        }
+        if write & PENDING != 0 && access != Access::CopyEnds && !global && !fresh {
+            self.fault(i, global, access, bytes, "where an asynchronous copy has not been waited for");
+        }
+        let ordered = self.ordered(write, global);
+        if !ordered && (access != Access::Atomic || write & ATOMIC == 0) {
+            self.race(i, global, access, bytes, write, "wrote");
+        }
+        let read_ordered = self.ordered(read, global);
+        if access == Access::Read {
+            return [write, if read_ordered { mine } else { self.together(read) }];
+        }
+        if !read_ordered {
+            self.race(i, global, access, bytes, read, "reads");
+        }
+        let tick = (write >> TICK) as u32 & (TICKS - 1);
+        let now = match access {
+            Access::CopyBegins => mine | PENDING,
+            Access::Atomic if !ordered => self.together(write) | ATOMIC,
+            // Its own plain write is still unordered with the others' accesses.
+            Access::Atomic if write >> RUN == self.run && write & ATOMIC == 0 && tick >= self.base => write,
+            Access::Atomic => mine | ATOMIC,
+            _ => mine,
+        };
+        [now, read]
+    }
+
+    /// A place in words.
+    fn place(&self, offset: usize, global: bool) -> String {
+        if !global {
+            // SAFETY: as in `access`.
+            return unsafe { (*self.block).shared.name(offset) };
+        }
+        match self.regions.get(self.last) {
+            Some(region) => format!("byte {offset} of {}", self.name(region)),
+            None => "no buffer".into(),
+        }
+    }
+
+    /// A buffer by its size and the argument that leads to it.
+    fn name(&self, region: &Region) -> String {
+        let freed = if region.shadow.is_none() { "freed " } else { "" };
+        let args = &self.exempt[0];
+        let argument = args.clone().step_by(8).find(|&word| {
+            // SAFETY: the arguments are whole 8-byte words.
+            let pointer = unsafe { *(word as *const usize) };
+            (region.start..region.start + region.bytes.max(1)).contains(&pointer)
+        });
+        let argument = match argument {
+            Some(word) => format!(" at byte {} of the arguments", word - args.start),
+            None => String::new(),
+        };
+        format!("the {freed}buffer of {} bytes{argument}", region.bytes)
+    }
+
+    #[cold]
+    fn outside(&self, address: usize, bytes: usize, access: Access) -> ! {
+        let verb = access.verb();
+        if self.shared.contains(&address) {
+            let place = self.place(address - self.shared.start, false);
+            self.stop(format!("{verb} {bytes} bytes outside shared memory, at {place}"));
+        }
+        let above = self.regions.partition_point(|region| region.start <= address);
+        let near = |region: &&Region| {
+            let end = region.start + region.bytes;
+            address + (1 << 20) > region.start && address < end + (1 << 20)
+        };
+        let (below, above) =
+            (above.checked_sub(1).and_then(|i| self.regions.get(i)), self.regions.get(above));
+        let distance = |region: &&Region| {
+            region.start.abs_diff(address).min((region.start + region.bytes).abs_diff(address))
+        };
+        let nearest = [below, above].into_iter().flatten().filter(near).min_by_key(distance);
+        let place = match nearest {
+            Some(region) => {
+                let offset = address.wrapping_sub(region.start) as isize;
+                format!("at byte {offset} of {}", self.name(region))
+            }
+            None => format!("at address {address:#x}"),
+        };
+        self.stop(format!("{verb} {bytes} bytes outside every buffer, {place}"))
+    }
+
+    #[cold]
+    fn fault(&self, offset: usize, global: bool, access: Access, bytes: usize, why: &str) -> ! {
+        let place = self.place(offset, global);
+        self.stop(format!("{} {bytes} bytes, at {place}, {why}", access.verb()))
+    }
+
+    #[cold]
+    fn race(&self, offset: usize, global: bool, access: Access, bytes: usize, other: u64, did: &str) -> ! {
+        let thread = (other >> THREAD) & 1023;
+        let who = if other & 3 == GRID || other >> RUN != self.run {
+            format!("which another block of the launch {did} too")
+        } else {
+            format!("which thread {thread} {did} too, without a barrier between them")
+        };
+        self.fault(offset, global, access, bytes, &who)
+    }
+
+    fn stop(&self, message: String) -> ! {
+        stop(self.running, message)
+    }
+}
+
+impl Access {
+    fn verb(self) -> &'static str {
+        match self {
+            Access::Read => "reads",
+            Access::Write => "writes",
+            Access::Atomic => "changes",
+            Access::CopyBegins | Access::CopyEnds => "copies",
+        }
+    }
+}
+
+/// The program's own code and constants.
+fn image() -> Range<usize> {
+    unsafe extern "C" {
+        static __executable_start: u8;
+        static end: u8;
+    }
+    &raw const __executable_start as usize..&raw const end as usize
+}
+
+#[inline]
+fn access(address: *const c_void, bytes: usize, access: Access) {
+    let check = CHECK.get();
+    if !check.is_null() {
+        // SAFETY: set while a block runs; only the running coroutine uses it, and the scheduler while none runs.
+        unsafe { (*check).access(address as usize, bytes, access) };
+    }
+}
+
+macro_rules! hooks {
+    ($($name:ident($bytes:literal, $access:ident);)*) => {
+        $(#[unsafe(no_mangle)]
+        extern "C" fn $name(address: *const c_void) {
+            access(address, $bytes, Access::$access);
+        })*
+    };
+}
+
+hooks! {
+    __tsan_read1(1, Read);
+    __tsan_read2(2, Read);
+    __tsan_read4(4, Read);
+    __tsan_read8(8, Read);
+    __tsan_read16(16, Read);
+    __tsan_write1(1, Write);
+    __tsan_write2(2, Write);
+    __tsan_write4(4, Write);
+    __tsan_write8(8, Write);
+    __tsan_write16(16, Write);
+    __tsan_unaligned_read2(2, Read);
+    __tsan_unaligned_read4(4, Read);
+    __tsan_unaligned_read8(8, Read);
+    __tsan_unaligned_read16(16, Read);
+    __tsan_unaligned_write2(2, Write);
+    __tsan_unaligned_write4(4, Write);
+    __tsan_unaligned_write8(8, Write);
+    __tsan_unaligned_write16(16, Write);
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn __tsan_read_range(address: *const c_void, bytes: usize) {
+    access(address, bytes, Access::Read);
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn __tsan_write_range(address: *const c_void, bytes: usize) {
+    access(address, bytes, Access::Write);
+}
+
+/// Each object's constructor calls it.
+#[unsafe(no_mangle)]
+extern "C" fn __tsan_init() {}
+
+/// At a function's start, where its frame has been laid out: it must be on the stack, and leave room for a report.
+#[unsafe(no_mangle)]
+extern "C" fn __tsan_func_entry(_: *const c_void) {
+    let here = 0_u8;
+    let check = CHECK.get();
+    if !check.is_null() {
+        // SAFETY: as in `access`.
+        let check = unsafe { &*check };
+        if (&raw const here as usize) < check.stack.start + REPORT {
+            check.stop(format!("a thread needs more than {STACK} bytes of stack"));
+        }
+    }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn __tsan_func_exit() {}
+
+/// An atomic access to `bytes` bytes.
+#[unsafe(no_mangle)]
+extern "C" fn fishmask_check_atomic(address: *const c_void, bytes: usize) {
+    access(address, bytes, Access::Atomic);
+}
+
+/// An asynchronous copy of 16 bytes begins; it reads `from`, if that is not null.
+#[unsafe(no_mangle)]
+extern "C" fn fishmask_check_copy_begins(to: *const c_void, from: *const c_void) {
+    if !from.is_null() {
+        access(from, 16, Access::Read);
+    }
+    access(to, 16, Access::CopyBegins);
+}
+
+/// It ends.
+#[unsafe(no_mangle)]
+extern "C" fn fishmask_check_copy_ends(to: *const c_void) {
+    access(to, 16, Access::CopyEnds);
+}
