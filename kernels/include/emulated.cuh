@@ -155,6 +155,7 @@ DEVICE uint32_t warp_ballot(bool vote) {
     for (uint32_t lane = 0; lane < 32; lane++) votes |= shown_by<uint32_t>(turn, lane) << lane;
     return votes;
 }
+
 // One exchange, and the same order as five shuffles.
 template <typename T>
 DEVICE T warp_sum(T value) {
