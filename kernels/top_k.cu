@@ -8,7 +8,7 @@
 //     histogram  keys by their first digit                                              reads the scores
 //     choose     the digit in which the k-th largest lies: the threshold's first
 //     histogram, choose: the second digit, of keys that have that first                 reads the scores
-//     count      by tile, keys above those two digits, and keys with them by the last   reads the scores
+//     count      by tile, how many keys are at least those two digits and each last     reads the scores
 //     place      the last digit, and by tile where its part of the result begins
 //     write      the indices of keys above the threshold, and of the first that equal it   reads the scores
 //
@@ -203,10 +203,17 @@ KERNEL(top_k_count, TopKArgs, TILE_THREADS) {
     above = warp_sum(above);
     if (thread_index() % 32 == 0 && above != 0) atomic_add(histogram + NARROW, above);
     block_sync();
-    for (uint32_t i = thread_index(); i < NARROW + 1; i += block_threads()) {
-        const uint32_t count = histogram[i];
-        args.counts[static_cast<uint64_t>(i == NARROW ? 0 : 1 + i) * args.tiles + block_x()] = count;
-        if (i < NARROW && count != 0) atomic_add(args.histograms + 2 * WIDE + i, count);
+    // From the last digit's largest value down, two a lane.
+    static_assert(NARROW == 64, "two for each lane of a warp");
+    if (thread_index() < 32) {
+        const uint32_t high = NARROW - 1 - 2 * thread_index(), low = high - 1;
+        const uint32_t through = histogram[NARROW] + scan_warp(histogram[high] + histogram[low]);
+        uint32_t* counts = args.counts + static_cast<uint64_t>(block_x()) * (NARROW + 1);
+        counts[high] = through - histogram[low];
+        counts[low] = through;
+        if (thread_index() == 0) counts[NARROW] = histogram[NARROW];
+        if (histogram[high] != 0) atomic_add(args.histograms + 2 * WIDE + high, histogram[high]);
+        if (histogram[low] != 0) atomic_add(args.histograms + 2 * WIDE + low, histogram[low]);
     }
 }
 
@@ -230,9 +237,9 @@ KERNEL(top_k_place, TopKArgs, 1024) {
         const uint32_t tile = turn + thread_index();
         uint32_t above = 0, equal = 0;
         if (tile < args.tiles) {
-            above = args.counts[tile];
-            for (uint32_t digit = last + 1; digit < NARROW; digit++) above += args.counts[(1 + digit) * tiles + tile];
-            equal = args.counts[(1 + last) * tiles + tile];
+            const uint32_t* counts = args.counts + tile * static_cast<uint64_t>(NARROW + 1) + last;
+            above = counts[1];
+            equal = counts[0] - above;
         }
         const Scan aboves = scan_block(above, sums);
         block_sync();

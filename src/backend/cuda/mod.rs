@@ -314,6 +314,6 @@ impl<D: Driver> Backend for Cuda<D> {
 fn scratch(convs: &[Conv], norms: &[Norm]) -> usize {
     let convs = convs.iter().map(conv::scratch);
     let norms = norms.iter().map(norm::scratch);
-    // The linear layer's and the loss's is constant.
+    // No other operation needs any.
     convs.chain(norms).max().unwrap_or(0)
 }

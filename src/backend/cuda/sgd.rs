@@ -63,7 +63,7 @@ impl<D: Driver> Cuda<D> {
             weight_decay: sgd.weight_decay,
         };
         // Eight weights a thread.
-        let blocks = n.div_ceil(8 * 256).clamp(1, 8 * self.driver.properties().processors as usize);
+        let blocks = n.div_ceil(8 * 256).max(1);
         self.driver.launch(&SGD_STEP, Launch::new(blocks as u32, 256), args)?;
         let step = self.sgd.step.pointer_mut();
         self.advance(step, 1)

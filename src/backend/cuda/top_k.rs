@@ -30,7 +30,7 @@ impl<D: Driver> TopKScratch<D> {
         Ok(TopKScratch {
             threshold: Array::new(driver, 2)?,
             histograms: Array::new(driver, (2 * WIDE + NARROW) as usize)?,
-            counts: Array::new(driver, (1 + NARROW as usize) * tiles)?,
+            counts: Array::new(driver, (NARROW as usize + 1) * tiles)?,
             places: Array::new(driver, 3 * tiles)?,
             tiles,
         })
@@ -76,8 +76,8 @@ impl<D: Driver> Cuda<D> {
             digit: 0,
         };
         let (one, each) = (Launch::new(1, 1024), Launch::new(args.tiles, TILE_THREADS));
-        // As many blocks as the device runs at once, each with a histogram of 32 KB.
-        let wide = Launch::new(args.tiles.min(4 * self.driver.properties().processors), TILE_THREADS);
+        // As many blocks as a device of any kind runs at once, each with a histogram of 32 KB.
+        let wide = Launch::new(args.tiles.min(3 * self.driver.properties().processors), TILE_THREADS);
         self.driver.launch(&TOP_K_BEGIN, one, args)?;
         for digit in [0, 1] {
             let args = TopKArgs { digit, ..args };

@@ -23,8 +23,8 @@ pub struct TopKArgs {
     pub threshold: *mut u32,
     /// Keys by digit, of those that begin with the threshold: the first, the second, the last \[2 WIDE + NARROW\].
     pub histograms: *mut u32,
-    /// By tile, keys above the threshold's leading digits, then by last digit those that begin with them
-    /// \[1 + NARROW, tiles\].
+    /// By tile, how many keys are at least the threshold's first two digits and then d, for each last digit d, and how
+    /// many are above them \[tiles, NARROW + 1\].
     pub counts: *mut u32,
     /// By tile, its first place in the result, how many it has there, how many of these equal the threshold
     /// \[3, tiles\].
