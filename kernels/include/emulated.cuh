@@ -1,6 +1,7 @@
 // device.cuh for the host's C++ compiler; src/driver/emulated resumes one coroutine for each CUDA thread.
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>

@@ -5,7 +5,6 @@
 mod checked;
 mod launches;
 mod primitives;
-mod speed;
 
 use bytemuck::Pod;
 use fishmask::backend::cuda::args::testing::{TestArgs, testing};

@@ -64,6 +64,8 @@ pub(super) struct Check {
     thread: u32,
     /// The running thread's tick.
     now: u32,
+    /// Both, and the run, as a cell.
+    mine: u64,
     /// The tick of the latest block barrier.
     base: u32,
     /// Each warp's.
@@ -77,6 +79,8 @@ pub(super) struct Check {
     regions: Arc<[Region]>,
     /// The region of the last access.
     last: usize,
+    /// Guesses of the region by bits 16 to 23 of the address; guards keep buffers further apart than that.
+    guesses: [u32; 256],
 }
 
 thread_local! {
@@ -99,6 +103,7 @@ impl Check {
             running: ptr::null_mut(),
             thread: 0,
             now: 0,
+            mine: 0,
             base: 0,
             ticks: vec![],
             stack: 0..0,
@@ -108,6 +113,7 @@ impl Check {
             exempt: [0..0, 0..0, image()],
             regions: Arc::new([]),
             last: 0,
+            guesses: [0; 256],
         }
     }
 
@@ -147,6 +153,7 @@ impl Check {
         self.running = running;
         self.thread = index as u32;
         self.now = self.ticks[index / 32];
+        self.mine = self.run << RUN | u64::from(self.now) << TICK | u64::from(self.thread) << THREAD;
         self.stack = limit..limit + STACK;
     }
 
@@ -169,11 +176,6 @@ impl Check {
         } else {
             Err(format!("the checked build follows {TICKS} barriers of a block"))
         }
-    }
-
-    /// This thread, now, as a cell.
-    fn mine(&self) -> u64 {
-        self.run << RUN | u64::from(self.now) << TICK | u64::from(self.thread) << THREAD
     }
 
     /// Whether all that the cell stands for came before this access, by a barrier or in this thread. Shared memory is
@@ -205,7 +207,7 @@ impl Check {
         } else {
             BLOCK
         };
-        self.mine() | kind
+        self.mine | kind
     }
 
     #[inline]
@@ -223,9 +225,14 @@ impl Check {
             self.cells(&raw const self.shared_shadow, offset, bytes, false, access);
             return;
         }
-        let hit = match self.regions.get(self.last) {
-            Some(region) if region.start <= address && address < region.start + region.bytes => self.last,
-            _ => self.regions.partition_point(|region| region.start <= address).wrapping_sub(1),
+        let guess = self.guesses[address >> 16 & 255] as usize;
+        let hit = match self.regions.get(guess) {
+            Some(region) if region.start <= address && address < region.start + region.bytes => guess,
+            _ => {
+                let found = self.regions.partition_point(|region| region.start <= address).wrapping_sub(1);
+                self.guesses[address >> 16 & 255] = found as u32;
+                found
+            }
         };
         match self.regions.get(hit) {
             Some(Region { start, bytes: length, shadow: Some(shadow) })
@@ -272,7 +279,7 @@ impl Check {
     /// What the cells of a byte become by an access, if it is allowed.
     #[inline]
     fn judge(&self, i: usize, bytes: usize, global: bool, access: Access, cells: [u64; 2]) -> [u64; 2] {
-        let (mine, [write, read]) = (self.mine(), cells);
+        let (mine, [write, read]) = (self.mine, cells);
         let fresh = if global { write == 0 } else { write >> RUN != self.run };
         if fresh && matches!(access, Access::Read | Access::Atomic) {
             self.fault(i, global, access, bytes, "which nobody wrote");
@@ -393,12 +400,19 @@ impl Access {
 }
 
 /// The program's own code and constants.
+#[cfg(target_os = "linux")]
 fn image() -> Range<usize> {
     unsafe extern "C" {
         static __executable_start: u8;
         static end: u8;
     }
     &raw const __executable_start as usize..&raw const end as usize
+}
+
+/// Where the linker does not tell, reads far from every buffer go unreported.
+#[cfg(not(target_os = "linux"))]
+fn image() -> Range<usize> {
+    0..usize::MAX
 }
 
 #[inline]
@@ -448,6 +462,41 @@ extern "C" fn __tsan_read_range(address: *const c_void, bytes: usize) {
 #[unsafe(no_mangle)]
 extern "C" fn __tsan_write_range(address: *const c_void, bytes: usize) {
     access(address, bytes, Access::Write);
+}
+
+/// What clang makes of memcpy and memmove.
+///
+/// # Safety
+/// As memmove's.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn __tsan_memcpy(to: *mut c_void, from: *const c_void, bytes: usize) -> *mut c_void {
+    access(from, bytes, Access::Read);
+    access(to, bytes, Access::Write);
+    // SAFETY: the caller's.
+    unsafe { ptr::copy(from.cast::<u8>(), to.cast::<u8>(), bytes) };
+    to
+}
+
+/// As above.
+///
+/// # Safety
+/// As memmove's.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn __tsan_memmove(to: *mut c_void, from: *const c_void, bytes: usize) -> *mut c_void {
+    // SAFETY: the caller's.
+    unsafe { __tsan_memcpy(to, from, bytes) }
+}
+
+/// What clang makes of memset.
+///
+/// # Safety
+/// As memset's.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn __tsan_memset(to: *mut c_void, value: i32, bytes: usize) -> *mut c_void {
+    access(to, bytes, Access::Write);
+    // SAFETY: the caller's.
+    unsafe { to.cast::<u8>().write_bytes(value as u8, bytes) };
+    to
 }
 
 /// Each object's constructor calls it.
