@@ -1,7 +1,6 @@
 //! The checked build's rules: what each access of a kernel must hold to.
 //!
-//! The checked kernels are compiled with the host compiler's `-fsanitize=thread`, which calls `__tsan_*` before each
-//! access to memory; here stand these functions, instead of that sanitizer's own. Every byte of a buffer and of shared
+//! `hooks.rs` is called before each access to memory, and asks here. Every byte of a buffer and of shared
 //! memory has two cells: who wrote it last, and who read it last. A cell names a block's run, a thread, and the thread's
 //! tick, which barriers move on; so it can be told whether that access came before this one by a barrier, or only by
 //! chance. Where several readers (or atomics) are all the last, the cell says of how many a kind they are.
@@ -10,7 +9,6 @@
 //! made up.
 
 use std::cell::Cell;
-use std::ffi::c_void;
 use std::ops::Range;
 use std::ptr;
 use std::sync::Arc;
@@ -40,11 +38,11 @@ const TICKS: u32 = 1 << (RUN - TICK);
 pub(super) const HOST: u64 = 1;
 
 /// Bytes of stack in which a fault is put into words.
-const REPORT: usize = 8 << 10;
+pub(super) const REPORT: usize = 8 << 10;
 
 /// What an access does.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Access {
+pub(super) enum Access {
     Read,
     Write,
     Atomic,
@@ -70,7 +68,7 @@ pub(super) struct Check {
     base: u32,
     /// Each warp's.
     ticks: Vec<u32>,
-    stack: Range<usize>,
+    pub(super) stack: Range<usize>,
     block: *const BlockState,
     shared: Range<usize>,
     shared_shadow: Shadow,
@@ -85,7 +83,7 @@ pub(super) struct Check {
 
 thread_local! {
     /// Set while a checked block runs on this host thread.
-    static CHECK: Cell<*mut Check> = const { Cell::new(ptr::null_mut()) };
+    pub(super) static CHECK: Cell<*mut Check> = const { Cell::new(ptr::null_mut()) };
 }
 
 /// A launch for the check.
@@ -211,7 +209,7 @@ impl Check {
     }
 
     #[inline]
-    fn access(&mut self, address: usize, bytes: usize, access: Access) {
+    pub(super) fn access(&mut self, address: usize, bytes: usize, access: Access) {
         // The addresses of private variables; no address is near enough to the end to overflow.
         if self.stack.start <= address && address + bytes <= self.stack.end {
             return;
@@ -383,7 +381,7 @@ impl Check {
         self.fault(offset, global, access, bytes, &who)
     }
 
-    fn stop(&self, message: String) -> ! {
+    pub(super) fn stop(&self, message: String) -> ! {
         stop(self.running, message)
     }
 }
@@ -413,130 +411,4 @@ fn image() -> Range<usize> {
 #[cfg(not(target_os = "linux"))]
 fn image() -> Range<usize> {
     0..usize::MAX
-}
-
-#[inline]
-fn access(address: *const c_void, bytes: usize, access: Access) {
-    let check = CHECK.get();
-    if !check.is_null() {
-        // SAFETY: set while a block runs; only the running coroutine uses it, and the scheduler while none runs.
-        unsafe { (*check).access(address as usize, bytes, access) };
-    }
-}
-
-macro_rules! hooks {
-    ($($name:ident($bytes:literal, $access:ident);)*) => {
-        $(#[unsafe(no_mangle)]
-        extern "C" fn $name(address: *const c_void) {
-            access(address, $bytes, Access::$access);
-        })*
-    };
-}
-
-hooks! {
-    __tsan_read1(1, Read);
-    __tsan_read2(2, Read);
-    __tsan_read4(4, Read);
-    __tsan_read8(8, Read);
-    __tsan_read16(16, Read);
-    __tsan_write1(1, Write);
-    __tsan_write2(2, Write);
-    __tsan_write4(4, Write);
-    __tsan_write8(8, Write);
-    __tsan_write16(16, Write);
-    __tsan_unaligned_read2(2, Read);
-    __tsan_unaligned_read4(4, Read);
-    __tsan_unaligned_read8(8, Read);
-    __tsan_unaligned_read16(16, Read);
-    __tsan_unaligned_write2(2, Write);
-    __tsan_unaligned_write4(4, Write);
-    __tsan_unaligned_write8(8, Write);
-    __tsan_unaligned_write16(16, Write);
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn __tsan_read_range(address: *const c_void, bytes: usize) {
-    access(address, bytes, Access::Read);
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn __tsan_write_range(address: *const c_void, bytes: usize) {
-    access(address, bytes, Access::Write);
-}
-
-/// What clang makes of memcpy and memmove.
-///
-/// # Safety
-/// As memmove's.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn __tsan_memcpy(to: *mut c_void, from: *const c_void, bytes: usize) -> *mut c_void {
-    access(from, bytes, Access::Read);
-    access(to, bytes, Access::Write);
-    // SAFETY: the caller's.
-    unsafe { ptr::copy(from.cast::<u8>(), to.cast::<u8>(), bytes) };
-    to
-}
-
-/// As above.
-///
-/// # Safety
-/// As memmove's.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn __tsan_memmove(to: *mut c_void, from: *const c_void, bytes: usize) -> *mut c_void {
-    // SAFETY: the caller's.
-    unsafe { __tsan_memcpy(to, from, bytes) }
-}
-
-/// What clang makes of memset.
-///
-/// # Safety
-/// As memset's.
-#[unsafe(no_mangle)]
-unsafe extern "C" fn __tsan_memset(to: *mut c_void, value: i32, bytes: usize) -> *mut c_void {
-    access(to, bytes, Access::Write);
-    // SAFETY: the caller's.
-    unsafe { to.cast::<u8>().write_bytes(value as u8, bytes) };
-    to
-}
-
-/// Each object's constructor calls it.
-#[unsafe(no_mangle)]
-extern "C" fn __tsan_init() {}
-
-/// At a function's start, where its frame has been laid out: it must be on the stack, and leave room for a report.
-#[unsafe(no_mangle)]
-extern "C" fn __tsan_func_entry(_: *const c_void) {
-    let here = 0_u8;
-    let check = CHECK.get();
-    if !check.is_null() {
-        // SAFETY: as in `access`.
-        let check = unsafe { &*check };
-        if (&raw const here as usize) < check.stack.start + REPORT {
-            check.stop(format!("a thread needs more than {STACK} bytes of stack"));
-        }
-    }
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn __tsan_func_exit() {}
-
-/// An atomic access to `bytes` bytes.
-#[unsafe(no_mangle)]
-extern "C" fn fishmask_check_atomic(address: *const c_void, bytes: usize) {
-    access(address, bytes, Access::Atomic);
-}
-
-/// An asynchronous copy of 16 bytes begins; it reads `from`, if that is not null.
-#[unsafe(no_mangle)]
-extern "C" fn fishmask_check_copy_begins(to: *const c_void, from: *const c_void) {
-    if !from.is_null() {
-        access(from, 16, Access::Read);
-    }
-    access(to, 16, Access::CopyBegins);
-}
-
-/// It ends.
-#[unsafe(no_mangle)]
-extern "C" fn fishmask_check_copy_ends(to: *const c_void) {
-    access(to, 16, Access::CopyEnds);
 }

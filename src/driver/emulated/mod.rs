@@ -10,6 +10,7 @@
 
 mod block;
 mod check;
+mod hooks;
 mod memory;
 mod shared;
 mod stack;

@@ -1,7 +1,7 @@
 // What the emulated kernels share, never instrumented: the running thread, and the matrix instruction.
 #include "emulated.cuh"
 
-// thread.rs and check.rs.
+// thread.rs and hooks.rs.
 extern "C" {
 void fishmask_wait_for_block(EmulatedThread* thread);
 void fishmask_wait_for_warp(EmulatedThread* thread);
