@@ -32,7 +32,7 @@ struct Variant {
     flags: &'static [&'static str],
 }
 
-/// The checked kernels call `__tsan_*` of `src/driver/emulated/check.rs` at each access as the source has it: none merged
+/// The checked kernels call `__tsan_*` of `src/driver/emulated/hooks.rs` at each access as the source has it: none merged
 /// with a neighbour's, nor turned into a call of memcpy or memset, which would not be seen.
 const VARIANTS: &[Variant] = &[
     Variant { prefix: "fishmask_fast_", table: "KERNELS", flags: &[] },

@@ -1,6 +1,7 @@
 // device.cuh for the host's C++ compiler; src/driver/emulated resumes one coroutine for each CUDA thread.
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -116,7 +117,7 @@ inline uint16_t round_to_half(float value) {
 inline __attribute__((always_inline)) float widen_half(uint16_t half) {
     const uint32_t magnitude = half & 0x7fff;
     // The exponent's bias is 112 more, and infinity's exponent 224 more.
-    const uint32_t normal = (magnitude << 13) + (magnitude >= 0x7c00 ? 224u << 23 : 112u << 23);
+    const uint32_t normal = (magnitude << 13) + (112u << 23) + (magnitude + 0x400) / 0x8000 * (112u << 23);
     // A denormal is the mantissa on top of 2^-14, less 2^-14.
     const uint32_t raised = (magnitude << 13) + (113u << 23);
     float value;
@@ -124,7 +125,9 @@ inline __attribute__((always_inline)) float widen_half(uint16_t half) {
     value -= 0x1p-14f;
     uint32_t bits;
     memcpy(&bits, &value, 4);
-    bits = (magnitude < 0x400 ? bits : normal) | static_cast<uint32_t>(half & 0x8000) << 16;
+    // All ones for a denormal.
+    const uint32_t denormal = 0u - ((magnitude - 0x400) >> 31);
+    bits = (bits & denormal) | (normal & ~denormal) | static_cast<uint32_t>(half & 0x8000) << 16;
     memcpy(&value, &bits, 4);
     return value;
 }

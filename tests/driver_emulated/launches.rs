@@ -53,11 +53,11 @@ fn recorded_launches_run_when_replayed_emulated() {
         let Rig { device, words, .. } = &mut rig;
         device.clear(words).unwrap();
         let counter = device.address(words) as *mut u32;
-        let mut advance = || {
-            device.launch(&ADVANCE, Launch::new(1, 32), AdvanceArgs { counter, by: 2 })?;
-            device.launch(&ADVANCE, Launch::new(1, 32), AdvanceArgs { counter, by: 5 })
-        };
-        let graph = device.record(&mut advance).unwrap();
+        device.begin_recording().unwrap();
+        for by in [2, 5] {
+            device.launch(&ADVANCE, Launch::new(1, 32), AdvanceArgs { counter, by }).unwrap();
+        }
+        let graph = device.end_recording().unwrap();
         assert_eq!(rig.get::<u32>(&rig.words), [0]);
         (0..3).for_each(|_| rig.device.replay(&graph).unwrap());
         assert_eq!(rig.get::<u32>(&rig.words), [21]);
@@ -65,10 +65,13 @@ fn recorded_launches_run_when_replayed_emulated() {
 }
 
 #[test]
-fn a_failed_recording_records_nothing_emulated() {
+fn a_refused_launch_is_not_recorded_emulated() {
     let rig = Rig::new(Emulated::new(), 1, 1, 32, 1);
-    let refused = rig.device.record(&mut || rig.run("no_such_kernel", Launch::new(1, 32), 0));
+    rig.device.begin_recording().unwrap();
+    let refused = rig.run("no_such_kernel", Launch::new(1, 32), 0);
+    let graph = rig.device.end_recording().unwrap();
     assert!(matches!(refused, Err(Error::Launch { .. })));
+    rig.device.replay(&graph).unwrap();
     // Launches run again.
     rig.run("test_many_barriers", Launch::new(1, 32), 3).unwrap();
     assert_eq!(rig.get::<u32>(&rig.words), [3; 32]);

@@ -1,11 +1,11 @@
 //! The emulated device runs kernels as a GPU would, and its checked build reports what a GPU would only corrupt. The
 //! kernels are those of `kernels/testing`, made for these tests.
+#![cfg(fishmask_emulated)]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod checked;
 mod launches;
 mod primitives;
-mod speed;
 
 use bytemuck::Pod;
 use fishmask::backend::cuda::args::testing::{TestArgs, testing};

@@ -1,7 +1,6 @@
 //! The checked build's rules: what each access of a kernel must hold to.
 //!
-//! The checked kernels are compiled with the host compiler's `-fsanitize=thread`, which calls `__tsan_*` before each
-//! access to memory; here stand these functions, instead of that sanitizer's own. Every byte of a buffer and of shared
+//! `hooks.rs` is called before each access to memory, and asks here. Every byte of a buffer and of shared
 //! memory has two cells: who wrote it last, and who read it last. A cell names a block's run, a thread, and the thread's
 //! tick, which barriers move on; so it can be told whether that access came before this one by a barrier, or only by
 //! chance. Where several readers (or atomics) are all the last, the cell says of how many a kind they are.
@@ -10,7 +9,6 @@
 //! made up.
 
 use std::cell::Cell;
-use std::ffi::c_void;
 use std::ops::Range;
 use std::ptr;
 use std::sync::Arc;
@@ -40,11 +38,11 @@ const TICKS: u32 = 1 << (RUN - TICK);
 pub(super) const HOST: u64 = 1;
 
 /// Bytes of stack in which a fault is put into words.
-const REPORT: usize = 8 << 10;
+pub(super) const REPORT: usize = 8 << 10;
 
 /// What an access does.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Access {
+pub(super) enum Access {
     Read,
     Write,
     Atomic,
@@ -64,11 +62,13 @@ pub(super) struct Check {
     thread: u32,
     /// The running thread's tick.
     now: u32,
+    /// Both, and the run, as a cell.
+    mine: u64,
     /// The tick of the latest block barrier.
     base: u32,
     /// Each warp's.
     ticks: Vec<u32>,
-    stack: Range<usize>,
+    pub(super) stack: Range<usize>,
     block: *const BlockState,
     shared: Range<usize>,
     shared_shadow: Shadow,
@@ -77,11 +77,13 @@ pub(super) struct Check {
     regions: Arc<[Region]>,
     /// The region of the last access.
     last: usize,
+    /// Guesses of the region by bits 16 to 23 of the address; guards keep buffers further apart than that.
+    guesses: [u32; 256],
 }
 
 thread_local! {
     /// Set while a checked block runs on this host thread.
-    static CHECK: Cell<*mut Check> = const { Cell::new(ptr::null_mut()) };
+    pub(super) static CHECK: Cell<*mut Check> = const { Cell::new(ptr::null_mut()) };
 }
 
 /// A launch for the check.
@@ -99,6 +101,7 @@ impl Check {
             running: ptr::null_mut(),
             thread: 0,
             now: 0,
+            mine: 0,
             base: 0,
             ticks: vec![],
             stack: 0..0,
@@ -108,6 +111,7 @@ impl Check {
             exempt: [0..0, 0..0, image()],
             regions: Arc::new([]),
             last: 0,
+            guesses: [0; 256],
         }
     }
 
@@ -147,6 +151,7 @@ impl Check {
         self.running = running;
         self.thread = index as u32;
         self.now = self.ticks[index / 32];
+        self.mine = self.run << RUN | u64::from(self.now) << TICK | u64::from(self.thread) << THREAD;
         self.stack = limit..limit + STACK;
     }
 
@@ -169,11 +174,6 @@ impl Check {
         } else {
             Err(format!("the checked build follows {TICKS} barriers of a block"))
         }
-    }
-
-    /// This thread, now, as a cell.
-    fn mine(&self) -> u64 {
-        self.run << RUN | u64::from(self.now) << TICK | u64::from(self.thread) << THREAD
     }
 
     /// Whether all that the cell stands for came before this access, by a barrier or in this thread. Shared memory is
@@ -205,11 +205,11 @@ impl Check {
         } else {
             BLOCK
         };
-        self.mine() | kind
+        self.mine | kind
     }
 
     #[inline]
-    fn access(&mut self, address: usize, bytes: usize, access: Access) {
+    pub(super) fn access(&mut self, address: usize, bytes: usize, access: Access) {
         // The addresses of private variables; no address is near enough to the end to overflow.
         if self.stack.start <= address && address + bytes <= self.stack.end {
             return;
@@ -223,9 +223,14 @@ impl Check {
             self.cells(&raw const self.shared_shadow, offset, bytes, false, access);
             return;
         }
-        let hit = match self.regions.get(self.last) {
-            Some(region) if region.start <= address && address < region.start + region.bytes => self.last,
-            _ => self.regions.partition_point(|region| region.start <= address).wrapping_sub(1),
+        let guess = self.guesses[address >> 16 & 255] as usize;
+        let hit = match self.regions.get(guess) {
+            Some(region) if region.start <= address && address < region.start + region.bytes => guess,
+            _ => {
+                let found = self.regions.partition_point(|region| region.start <= address).wrapping_sub(1);
+                self.guesses[address >> 16 & 255] = found as u32;
+                found
+            }
         };
         match self.regions.get(hit) {
             Some(Region { start, bytes: length, shadow: Some(shadow) })
@@ -272,7 +277,7 @@ impl Check {
     /// What the cells of a byte become by an access, if it is allowed.
     #[inline]
     fn judge(&self, i: usize, bytes: usize, global: bool, access: Access, cells: [u64; 2]) -> [u64; 2] {
-        let (mine, [write, read]) = (self.mine(), cells);
+        let (mine, [write, read]) = (self.mine, cells);
         let fresh = if global { write == 0 } else { write >> RUN != self.run };
         if fresh && matches!(access, Access::Read | Access::Atomic) {
             self.fault(i, global, access, bytes, "which nobody wrote");
@@ -376,7 +381,7 @@ impl Check {
         self.fault(offset, global, access, bytes, &who)
     }
 
-    fn stop(&self, message: String) -> ! {
+    pub(super) fn stop(&self, message: String) -> ! {
         stop(self.running, message)
     }
 }
@@ -393,6 +398,7 @@ impl Access {
 }
 
 /// The program's own code and constants.
+#[cfg(target_os = "linux")]
 fn image() -> Range<usize> {
     unsafe extern "C" {
         static __executable_start: u8;
@@ -401,93 +407,8 @@ fn image() -> Range<usize> {
     &raw const __executable_start as usize..&raw const end as usize
 }
 
-#[inline]
-fn access(address: *const c_void, bytes: usize, access: Access) {
-    let check = CHECK.get();
-    if !check.is_null() {
-        // SAFETY: set while a block runs; only the running coroutine uses it, and the scheduler while none runs.
-        unsafe { (*check).access(address as usize, bytes, access) };
-    }
-}
-
-macro_rules! hooks {
-    ($($name:ident($bytes:literal, $access:ident);)*) => {
-        $(#[unsafe(no_mangle)]
-        extern "C" fn $name(address: *const c_void) {
-            access(address, $bytes, Access::$access);
-        })*
-    };
-}
-
-hooks! {
-    __tsan_read1(1, Read);
-    __tsan_read2(2, Read);
-    __tsan_read4(4, Read);
-    __tsan_read8(8, Read);
-    __tsan_read16(16, Read);
-    __tsan_write1(1, Write);
-    __tsan_write2(2, Write);
-    __tsan_write4(4, Write);
-    __tsan_write8(8, Write);
-    __tsan_write16(16, Write);
-    __tsan_unaligned_read2(2, Read);
-    __tsan_unaligned_read4(4, Read);
-    __tsan_unaligned_read8(8, Read);
-    __tsan_unaligned_read16(16, Read);
-    __tsan_unaligned_write2(2, Write);
-    __tsan_unaligned_write4(4, Write);
-    __tsan_unaligned_write8(8, Write);
-    __tsan_unaligned_write16(16, Write);
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn __tsan_read_range(address: *const c_void, bytes: usize) {
-    access(address, bytes, Access::Read);
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn __tsan_write_range(address: *const c_void, bytes: usize) {
-    access(address, bytes, Access::Write);
-}
-
-/// Each object's constructor calls it.
-#[unsafe(no_mangle)]
-extern "C" fn __tsan_init() {}
-
-/// At a function's start, where its frame has been laid out: it must be on the stack, and leave room for a report.
-#[unsafe(no_mangle)]
-extern "C" fn __tsan_func_entry(_: *const c_void) {
-    let here = 0_u8;
-    let check = CHECK.get();
-    if !check.is_null() {
-        // SAFETY: as in `access`.
-        let check = unsafe { &*check };
-        if (&raw const here as usize) < check.stack.start + REPORT {
-            check.stop(format!("a thread needs more than {STACK} bytes of stack"));
-        }
-    }
-}
-
-#[unsafe(no_mangle)]
-extern "C" fn __tsan_func_exit() {}
-
-/// An atomic access to `bytes` bytes.
-#[unsafe(no_mangle)]
-extern "C" fn fishmask_check_atomic(address: *const c_void, bytes: usize) {
-    access(address, bytes, Access::Atomic);
-}
-
-/// An asynchronous copy of 16 bytes begins; it reads `from`, if that is not null.
-#[unsafe(no_mangle)]
-extern "C" fn fishmask_check_copy_begins(to: *const c_void, from: *const c_void) {
-    if !from.is_null() {
-        access(from, 16, Access::Read);
-    }
-    access(to, 16, Access::CopyBegins);
-}
-
-/// It ends.
-#[unsafe(no_mangle)]
-extern "C" fn fishmask_check_copy_ends(to: *const c_void) {
-    access(to, 16, Access::CopyEnds);
+/// Where the linker does not tell, reads far from every buffer go unreported.
+#[cfg(not(target_os = "linux"))]
+fn image() -> Range<usize> {
+    0..usize::MAX
 }

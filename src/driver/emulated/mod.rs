@@ -10,16 +10,18 @@
 
 mod block;
 mod check;
+mod hooks;
 mod memory;
 mod shared;
 mod stack;
 mod thread;
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rayon::prelude::*;
 
@@ -40,8 +42,8 @@ struct Compiled {
 
 include!(concat!(env!("OUT_DIR"), "/emulated_kernels.rs"));
 
-/// How long a launch keeps to the calling thread before it calls the others: a few times what waking them takes.
-const ALONE: Duration = Duration::from_micros(30);
+/// Work that the calling thread does alone, in seconds: a few times what waking the others takes.
+const ALONE: f64 = 30.0e-6;
 
 /// Runs of blocks in this process, by which the checked build tells them apart.
 static RUNS: AtomicU64 = AtomicU64::new(1);
@@ -56,6 +58,8 @@ pub struct Emulated {
     /// The buffers of a checked device.
     checked: Option<memory::Shared>,
     recording: RefCell<Option<Vec<Work>>>,
+    /// Seconds that a block of each kernel took at its last launch.
+    paces: RefCell<HashMap<&'static str, f64>>,
 }
 
 /// A launch that can be run again.
@@ -81,12 +85,20 @@ impl Emulated {
         let processors = rayon::current_num_threads() as u32;
         let properties =
             Properties { name: "emulated".into(), processors, memory: usize::MAX >> 1, shared: SHARED };
-        Emulated { properties, workers: Mutex::default(), checked: None, recording: RefCell::new(None) }
+        Emulated {
+            properties,
+            workers: Mutex::default(),
+            checked: None,
+            recording: RefCell::new(None),
+            paces: RefCell::default(),
+        }
     }
 
     /// The device with the checked kernels: the same results, several times slower.
     pub fn checked() -> Self {
-        Emulated { checked: Some(memory::Shared::default()), ..Emulated::new() }
+        let mut device = Emulated { checked: Some(memory::Shared::default()), ..Emulated::new() };
+        device.properties.name = "emulated, checked".into();
+        device
     }
 
     fn kernels(&self) -> &'static [Compiled] {
@@ -116,11 +128,13 @@ impl Emulated {
             let checked = launched.as_ref().map(|launched| (launched, i));
             worker.run(&Block { entry, args: args.get(), index, grid, threads: block, shared, checked })
         };
-        // Small launches end before others could be woken.
+        // Small launches end before others could be woken; those known to be long wake them at once.
+        let begun = Instant::now();
+        let pace = self.paces.borrow().get(work.kernel.name).map_or(0.0, |pace| pace * blocks as f64);
         let alone = || {
-            let (mut worker, begun) = (take(), Instant::now());
+            let mut worker = take();
             for i in 0..blocks {
-                if i > 0 && begun.elapsed() > ALONE {
+                if pace > ALONE || begun.elapsed().as_secs_f64() > ALONE {
                     return Ok(i);
                 }
                 run(&mut worker, i)?;
@@ -128,7 +142,14 @@ impl Emulated {
             Ok(blocks)
         };
         let outcome = alone().and_then(|done| {
-            (done..blocks).into_par_iter().try_for_each_init(take, |worker, i| run(worker, i))
+            let rest = (done..blocks).into_par_iter();
+            rest.try_for_each_init(take, |worker, i| run(worker, i)).map(|()| done)
+        });
+        let seconds = begun.elapsed().as_secs_f64();
+        let outcome = outcome.map(|done| {
+            let threads = if done == blocks { 1 } else { blocks.min(rayon::current_num_threads() as u64) };
+            let pace = seconds * threads as f64 / blocks as f64;
+            self.paces.borrow_mut().insert(work.kernel.name, pace);
         });
         outcome.map_err(|reason| Error::Launch { kernel: work.kernel.name, grid, block, shared, reason })
     }

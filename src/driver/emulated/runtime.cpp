@@ -1,7 +1,7 @@
 // What the emulated kernels share, never instrumented: the running thread, and the matrix instruction.
 #include "emulated.cuh"
 
-// thread.rs and check.rs.
+// thread.rs and hooks.rs.
 extern "C" {
 void fishmask_wait_for_block(EmulatedThread* thread);
 void fishmask_wait_for_warp(EmulatedThread* thread);
@@ -129,7 +129,7 @@ INLINED void multiply(Tiles& t, uint32_t rows, uint32_t stride, uint32_t first) 
     }
 }
 
-FOR_EACH_CPU void multiply_tiles(Tiles& t, uint32_t m, uint32_t n) {
+INLINED void multiply_tiles(Tiles& t, uint32_t m, uint32_t n) {
     float* b = reinterpret_cast<float*>(t.b);
     for (uint32_t i = 0; i < 256 * m; i++) t.a[i] = widen_half(t.a_bits[i]);
     for (uint32_t i = 0; i < 128 * n; i++) b[i] = widen_half(t.b_bits[i]);
@@ -139,42 +139,55 @@ FOR_EACH_CPU void multiply_tiles(Tiles& t, uint32_t m, uint32_t n) {
     for (; done < n; done++) multiply<1>(t, 16 * m, n, done);
 }
 
+// From the lanes' fragments to plain matrices, and back. Lane 4 g + t holds, in pairs of columns 2 t and 2 t + 1 (rows, in
+// B): of A rows g and g + 8, then the same 8 columns on; of B column g, then 8 rows on; of D rows g and g + 8.
+INLINED void gather(Tiles& tile, const EmulatedProduct& own, uint32_t lane, uint32_t m, uint32_t n) {
+    const uint32_t g = lane / 4, t = lane % 4;
+    const uint32_t* a = own.a;
+    for (uint32_t i = 0; i < m; i++, a += 4) {
+        uint16_t* at = tile.a_bits + 256 * i + 16 * g + 2 * t;
+        memcpy(at, a, 4);
+        memcpy(at + 128, a + 1, 4);
+        memcpy(at + 8, a + 2, 4);
+        memcpy(at + 136, a + 3, 4);
+    }
+    const uint32_t row = 8 * n;
+    const uint32_t* b = own.b;
+    uint16_t* at = tile.b_bits + 2 * t * row + g;
+    for (uint32_t j = 0; j < n; j++, b += 2, at += 8) {
+        at[0] = static_cast<uint16_t>(b[0]);
+        at[row] = static_cast<uint16_t>(b[0] >> 16);
+        at[8 * row] = static_cast<uint16_t>(b[1]);
+        at[9 * row] = static_cast<uint16_t>(b[1] >> 16);
+    }
+}
+INLINED void scatter(const Tiles& tile, const EmulatedProduct& own, uint32_t lane, uint32_t m, uint32_t n) {
+    const uint32_t g = lane / 4, t = lane % 4, row = 8 * n;
+    float* d = own.d;
+    for (uint32_t i = 0; i < m; i++) {
+        const float* from = reinterpret_cast<const float*>(tile.c) + (16 * i + g) * row + 2 * t;
+        for (uint32_t j = 0; j < n; j++, d += 4, from += 8) {
+            const float sums[4] = {from[0], from[1], from[8 * row], from[8 * row + 1]};
+            for (uint32_t k = 0; k < 4; k++) d[k] += sums[k];
+        }
+    }
+}
+
+FOR_EACH_CPU void multiply_lanes(Tiles& tile, const EmulatedProduct* lanes, uint32_t m, uint32_t n) {
+    for (uint32_t lane = 0; lane < 32; lane++) gather(tile, lanes[lane], lane, m, n);
+    multiply_tiles(tile, m, n);
+    for (uint32_t lane = 0; lane < 32; lane++) scatter(tile, lanes[lane], lane, m, n);
+}
+
 }  // namespace
 
-// Lane 4 g + t holds, in pairs of columns 2 t and 2 t + 1 (rows, in B): of A rows g and g + 8, then the same 8 columns on;
-// of B column g, then 8 rows on; of D rows g and g + 8.
 extern "C" void fishmask_warp_mma(const unsigned char* shown) {
-    Tiles& tile = tiles;
     EmulatedProduct lanes[32];
-    for (uint32_t lane = 0; lane < 32; lane++) memcpy(&lanes[lane], shown + 32 * lane, sizeof(EmulatedProduct));
-    const uint32_t m = lanes[0].m, n = lanes[0].n;
     for (uint32_t lane = 0; lane < 32; lane++) {
-        const EmulatedProduct& own = lanes[lane];
-        if (own.m != m || own.n != n) fishmask_fault("lanes of a warp in different matrix products");
-        const uint32_t g = lane / 4, t = lane % 4;
-        for (uint32_t i = 0; i < 4 * m; i++) {
-            const uint32_t row = 16 * (i / 4) + g + 8 * (i % 2), column = 2 * t + 8 * (i / 2 % 2);
-            memcpy(&tile.a_bits[16 * row + column], &own.a[i], 4);
-        }
-        for (uint32_t i = 0; i < 2 * n; i++) {
-            uint16_t* at = &tile.b_bits[(2 * t + 8 * (i % 2)) * 8 * n + 8 * (i / 2) + g];
-            at[0] = static_cast<uint16_t>(own.b[i]);
-            at[8 * n] = static_cast<uint16_t>(own.b[i] >> 16);
+        memcpy(&lanes[lane], shown + 32 * lane, sizeof(EmulatedProduct));
+        if (lanes[lane].m != lanes[0].m || lanes[lane].n != lanes[0].n) {
+            fishmask_fault("lanes of a warp in different matrix products");
         }
     }
-    multiply_tiles(tile, m, n);
-    const float* c = reinterpret_cast<const float*>(tile.c);
-    for (uint32_t lane = 0; lane < 32; lane++) {
-        const uint32_t g = lane / 4, t = lane % 4;
-        for (uint32_t i = 0; i < m; i++) {
-            for (uint32_t j = 0; j < n; j++) {
-                float* d = lanes[lane].d + 4 * (n * i + j);
-                const float* from = c + (16 * i + g) * 8 * n + 8 * j + 2 * t;
-                d[0] += from[0];
-                d[1] += from[1];
-                d[2] += from[64 * n];
-                d[3] += from[64 * n + 1];
-            }
-        }
-    }
+    multiply_lanes(tiles, lanes, lanes[0].m, lanes[0].n);
 }
