@@ -113,6 +113,19 @@ DEVICE void step(Pixel& at, const Pixel& by, uint32_t h, uint32_t w) {
     at.image += by.image;
 }
 
+// relu_sum(residual + relu(z)).
+template <int WIDTH>
+DEVICE void activate(const NormForwardArgs& args, const Affine<WIDTH>& affine, const Halves<WIDTH>& x,
+                     const Halves<WIDTH>& residual, float (&values)[WIDTH]) {
+    float other[WIDTH];
+    unpack(x, values);
+    unpack(residual, other);
+    for (int i = 0; i < WIDTH; i++) {
+        values[i] = bound(normalised(affine, i, values[i]), args.floor);
+        if (args.residual) values[i] = bound(add(other[i], values[i]), args.floor_sum);
+    }
+}
+
 template <int WIDTH>
 DEVICE void forward(const NormForwardArgs& args) {
     const Spot at = spot<WIDTH>(args.tile, args.outputs, args.c);
@@ -126,18 +139,14 @@ DEVICE void forward(const NormForwardArgs& args) {
         for (uint32_t j = 0; j < FORWARD_BATCH; j++) {
             if (base + j * rows >= at.end) continue;
             const size_t from = start + element(base + j * rows, args.c);
-            x[j] = load_halves<WIDTH>(args.x + from);
-            if (args.residual) residual[j] = load_halves<WIDTH>(args.residual + from);
+            load_halves(x[j], args.x + from);
+            if (args.residual) load_halves(residual[j], args.residual + from);
         }
         for (uint32_t j = 0; j < FORWARD_BATCH; j++) {
             if (base + j * rows >= at.end) continue;
-            Halves<WIDTH> y;
-            for (int i = 0; i < WIDTH; i++) {
-                float value = bound(normalised(affine, i, to_float(x[j].v[i])), args.floor);
-                if (args.residual) value = bound(to_float(residual[j].v[i]) + value, args.floor_sum);
-                y.v[i] = to_half(value);
-            }
-            store_halves(args.y + start + element(base + j * rows, args.c), y);
+            float values[WIDTH];
+            activate(args, affine, x[j], residual[j], values);
+            store_halves(args.y + start + element(base + j * rows, args.c), pack(values));
         }
     }
 }
@@ -193,29 +202,27 @@ DEVICE void pool_forward(const NormForwardArgs& args) {
             for (uint32_t j = 0; j < PLACES; j++) {
                 if (!places.inside[j]) continue;
                 const size_t from = start + element(places.pixel[j], args.c);
-                x[j] = load_halves<WIDTH>(args.x + from);
-                if (args.residual) residual[j] = load_halves<WIDTH>(args.residual + from);
+                load_halves(x[j], args.x + from);
+                if (args.residual) load_halves(residual[j], args.residual + from);
             }
             for (uint32_t j = 0; j < PLACES; j++) {
                 if (!places.inside[j]) continue;
+                float values[WIDTH];
+                activate(args, affine, x[j], residual[j], values);
                 for (int i = 0; i < WIDTH; i++) {
-                    float value = bound(normalised(affine, i, to_float(x[j].v[i])), args.floor);
-                    if (args.residual) value = bound(to_float(residual[j].v[i]) + value, args.floor_sum);
                     // The first of equal values wins; the first NaN beats and outlasts every number.
-                    const bool loses = value <= best[i] || is_nan(best[i]);
-                    best[i] = loses ? best[i] : value;
+                    const bool loses = values[i] <= best[i] || is_nan(best[i]);
+                    best[i] = loses ? best[i] : values[i];
                     winner[i] = loses ? winner[i] : first + j;
                 }
             }
         }
         const size_t to = group_start(args.outputs, args.c, at.channel) + element(index, args.c);
-        Halves<WIDTH> y;
-        for (int i = 0; i < WIDTH; i++) {
-            y.v[i] = to_half(best[i]);
-            winner[i] = best[i] > args.dead ? winner[i] : DEAD;
+        store_halves(args.y + to, pack(best));
+        if (args.winners) {
+            for (int i = 0; i < WIDTH; i++) winner[i] = best[i] > args.dead ? winner[i] : DEAD;
+            store_bytes(args.winners + to, pack(winner));
         }
-        store_halves(args.y + to, y);
-        if (args.winners) store_bytes(args.winners + to, winner);
         step(output, by, window.p, window.q);
     }
 }
@@ -256,6 +263,23 @@ DEVICE void leave_sums(const NormSumsArgs& args, const Spot& at, Sums<WIDTH>& su
     }
 }
 
+// Behind the last ReLU: dz is 0 where y is.
+template <int WIDTH>
+DEVICE void mask(float (&dz)[WIDTH], const Halves<WIDTH>& y) {
+    float values[WIDTH];
+    unpack(y, values);
+    for (int i = 0; i < WIDTH; i++) dz[i] = values[i] > 0 ? dz[i] : 0;
+}
+
+// The residual's gradient: dz, and what was there before, or zeros.
+template <int WIDTH>
+DEVICE void store_residual(f16* to, const Halves<WIDTH>& before, const float (&dz)[WIDTH]) {
+    float values[WIDTH];
+    unpack(before, values);
+    for (int i = 0; i < WIDTH; i++) values[i] = add(values[i], dz[i]);
+    store_halves(to, pack(values));
+}
+
 template <int WIDTH>
 DEVICE void sums(const NormSumsArgs& args, float* shared) {
     const Spot at = spot<WIDTH>(args.tile, args.outputs, args.c);
@@ -271,22 +295,24 @@ DEVICE void sums(const NormSumsArgs& args, float* shared) {
             for (uint32_t j = 0; j < BACKWARD_BATCH; j++) {
                 if (base + j * rows >= at.end) continue;
                 const size_t from = start + element(base + j * rows, args.c);
-                x[j] = load_halves<WIDTH>(args.x + from);
-                dy[j] = load_halves<WIDTH>(args.dy + from);
-                if (args.y) y[j] = load_halves<WIDTH>(args.y + from);
-                if (args.accumulate) before[j] = load_halves<WIDTH>(args.residual + from);
+                load_halves(x[j], args.x + from);
+                load_halves(dy[j], args.dy + from);
+                if (args.y) load_halves(y[j], args.y + from);
+                if (args.accumulate) load_halves(before[j], args.residual + from);
             }
             for (uint32_t j = 0; j < BACKWARD_BATCH; j++) {
                 if (base + j * rows >= at.end) continue;
-                for (int i = 0; i < WIDTH; i++) {
-                    float dz = to_float(dy[j].v[i]);
-                    if (args.y) dz = to_float(y[j].v[i]) > 0 ? dz : 0;
-                    before[j].v[i] = to_half(to_float(before[j].v[i]) + dz);
-                    const float value = to_float(x[j].v[i]);
-                    dz = normalised(affine, i, value) > args.open ? dz : 0;
-                    count_in(sums, i, dz, value);
+                float values[WIDTH], dz[WIDTH];
+                unpack(dy[j], dz);
+                if (args.y) mask(dz, y[j]);
+                if (args.residual) {
+                    f16* to = args.residual + start + element(base + j * rows, args.c);
+                    store_residual(to, before[j], dz);
                 }
-                if (args.residual) store_halves(args.residual + start + element(base + j * rows, args.c), before[j]);
+                unpack(x[j], values);
+                for (int i = 0; i < WIDTH; i++) {
+                    count_in(sums, i, normalised(affine, i, values[i]) > args.open ? dz[i] : 0, values[i]);
+                }
             }
         }
     }
@@ -307,9 +333,12 @@ DEVICE void pool_sums(const NormSumsArgs& args, float* shared) {
         const Pixel by = pixel_at(args.tile.rows, window.p, window.q);
         for (uint32_t index = at.first; index < at.end; index += args.tile.rows) {
             const size_t from = group_start(args.outputs, args.c, at.channel) + element(index, args.c);
-            const Halves<WIDTH> dy = load_halves<WIDTH>(args.dy + from);
+            Halves<WIDTH> dy;
+            load_halves(dy, args.dy + from);
+            float dz[WIDTH];
             uint32_t winner[WIDTH];
-            load_bytes(args.winners + from, winner);
+            unpack(load_bytes<WIDTH>(args.winners + from), winner);
+            unpack(dy, dz);
             Places places = {};
             while (places.r < window.size) {
                 const uint32_t first = places.place;
@@ -320,15 +349,17 @@ DEVICE void pool_sums(const NormSumsArgs& args, float* shared) {
                     for (int i = 0; i < WIDTH; i++) won = won || winner[i] == first + j;
                     places.inside[j] = places.inside[j] && won;
                     if (places.inside[j]) {
-                        x[j] = load_halves<WIDTH>(args.x + start + element(places.pixel[j], args.c));
+                        load_halves(x[j], args.x + start + element(places.pixel[j], args.c));
                     }
                 }
                 for (uint32_t j = 0; j < PLACES; j++) {
                     if (!places.inside[j]) continue;
+                    float values[WIDTH];
+                    unpack(x[j], values);
                     for (int i = 0; i < WIDTH; i++) {
-                        const float value = to_float(x[j].v[i]);
-                        const bool passes = winner[i] == first + j && normalised(affine, i, value) > args.open;
-                        if (passes) count_in(sums, i, to_float(dy.v[i]), value);
+                        const bool passes =
+                            winner[i] == first + j && normalised(affine, i, values[i]) > args.open;
+                        if (passes) count_in(sums, i, dz[i], values[i]);
                     }
                 }
             }
@@ -356,10 +387,15 @@ DEVICE Slopes<WIDTH> load_slopes(const float* from, uint32_t c, uint32_t channel
 }
 
 template <int WIDTH>
-DEVICE f16 input_gradient(const Affine<WIDTH>& affine, const Slopes<WIDTH>& slopes, int i, float dz, float x,
-                          float open) {
-    dz = normalised(affine, i, x) > open ? dz : 0;
-    return to_half(multiply_add(affine.scale[i], dz, multiply_add(slopes.slope[i], x, slopes.offset[i])));
+DEVICE Halves<WIDTH> input_gradient(const Affine<WIDTH>& affine, const Slopes<WIDTH>& slopes,
+                                    const float (&dz)[WIDTH], const Halves<WIDTH>& x, float open) {
+    float values[WIDTH], dx[WIDTH];
+    unpack(x, values);
+    for (int i = 0; i < WIDTH; i++) {
+        const float passed = normalised(affine, i, values[i]) > open ? dz[i] : 0;
+        dx[i] = multiply_add(affine.scale[i], passed, multiply_add(slopes.slope[i], values[i], slopes.offset[i]));
+    }
+    return pack(dx);
 }
 
 template <int WIDTH>
@@ -376,18 +412,16 @@ DEVICE void input(const NormInputArgs& args) {
         for (uint32_t j = 0; j < BACKWARD_BATCH; j++) {
             if (base + j * rows >= at.end) continue;
             const size_t from = start + element(base + j * rows, args.c);
-            x[j] = load_halves<WIDTH>(args.x + from);
-            dy[j] = load_halves<WIDTH>(args.dy + from);
-            if (args.y) y[j] = load_halves<WIDTH>(args.y + from);
+            load_halves(x[j], args.x + from);
+            load_halves(dy[j], args.dy + from);
+            if (args.y) load_halves(y[j], args.y + from);
         }
         for (uint32_t j = 0; j < BACKWARD_BATCH; j++) {
             if (base + j * rows >= at.end) continue;
-            Halves<WIDTH> dx;
-            for (int i = 0; i < WIDTH; i++) {
-                float dz = to_float(dy[j].v[i]);
-                if (args.y) dz = to_float(y[j].v[i]) > 0 ? dz : 0;
-                dx.v[i] = input_gradient(affine, slopes, i, dz, to_float(x[j].v[i]), args.open);
-            }
+            float dz[WIDTH];
+            unpack(dy[j], dz);
+            if (args.y) mask(dz, y[j]);
+            const Halves<WIDTH> dx = input_gradient(affine, slopes, dz, x[j], args.open);
             store_halves(args.dx + start + element(base + j * rows, args.c), dx);
         }
     }
@@ -407,9 +441,9 @@ DEVICE void pool_input(const NormInputArgs& args) {
     const Pixel by = pixel_at(args.tile.rows, window.h, window.w);
     for (uint32_t index = at.first; index < at.end; index += args.tile.rows) {
         const size_t to = group_start(args.inputs, args.c, at.channel) + element(index, args.c);
-        const Halves<WIDTH> x = load_halves<WIDTH>(args.x + to);
-        Halves<WIDTH> residual = {};
-        if (args.accumulate) residual = load_halves<WIDTH>(args.residual + to);
+        Halves<WIDTH> x, before = {};
+        load_halves(x, args.x + to);
+        if (args.accumulate) load_halves(before, args.residual + to);
         float dz[WIDTH] = {};
         const uint32_t row = pixel.row + window.pad, column = pixel.column + window.pad;
         // The last window that begins at or before the pixel, if there are as many. Before the first, p and q wrap around.
@@ -420,21 +454,19 @@ DEVICE void pool_input(const NormInputArgs& args) {
             for (uint32_t s = column - last_q * window.stride, q = last_q; s < window.size; s += window.stride, q--) {
                 if (q >= window.q) continue;
                 const size_t from = outputs + element((pixel.image * window.p + p) * window.q + q, args.c);
-                const Halves<WIDTH> dy = load_halves<WIDTH>(args.dy + from);
+                Halves<WIDTH> dy;
+                load_halves(dy, args.dy + from);
+                float values[WIDTH];
                 uint32_t winner[WIDTH];
-                load_bytes(args.winners + from, winner);
+                unpack(load_bytes<WIDTH>(args.winners + from), winner);
+                unpack(dy, values);
                 for (int i = 0; i < WIDTH; i++) {
-                    if (winner[i] == r * window.size + s) dz[i] = add(dz[i], to_float(dy.v[i]));
+                    if (winner[i] == r * window.size + s) dz[i] = add(dz[i], values[i]);
                 }
             }
         }
-        Halves<WIDTH> dx;
-        for (int i = 0; i < WIDTH; i++) {
-            residual.v[i] = to_half(to_float(residual.v[i]) + dz[i]);
-            dx.v[i] = input_gradient(affine, slopes, i, dz[i], to_float(x.v[i]), args.open);
-        }
-        if (args.residual) store_halves(args.residual + to, residual);
-        store_halves(args.dx + to, dx);
+        if (args.residual) store_residual(args.residual + to, before, dz);
+        store_halves(args.dx + to, input_gradient(affine, slopes, dz, x, args.open));
         step(pixel, by, window.h, window.w);
     }
 }
@@ -448,9 +480,12 @@ DEVICE void sample_moments(const SampleMomentsArgs& args, float* shared) {
     float mean[WIDTH] = {}, sums[WIDTH] = {};
     for (int pass = 0; pass < 2; pass++) {
         for (uint32_t pixel = at.first; at.active && pixel < at.end; pixel += args.tile.rows) {
-            const Halves<WIDTH> halves = load_halves<WIDTH>(x + element(pixel, args.c));
+            Halves<WIDTH> halves;
+            load_halves(halves, x + element(pixel, args.c));
+            float values[WIDTH];
+            unpack(halves, values);
             for (int i = 0; i < WIDTH; i++) {
-                const float value = to_float(halves.v[i]) - mean[i];
+                const float value = values[i] - mean[i];
                 sums[i] = pass == 0 ? add(sums[i], value) : multiply_add(value, value, sums[i]);
             }
         }

@@ -96,6 +96,20 @@ DEVICE float to_float(f16 value) { return __half2float(value); }
 DEVICE f16 to_half(float value) { return __float2half_rn(value); }
 DEVICE uint16_t half_bits(f16 value) { return __half_as_ushort(value); }
 DEVICE f16 half_from_bits(uint16_t bits) { return __ushort_as_half(bits); }
+// Two halves of a word, the first in its low bits: one instruction each way.
+DEVICE void unpack_halves(uint32_t word, float& first, float& second) {
+    __half2 pair;
+    memcpy(&pair, &word, 4);
+    const float2 values = __half22float2(pair);
+    first = values.x;
+    second = values.y;
+}
+DEVICE uint32_t pack_halves(float first, float second) {
+    const __half2 pair = __floats2half2_rn(first, second);
+    uint32_t word;
+    memcpy(&word, &pair, 4);
+    return word;
+}
 DEVICE float multiply_add(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 // A product and a sum that the compiler must not contract.
 DEVICE float multiply(float a, float b) { return __fmul_rn(a, b); }

@@ -194,6 +194,13 @@ DEVICE float to_float(f16 value) { return widen_half(value.bits); }
 DEVICE f16 to_half(float value) { return f16{round_to_half(value)}; }
 DEVICE uint16_t half_bits(f16 value) { return value.bits; }
 DEVICE f16 half_from_bits(uint16_t bits) { return f16{bits}; }
+DEVICE void unpack_halves(uint32_t word, float& first, float& second) {
+    first = widen_half(static_cast<uint16_t>(word));
+    second = widen_half(static_cast<uint16_t>(word >> 16));
+}
+DEVICE uint32_t pack_halves(float first, float second) {
+    return round_to_half(first) | static_cast<uint32_t>(round_to_half(second)) << 16;
+}
 DEVICE float multiply_add(float a, float b, float c) { return std::fma(a, b, c); }
 DEVICE float multiply(float a, float b) { return a * b; }
 DEVICE float add(float a, float b) { return a + b; }
