@@ -25,8 +25,12 @@
 //     input, pool 2x2          read x, dy, winners, write dx                    4.75     37 us
 //     a residual               read in forward; its gradient written in backward: 2 more each, 2 for a ReLU on the sum
 //
+// The sums and the input's gradient are one after the other; between them norm_gradients reads at most 1024 blocks' sums,
+// 64 KB for each 8 channels, which is little more than a launch's time.
+//
 // At 1.7 GHz a multiprocessor of 132 gets 19 bytes a cycle, so at 1000 cycles' latency some 20 KB must be under way in
-// it: 1024 threads with 2 accesses of 16 bytes each have 32 KB.
+// it. 64 to 104 registers leave room for 512 to 1024 threads; with three or four accesses of 16 bytes each they have 32 KB
+// and more. A window of 2x2 has 2816 bytes a warp, or 590 instructions at four a cycle: its forward pass takes 390.
 #include "device.cuh"
 #include "halves.cuh"
 #include "reduce.cuh"
@@ -87,9 +91,6 @@ DEVICE float normalised(const Affine<WIDTH>& affine, int i, float x) {
     return multiply_add(x, affine.scale[i], affine.shift[i]);
 }
 
-// ReLU as a lower bound: 0, or -infinity for none. NaN stays NaN, so that a diverged run shows.
-DEVICE float bound(float value, float floor) { return value < floor ? floor : value; }
-
 // A pixel's place, stepped on without a division.
 struct Pixel {
     uint32_t image, row, column;
@@ -113,20 +114,20 @@ DEVICE void step(Pixel& at, const Pixel& by, uint32_t h, uint32_t w) {
     at.image += by.image;
 }
 
-// relu_sum(residual + relu(z)).
-template <int WIDTH>
-DEVICE void activate(const NormForwardArgs& args, const Affine<WIDTH>& affine, const Halves<WIDTH>& x,
+// What the last ReLU and the pool are applied to: z, or residual + relu(z). A ReLU is a lower bound: 0, or -infinity for
+// none. NaN stays NaN, so that a diverged run shows.
+template <bool RESIDUAL, int WIDTH>
+DEVICE void activate(const Affine<WIDTH>& affine, float floor, const Halves<WIDTH>& x,
                      const Halves<WIDTH>& residual, float (&values)[WIDTH]) {
-    float other[WIDTH];
     unpack(x, values);
+    for (int i = 0; i < WIDTH; i++) values[i] = normalised(affine, i, values[i]);
+    if (!RESIDUAL) return;
+    float other[WIDTH];
     unpack(residual, other);
-    for (int i = 0; i < WIDTH; i++) {
-        values[i] = bound(normalised(affine, i, values[i]), args.floor);
-        if (args.residual) values[i] = bound(add(other[i], values[i]), args.floor_sum);
-    }
+    for (int i = 0; i < WIDTH; i++) values[i] = add(other[i], larger_or_nan(values[i], floor));
 }
 
-template <int WIDTH>
+template <int WIDTH, bool RESIDUAL>
 DEVICE void forward(const NormForwardArgs& args) {
     const Spot at = spot<WIDTH>(args.tile, args.outputs, args.c);
     if (!at.active) return;
@@ -140,12 +141,13 @@ DEVICE void forward(const NormForwardArgs& args) {
             if (base + j * rows >= at.end) continue;
             const size_t from = start + element(base + j * rows, args.c);
             load_halves(x[j], args.x + from);
-            if (args.residual) load_halves(residual[j], args.residual + from);
+            if (RESIDUAL) load_halves(residual[j], args.residual + from);
         }
         for (uint32_t j = 0; j < FORWARD_BATCH; j++) {
             if (base + j * rows >= at.end) continue;
             float values[WIDTH];
-            activate(args, affine, x[j], residual[j], values);
+            activate<RESIDUAL>(affine, args.floor, x[j], residual[j], values);
+            for (int i = 0; i < WIDTH; i++) values[i] = larger_or_nan(values[i], args.floor_last);
             store_halves(args.y + start + element(base + j * rows, args.c), pack(values));
         }
     }
@@ -154,30 +156,39 @@ DEVICE void forward(const NormForwardArgs& args) {
 // Pixels of a window whose loads are under way at a time.
 constexpr uint32_t PLACES = 4;
 
-// The next PLACES places of a window, row by row, from `place` (row r, column s of the window), which moves on.
+// Steps through a window's places row by row, PLACES at a time.
 struct Places {
-    uint32_t place, r, s;
-    // Their input pixels, and which of them there are: not padding, and not past the window's end.
+    // The window's first row, column and pixel. They wrap around where padding makes them negative.
+    uint32_t top, left, origin;
+    // The next place: row and column of the window.
+    uint32_t r, s;
+    // Input pixels of the latest places, and which of them there are: not padding, and not past the window's end.
     uint32_t pixel[PLACES];
     bool inside[PLACES];
 };
 
-DEVICE void next(Places& places, const Pixel& output, const Window& window) {
+DEVICE Places places_of(const Pixel& output, const Window& window) {
+    Places places = {};
+    places.top = output.row * window.stride - window.pad;
+    places.left = output.column * window.stride - window.pad;
+    places.origin = (output.image * window.h + places.top) * window.w + places.left;
+    return places;
+}
+
+DEVICE void next(Places& places, const Window& window) {
     for (uint32_t j = 0; j < PLACES; j++) {
-        // Wraps around where it would be negative.
-        const uint32_t row = output.row * window.stride + places.r - window.pad;
-        const uint32_t column = output.column * window.stride + places.s - window.pad;
-        places.inside[j] = places.r < window.size && row < window.h && column < window.w;
-        places.pixel[j] = (output.image * window.h + row) * window.w + column;
+        places.inside[j] = places.r < window.size && places.top + places.r < window.h &&
+                           places.left + places.s < window.w;
+        places.pixel[j] = places.origin + places.r * window.w + places.s;
         if (++places.s == window.size) {
             places.s = 0;
             places.r++;
         }
     }
-    places.place += PLACES;
 }
 
-template <int WIDTH>
+// The pool comes before the last ReLU, which changes neither its result nor, where a gradient passes, its winner.
+template <int WIDTH, bool RESIDUAL>
 DEVICE void pool_forward(const NormForwardArgs& args) {
     const Window& window = args.window;
     const Spot at = spot<WIDTH>(args.tile, args.outputs, args.c);
@@ -189,40 +200,36 @@ DEVICE void pool_forward(const NormForwardArgs& args) {
     const Pixel by = pixel_at(args.tile.rows, window.p, window.q);
     for (uint32_t index = at.first; index < at.end; index += args.tile.rows) {
         float best[WIDTH];
-        uint32_t winner[WIDTH];
-        for (int i = 0; i < WIDTH; i++) {
-            best[i] = float_from_bits(0xff800000u);  // -infinity
-            winner[i] = 0;
-        }
-        Places places = {};
-        while (places.r < window.size) {
-            const uint32_t first = places.place;
-            next(places, output, window);
+        uint32_t winner[WIDTH] = {};
+        for (int i = 0; i < WIDTH; i++) best[i] = float_from_bits(0xff800000u);  // -infinity
+        Places places = places_of(output, window);
+        for (uint32_t first = 0; places.r < window.size; first += PLACES) {
+            next(places, window);
             Halves<WIDTH> x[PLACES] = {}, residual[PLACES] = {};
             for (uint32_t j = 0; j < PLACES; j++) {
                 if (!places.inside[j]) continue;
                 const size_t from = start + element(places.pixel[j], args.c);
                 load_halves(x[j], args.x + from);
-                if (args.residual) load_halves(residual[j], args.residual + from);
+                if (RESIDUAL) load_halves(residual[j], args.residual + from);
             }
             for (uint32_t j = 0; j < PLACES; j++) {
                 if (!places.inside[j]) continue;
                 float values[WIDTH];
-                activate(args, affine, x[j], residual[j], values);
+                activate<RESIDUAL>(affine, args.floor, x[j], residual[j], values);
                 for (int i = 0; i < WIDTH; i++) {
-                    // The first of equal values wins; the first NaN beats and outlasts every number.
-                    const bool loses = values[i] <= best[i] || is_nan(best[i]);
-                    best[i] = loses ? best[i] : values[i];
-                    winner[i] = loses ? winner[i] : first + j;
+                    // The first of equal values wins. A NaN outlasts every number; what wins then passes no gradient.
+                    winner[i] = values[i] <= best[i] ? winner[i] : first + j;
+                    best[i] = larger_or_nan(best[i], values[i]);
                 }
             }
         }
+        for (int i = 0; i < WIDTH; i++) {
+            winner[i] = best[i] > args.floor_last ? winner[i] : DEAD;
+            best[i] = larger_or_nan(best[i], args.floor_last);
+        }
         const size_t to = group_start(args.outputs, args.c, at.channel) + element(index, args.c);
         store_halves(args.y + to, pack(best));
-        if (args.winners) {
-            for (int i = 0; i < WIDTH; i++) winner[i] = best[i] > args.dead ? winner[i] : DEAD;
-            store_bytes(args.winners + to, pack(winner));
-        }
+        if (args.winners) store_bytes(args.winners + to, pack(winner));
         step(output, by, window.p, window.q);
     }
 }
@@ -290,15 +297,13 @@ DEVICE void sums(const NormSumsArgs& args, float* shared) {
         const size_t start = group_start(args.outputs, args.c, at.channel);
         const uint32_t rows = args.tile.rows;
         for (uint32_t base = at.first; base < at.end; base += BACKWARD_BATCH * rows) {
-            Halves<WIDTH> x[BACKWARD_BATCH] = {}, y[BACKWARD_BATCH] = {}, dy[BACKWARD_BATCH] = {},
-                          before[BACKWARD_BATCH] = {};
+            Halves<WIDTH> x[BACKWARD_BATCH] = {}, y[BACKWARD_BATCH] = {}, dy[BACKWARD_BATCH] = {};
             for (uint32_t j = 0; j < BACKWARD_BATCH; j++) {
                 if (base + j * rows >= at.end) continue;
                 const size_t from = start + element(base + j * rows, args.c);
                 load_halves(x[j], args.x + from);
                 load_halves(dy[j], args.dy + from);
                 if (args.y) load_halves(y[j], args.y + from);
-                if (args.accumulate) load_halves(before[j], args.residual + from);
             }
             for (uint32_t j = 0; j < BACKWARD_BATCH; j++) {
                 if (base + j * rows >= at.end) continue;
@@ -307,7 +312,9 @@ DEVICE void sums(const NormSumsArgs& args, float* shared) {
                 if (args.y) mask(dz, y[j]);
                 if (args.residual) {
                     f16* to = args.residual + start + element(base + j * rows, args.c);
-                    store_residual(to, before[j], dz);
+                    Halves<WIDTH> before = {};
+                    if (args.accumulate) load_halves(before, to);
+                    store_residual(to, before, dz);
                 }
                 unpack(x[j], values);
                 for (int i = 0; i < WIDTH; i++) {
@@ -319,7 +326,11 @@ DEVICE void sums(const NormSumsArgs& args, float* shared) {
     leave_sums(args, at, sums, shared);
 }
 
-// A window has one winner, whose x decides whether the ReLU was open.
+// No place in a window: its winner has been read.
+constexpr uint32_t FOUND = 256;
+
+// A window has one winner, whose x decides whether the ReLU was open; in large windows, a place that
+// is no channel's is not read.
 template <int WIDTH>
 DEVICE void pool_sums(const NormSumsArgs& args, float* shared) {
     const Window& window = args.window;
@@ -331,37 +342,44 @@ DEVICE void pool_sums(const NormSumsArgs& args, float* shared) {
         const size_t start = group_start(args.inputs, args.c, at.channel);
         Pixel output = pixel_at(at.first, window.p, window.q);
         const Pixel by = pixel_at(args.tile.rows, window.p, window.q);
+        // Where places are few, nearly all are some channel's.
+        const bool sparse = window.size * window.size > WIDTH;
         for (uint32_t index = at.first; index < at.end; index += args.tile.rows) {
             const size_t from = group_start(args.outputs, args.c, at.channel) + element(index, args.c);
             Halves<WIDTH> dy;
             load_halves(dy, args.dy + from);
-            float dz[WIDTH];
             uint32_t winner[WIDTH];
             unpack(load_bytes<WIDTH>(args.winners + from), winner);
-            unpack(dy, dz);
-            Places places = {};
-            while (places.r < window.size) {
-                const uint32_t first = places.place;
-                next(places, output, window);
+            float won[WIDTH] = {};
+            Places places = places_of(output, window);
+            for (uint32_t first = 0; places.r < window.size; first += PLACES) {
+                next(places, window);
                 Halves<WIDTH> x[PLACES] = {};
                 for (uint32_t j = 0; j < PLACES; j++) {
-                    bool won = false;
-                    for (int i = 0; i < WIDTH; i++) won = won || winner[i] == first + j;
-                    places.inside[j] = places.inside[j] && won;
-                    if (places.inside[j]) {
-                        load_halves(x[j], args.x + start + element(places.pixel[j], args.c));
+                    if (sparse) {
+                        bool any = false;
+                        for (int i = 0; i < WIDTH; i++) any = any || winner[i] == first + j;
+                        places.inside[j] = places.inside[j] && any;
                     }
+                    if (places.inside[j]) load_halves(x[j], args.x + start + element(places.pixel[j], args.c));
                 }
                 for (uint32_t j = 0; j < PLACES; j++) {
                     if (!places.inside[j]) continue;
                     float values[WIDTH];
                     unpack(x[j], values);
                     for (int i = 0; i < WIDTH; i++) {
-                        const bool passes =
-                            winner[i] == first + j && normalised(affine, i, values[i]) > args.open;
-                        if (passes) count_in(sums, i, dz[i], values[i]);
+                        if (winner[i] == first + j) {
+                            won[i] = values[i];
+                            winner[i] = FOUND;
+                        }
                     }
                 }
+            }
+            float dz[WIDTH];
+            unpack(dy, dz);
+            for (int i = 0; i < WIDTH; i++) {
+                const bool passes = winner[i] == FOUND && normalised(affine, i, won[i]) > args.open;
+                count_in(sums, i, passes ? dz[i] : 0, won[i]);
             }
             step(output, by, window.p, window.q);
         }
@@ -515,10 +533,34 @@ DEVICE void note_fault(uint64_t* fault, const uint32_t* step, uint32_t place) {
 
 }  // namespace
 
-KERNEL(norm_forward_8, NormForwardArgs, THREADS) { forward<8>(args); }
-KERNEL(norm_forward_1, NormForwardArgs, THREADS) { forward<1>(args); }
-KERNEL(norm_pool_forward_8, NormForwardArgs, THREADS) { pool_forward<8>(args); }
-KERNEL(norm_pool_forward_1, NormForwardArgs, THREADS) { pool_forward<1>(args); }
+KERNEL(norm_forward_8, NormForwardArgs, THREADS) {
+    if (args.residual) {
+        forward<8, true>(args);
+    } else {
+        forward<8, false>(args);
+    }
+}
+KERNEL(norm_forward_1, NormForwardArgs, THREADS) {
+    if (args.residual) {
+        forward<1, true>(args);
+    } else {
+        forward<1, false>(args);
+    }
+}
+KERNEL(norm_pool_forward_8, NormForwardArgs, THREADS) {
+    if (args.residual) {
+        pool_forward<8, true>(args);
+    } else {
+        pool_forward<8, false>(args);
+    }
+}
+KERNEL(norm_pool_forward_1, NormForwardArgs, THREADS) {
+    if (args.residual) {
+        pool_forward<1, true>(args);
+    } else {
+        pool_forward<1, false>(args);
+    }
+}
 
 KERNEL(norm_sums_8, NormSumsArgs, THREADS) {
     SHARED(float, shared, 16 * THREADS);

@@ -122,6 +122,12 @@ DEVICE float float_from_bits(uint32_t x) { return __uint_as_float(x); }
 DEVICE uint32_t multiply_high(uint32_t a, uint32_t b) { return __umulhi(a, b); }
 DEVICE uint32_t population(uint32_t x) { return __popc(x); }
 DEVICE bool is_nan(float x) { return x != x; }
+// NaN if either is.
+DEVICE float larger_or_nan(float a, float b) {
+    float larger;
+    asm("max.NaN.f32 %0, %1, %2;\n" : "=f"(larger) : "f"(a), "f"(b));
+    return larger;
+}
 DEVICE bool is_finite(double x) { return x - x == 0; }
 DEVICE double multiply_add(double a, double b, double c) { return __fma_rn(a, b, c); }
 DEVICE double reciprocal_sqrt(double x) { return 1 / sqrt(x); }

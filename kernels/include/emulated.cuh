@@ -220,6 +220,11 @@ DEVICE float float_from_bits(uint32_t bits) {
 DEVICE uint32_t multiply_high(uint32_t a, uint32_t b) { return static_cast<uint64_t>(a) * b >> 32; }
 DEVICE uint32_t population(uint32_t x) { return __builtin_popcount(x); }
 DEVICE bool is_nan(float x) { return x != x; }
+DEVICE float larger_or_nan(float a, float b) {
+    // Of two zeros the positive one.
+    if (a == b) return float_from_bits(float_bits(a) & float_bits(b));
+    return a > b || is_nan(a) ? a : b;
+}
 DEVICE bool is_finite(double x) { return x - x == 0; }
 DEVICE double multiply_add(double a, double b, double c) { return std::fma(a, b, c); }
 DEVICE double reciprocal_sqrt(double x) { return 1 / std::sqrt(x); }
