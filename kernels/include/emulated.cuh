@@ -226,8 +226,8 @@ DEVICE float larger_or_nan(float a, float b) {
     return a > b || is_nan(a) ? a : b;
 }
 DEVICE bool is_finite(double x) { return x - x == 0; }
-DEVICE double multiply_add(double a, double b, double c) { return std::fma(a, b, c); }
-DEVICE double reciprocal_sqrt(double x) { return 1 / std::sqrt(x); }
+DEVICE double multiply_add(double a, double b, double c) { return __builtin_fma(a, b, c); }
+DEVICE double reciprocal_sqrt(double x) { return 1 / __builtin_sqrt(x); }
 
 // Two halves of a 32-bit register of a fragment.
 DEVICE float half_of(uint32_t pair, uint32_t i) { return widen_half(static_cast<uint16_t>(pair >> 16 * i)); }
