@@ -237,8 +237,8 @@ impl<D: Driver> Cuda<D> {
         self.norm_in_groups(norm, Group::Sample, buffers)
     }
 
-    /// [`crate::backend::Backend::norm_backward`] through each image's own statistics, with moments as in [`Cuda::sample_norm`]. The
-    /// gradients are each image's own \[N,2,C\]: weight's, then bias's. Nothing is noted as a fault.
+    /// [`crate::backend::Backend::norm_backward`] through each image's own statistics, with moments as in
+    /// [`Cuda::sample_norm`]. The gradients are each image's own \[N,2,C\]: weight's, then bias's. Nothing is noted as a fault.
     ///
     /// # Errors
     /// When the device fails.
