@@ -25,11 +25,16 @@
 //     input, pool 2x2          read x, dy, winners, write dx                    4.75     37 us
 //     a residual               read in forward; its gradient written in backward: 2 more each, 2 for a ReLU on the sum
 //
+// The sums and the input's gradient are one after the other; between them norm_gradients reads at most 1024 blocks' sums,
+// 64 KB for each 8 channels, which is little more than a launch's time.
+//
 // At 1.7 GHz a multiprocessor of 132 gets 19 bytes a cycle, so at 1000 cycles' latency some 20 KB must be under way in
-// it: 1024 threads with 2 accesses of 16 bytes each have 32 KB.
+// it. 64 to 104 registers leave room for 512 to 1024 threads; with three or four accesses of 16 bytes each they have 32 KB
+// and more. A window of 2x2 has 2816 bytes a warp, or 590 instructions at four a cycle: its forward pass takes 390.
 #include "device.cuh"
 #include "halves.cuh"
 #include "reduce.cuh"
+#include "windows.cuh"
 
 #include "args/batch_norm.h"
 
@@ -87,33 +92,20 @@ DEVICE float normalised(const Affine<WIDTH>& affine, int i, float x) {
     return multiply_add(x, affine.scale[i], affine.shift[i]);
 }
 
-// ReLU as a lower bound: 0, or -infinity for none. NaN stays NaN, so that a diverged run shows.
-DEVICE float bound(float value, float floor) { return value < floor ? floor : value; }
-
-// A pixel's place, stepped on without a division.
-struct Pixel {
-    uint32_t image, row, column;
-};
-
-DEVICE Pixel pixel_at(uint32_t index, uint32_t h, uint32_t w) {
-    return {index / (h * w), index / w % h, index % w};
+// What the last ReLU and the pool are applied to: z, or residual + relu(z). A ReLU is a lower bound: 0, or -infinity for
+// none. NaN stays NaN, so that a diverged run shows.
+template <bool RESIDUAL, int WIDTH>
+DEVICE void activate(const Affine<WIDTH>& affine, float floor, const Halves<WIDTH>& x,
+                     const Halves<WIDTH>& residual, float (&values)[WIDTH]) {
+    unpack(x, values);
+    for (int i = 0; i < WIDTH; i++) values[i] = normalised(affine, i, values[i]);
+    if (!RESIDUAL) return;
+    float other[WIDTH];
+    unpack(residual, other);
+    for (int i = 0; i < WIDTH; i++) values[i] = add(other[i], larger_or_nan(values[i], floor));
 }
 
-DEVICE void step(Pixel& at, const Pixel& by, uint32_t h, uint32_t w) {
-    at.column += by.column;
-    if (at.column >= w) {
-        at.column -= w;
-        at.row++;
-    }
-    at.row += by.row;
-    if (at.row >= h) {
-        at.row -= h;
-        at.image++;
-    }
-    at.image += by.image;
-}
-
-template <int WIDTH>
+template <int WIDTH, bool RESIDUAL>
 DEVICE void forward(const NormForwardArgs& args) {
     const Spot at = spot<WIDTH>(args.tile, args.outputs, args.c);
     if (!at.active) return;
@@ -126,49 +118,21 @@ DEVICE void forward(const NormForwardArgs& args) {
         for (uint32_t j = 0; j < FORWARD_BATCH; j++) {
             if (base + j * rows >= at.end) continue;
             const size_t from = start + element(base + j * rows, args.c);
-            x[j] = load_halves<WIDTH>(args.x + from);
-            if (args.residual) residual[j] = load_halves<WIDTH>(args.residual + from);
+            load_halves(x[j], args.x + from);
+            if (RESIDUAL) load_halves(residual[j], args.residual + from);
         }
         for (uint32_t j = 0; j < FORWARD_BATCH; j++) {
             if (base + j * rows >= at.end) continue;
-            Halves<WIDTH> y;
-            for (int i = 0; i < WIDTH; i++) {
-                float value = bound(normalised(affine, i, to_float(x[j].v[i])), args.floor);
-                if (args.residual) value = bound(to_float(residual[j].v[i]) + value, args.floor_sum);
-                y.v[i] = to_half(value);
-            }
-            store_halves(args.y + start + element(base + j * rows, args.c), y);
+            float values[WIDTH];
+            activate<RESIDUAL>(affine, args.floor, x[j], residual[j], values);
+            for (int i = 0; i < WIDTH; i++) values[i] = larger_or_nan(values[i], args.floor_last);
+            store_halves(args.y + start + element(base + j * rows, args.c), pack(values));
         }
     }
 }
 
-// Pixels of a window whose loads are under way at a time.
-constexpr uint32_t PLACES = 4;
-
-// The next PLACES places of a window, row by row, from `place` (row r, column s of the window), which moves on.
-struct Places {
-    uint32_t place, r, s;
-    // Their input pixels, and which of them there are: not padding, and not past the window's end.
-    uint32_t pixel[PLACES];
-    bool inside[PLACES];
-};
-
-DEVICE void next(Places& places, const Pixel& output, const Window& window) {
-    for (uint32_t j = 0; j < PLACES; j++) {
-        // Wraps around where it would be negative.
-        const uint32_t row = output.row * window.stride + places.r - window.pad;
-        const uint32_t column = output.column * window.stride + places.s - window.pad;
-        places.inside[j] = places.r < window.size && row < window.h && column < window.w;
-        places.pixel[j] = (output.image * window.h + row) * window.w + column;
-        if (++places.s == window.size) {
-            places.s = 0;
-            places.r++;
-        }
-    }
-    places.place += PLACES;
-}
-
-template <int WIDTH>
+// The pool comes before the last ReLU, which changes neither its result nor, where a gradient passes, its winner.
+template <int WIDTH, bool RESIDUAL>
 DEVICE void pool_forward(const NormForwardArgs& args) {
     const Window& window = args.window;
     const Spot at = spot<WIDTH>(args.tile, args.outputs, args.c);
@@ -180,42 +144,36 @@ DEVICE void pool_forward(const NormForwardArgs& args) {
     const Pixel by = pixel_at(args.tile.rows, window.p, window.q);
     for (uint32_t index = at.first; index < at.end; index += args.tile.rows) {
         float best[WIDTH];
-        uint32_t winner[WIDTH];
-        for (int i = 0; i < WIDTH; i++) {
-            best[i] = float_from_bits(0xff800000u);  // -infinity
-            winner[i] = 0;
-        }
-        Places places = {};
-        while (places.r < window.size) {
-            const uint32_t first = places.place;
-            next(places, output, window);
+        uint32_t winner[WIDTH] = {};
+        for (int i = 0; i < WIDTH; i++) best[i] = float_from_bits(0xff800000u);  // -infinity
+        Places places = places_of(output, window);
+        for (uint32_t first = 0; places.r < window.size; first += PLACES) {
+            next(places, window);
             Halves<WIDTH> x[PLACES] = {}, residual[PLACES] = {};
             for (uint32_t j = 0; j < PLACES; j++) {
                 if (!places.inside[j]) continue;
                 const size_t from = start + element(places.pixel[j], args.c);
-                x[j] = load_halves<WIDTH>(args.x + from);
-                if (args.residual) residual[j] = load_halves<WIDTH>(args.residual + from);
+                load_halves(x[j], args.x + from);
+                if (RESIDUAL) load_halves(residual[j], args.residual + from);
             }
             for (uint32_t j = 0; j < PLACES; j++) {
                 if (!places.inside[j]) continue;
+                float values[WIDTH];
+                activate<RESIDUAL>(affine, args.floor, x[j], residual[j], values);
                 for (int i = 0; i < WIDTH; i++) {
-                    float value = bound(normalised(affine, i, to_float(x[j].v[i])), args.floor);
-                    if (args.residual) value = bound(to_float(residual[j].v[i]) + value, args.floor_sum);
-                    // The first of equal values wins; the first NaN beats and outlasts every number.
-                    const bool loses = value <= best[i] || is_nan(best[i]);
-                    best[i] = loses ? best[i] : value;
-                    winner[i] = loses ? winner[i] : first + j;
+                    // The first of equal values wins. A NaN outlasts every number; what wins then passes no gradient.
+                    winner[i] = values[i] <= best[i] ? winner[i] : first + j;
+                    best[i] = larger_or_nan(best[i], values[i]);
                 }
             }
         }
-        const size_t to = group_start(args.outputs, args.c, at.channel) + element(index, args.c);
-        Halves<WIDTH> y;
         for (int i = 0; i < WIDTH; i++) {
-            y.v[i] = to_half(best[i]);
-            winner[i] = best[i] > args.dead ? winner[i] : DEAD;
+            winner[i] = best[i] > args.floor_last ? winner[i] : DEAD;
+            best[i] = larger_or_nan(best[i], args.floor_last);
         }
-        store_halves(args.y + to, y);
-        if (args.winners) store_bytes(args.winners + to, winner);
+        const size_t to = group_start(args.outputs, args.c, at.channel) + element(index, args.c);
+        store_halves(args.y + to, pack(best));
+        if (args.winners) store_bytes(args.winners + to, pack(winner));
         step(output, by, window.p, window.q);
     }
 }
@@ -256,6 +214,23 @@ DEVICE void leave_sums(const NormSumsArgs& args, const Spot& at, Sums<WIDTH>& su
     }
 }
 
+// Behind the last ReLU: dz is 0 where y is.
+template <int WIDTH>
+DEVICE void mask(float (&dz)[WIDTH], const Halves<WIDTH>& y) {
+    float values[WIDTH];
+    unpack(y, values);
+    for (int i = 0; i < WIDTH; i++) dz[i] = values[i] > 0 ? dz[i] : 0;
+}
+
+// The residual's gradient: dz, and what was there before, or zeros.
+template <int WIDTH>
+DEVICE void store_residual(f16* to, const Halves<WIDTH>& before, const float (&dz)[WIDTH]) {
+    float values[WIDTH];
+    unpack(before, values);
+    for (int i = 0; i < WIDTH; i++) values[i] = add(values[i], dz[i]);
+    store_halves(to, pack(values));
+}
+
 template <int WIDTH>
 DEVICE void sums(const NormSumsArgs& args, float* shared) {
     const Spot at = spot<WIDTH>(args.tile, args.outputs, args.c);
@@ -266,34 +241,40 @@ DEVICE void sums(const NormSumsArgs& args, float* shared) {
         const size_t start = group_start(args.outputs, args.c, at.channel);
         const uint32_t rows = args.tile.rows;
         for (uint32_t base = at.first; base < at.end; base += BACKWARD_BATCH * rows) {
-            Halves<WIDTH> x[BACKWARD_BATCH] = {}, y[BACKWARD_BATCH] = {}, dy[BACKWARD_BATCH] = {},
-                          before[BACKWARD_BATCH] = {};
+            Halves<WIDTH> x[BACKWARD_BATCH] = {}, y[BACKWARD_BATCH] = {}, dy[BACKWARD_BATCH] = {};
             for (uint32_t j = 0; j < BACKWARD_BATCH; j++) {
                 if (base + j * rows >= at.end) continue;
                 const size_t from = start + element(base + j * rows, args.c);
-                x[j] = load_halves<WIDTH>(args.x + from);
-                dy[j] = load_halves<WIDTH>(args.dy + from);
-                if (args.y) y[j] = load_halves<WIDTH>(args.y + from);
-                if (args.accumulate) before[j] = load_halves<WIDTH>(args.residual + from);
+                load_halves(x[j], args.x + from);
+                load_halves(dy[j], args.dy + from);
+                if (args.y) load_halves(y[j], args.y + from);
             }
             for (uint32_t j = 0; j < BACKWARD_BATCH; j++) {
                 if (base + j * rows >= at.end) continue;
-                for (int i = 0; i < WIDTH; i++) {
-                    float dz = to_float(dy[j].v[i]);
-                    if (args.y) dz = to_float(y[j].v[i]) > 0 ? dz : 0;
-                    before[j].v[i] = to_half(to_float(before[j].v[i]) + dz);
-                    const float value = to_float(x[j].v[i]);
-                    dz = normalised(affine, i, value) > args.open ? dz : 0;
-                    count_in(sums, i, dz, value);
+                float values[WIDTH], dz[WIDTH];
+                unpack(dy[j], dz);
+                if (args.y) mask(dz, y[j]);
+                if (args.residual) {
+                    f16* to = args.residual + start + element(base + j * rows, args.c);
+                    Halves<WIDTH> before = {};
+                    if (args.accumulate) load_halves(before, to);
+                    store_residual(to, before, dz);
                 }
-                if (args.residual) store_halves(args.residual + start + element(base + j * rows, args.c), before[j]);
+                unpack(x[j], values);
+                for (int i = 0; i < WIDTH; i++) {
+                    count_in(sums, i, normalised(affine, i, values[i]) > args.open ? dz[i] : 0, values[i]);
+                }
             }
         }
     }
     leave_sums(args, at, sums, shared);
 }
 
-// A window has one winner, whose x decides whether the ReLU was open.
+// No place in a window: its winner has been read.
+constexpr uint32_t FOUND = 256;
+
+// A window has one winner, whose x decides whether the ReLU was open; in large windows, a place that
+// is no channel's is not read.
 template <int WIDTH>
 DEVICE void pool_sums(const NormSumsArgs& args, float* shared) {
     const Window& window = args.window;
@@ -305,32 +286,44 @@ DEVICE void pool_sums(const NormSumsArgs& args, float* shared) {
         const size_t start = group_start(args.inputs, args.c, at.channel);
         Pixel output = pixel_at(at.first, window.p, window.q);
         const Pixel by = pixel_at(args.tile.rows, window.p, window.q);
+        // Where places are few, nearly all are some channel's.
+        const bool sparse = window.size * window.size > WIDTH;
         for (uint32_t index = at.first; index < at.end; index += args.tile.rows) {
             const size_t from = group_start(args.outputs, args.c, at.channel) + element(index, args.c);
-            const Halves<WIDTH> dy = load_halves<WIDTH>(args.dy + from);
+            Halves<WIDTH> dy;
+            load_halves(dy, args.dy + from);
             uint32_t winner[WIDTH];
-            load_bytes(args.winners + from, winner);
-            Places places = {};
-            while (places.r < window.size) {
-                const uint32_t first = places.place;
-                next(places, output, window);
+            unpack(load_bytes<WIDTH>(args.winners + from), winner);
+            float won[WIDTH] = {};
+            Places places = places_of(output, window);
+            for (uint32_t first = 0; places.r < window.size; first += PLACES) {
+                next(places, window);
                 Halves<WIDTH> x[PLACES] = {};
                 for (uint32_t j = 0; j < PLACES; j++) {
-                    bool won = false;
-                    for (int i = 0; i < WIDTH; i++) won = won || winner[i] == first + j;
-                    places.inside[j] = places.inside[j] && won;
-                    if (places.inside[j]) {
-                        x[j] = load_halves<WIDTH>(args.x + start + element(places.pixel[j], args.c));
+                    if (sparse) {
+                        bool any = false;
+                        for (int i = 0; i < WIDTH; i++) any = any || winner[i] == first + j;
+                        places.inside[j] = places.inside[j] && any;
                     }
+                    if (places.inside[j]) load_halves(x[j], args.x + start + element(places.pixel[j], args.c));
                 }
                 for (uint32_t j = 0; j < PLACES; j++) {
                     if (!places.inside[j]) continue;
+                    float values[WIDTH];
+                    unpack(x[j], values);
                     for (int i = 0; i < WIDTH; i++) {
-                        const float value = to_float(x[j].v[i]);
-                        const bool passes = winner[i] == first + j && normalised(affine, i, value) > args.open;
-                        if (passes) count_in(sums, i, to_float(dy.v[i]), value);
+                        if (winner[i] == first + j) {
+                            won[i] = values[i];
+                            winner[i] = FOUND;
+                        }
                     }
                 }
+            }
+            float dz[WIDTH];
+            unpack(dy, dz);
+            for (int i = 0; i < WIDTH; i++) {
+                const bool passes = winner[i] == FOUND && normalised(affine, i, won[i]) > args.open;
+                count_in(sums, i, passes ? dz[i] : 0, won[i]);
             }
             step(output, by, window.p, window.q);
         }
@@ -356,10 +349,15 @@ DEVICE Slopes<WIDTH> load_slopes(const float* from, uint32_t c, uint32_t channel
 }
 
 template <int WIDTH>
-DEVICE f16 input_gradient(const Affine<WIDTH>& affine, const Slopes<WIDTH>& slopes, int i, float dz, float x,
-                          float open) {
-    dz = normalised(affine, i, x) > open ? dz : 0;
-    return to_half(multiply_add(affine.scale[i], dz, multiply_add(slopes.slope[i], x, slopes.offset[i])));
+DEVICE Halves<WIDTH> input_gradient(const Affine<WIDTH>& affine, const Slopes<WIDTH>& slopes,
+                                    const float (&dz)[WIDTH], const Halves<WIDTH>& x, float open) {
+    float values[WIDTH], dx[WIDTH];
+    unpack(x, values);
+    for (int i = 0; i < WIDTH; i++) {
+        const float passed = normalised(affine, i, values[i]) > open ? dz[i] : 0;
+        dx[i] = multiply_add(affine.scale[i], passed, multiply_add(slopes.slope[i], values[i], slopes.offset[i]));
+    }
+    return pack(dx);
 }
 
 template <int WIDTH>
@@ -376,18 +374,16 @@ DEVICE void input(const NormInputArgs& args) {
         for (uint32_t j = 0; j < BACKWARD_BATCH; j++) {
             if (base + j * rows >= at.end) continue;
             const size_t from = start + element(base + j * rows, args.c);
-            x[j] = load_halves<WIDTH>(args.x + from);
-            dy[j] = load_halves<WIDTH>(args.dy + from);
-            if (args.y) y[j] = load_halves<WIDTH>(args.y + from);
+            load_halves(x[j], args.x + from);
+            load_halves(dy[j], args.dy + from);
+            if (args.y) load_halves(y[j], args.y + from);
         }
         for (uint32_t j = 0; j < BACKWARD_BATCH; j++) {
             if (base + j * rows >= at.end) continue;
-            Halves<WIDTH> dx;
-            for (int i = 0; i < WIDTH; i++) {
-                float dz = to_float(dy[j].v[i]);
-                if (args.y) dz = to_float(y[j].v[i]) > 0 ? dz : 0;
-                dx.v[i] = input_gradient(affine, slopes, i, dz, to_float(x[j].v[i]), args.open);
-            }
+            float dz[WIDTH];
+            unpack(dy[j], dz);
+            if (args.y) mask(dz, y[j]);
+            const Halves<WIDTH> dx = input_gradient(affine, slopes, dz, x[j], args.open);
             store_halves(args.dx + start + element(base + j * rows, args.c), dx);
         }
     }
@@ -407,9 +403,9 @@ DEVICE void pool_input(const NormInputArgs& args) {
     const Pixel by = pixel_at(args.tile.rows, window.h, window.w);
     for (uint32_t index = at.first; index < at.end; index += args.tile.rows) {
         const size_t to = group_start(args.inputs, args.c, at.channel) + element(index, args.c);
-        const Halves<WIDTH> x = load_halves<WIDTH>(args.x + to);
-        Halves<WIDTH> residual = {};
-        if (args.accumulate) residual = load_halves<WIDTH>(args.residual + to);
+        Halves<WIDTH> x, before = {};
+        load_halves(x, args.x + to);
+        if (args.accumulate) load_halves(before, args.residual + to);
         float dz[WIDTH] = {};
         const uint32_t row = pixel.row + window.pad, column = pixel.column + window.pad;
         // The last window that begins at or before the pixel, if there are as many. Before the first, p and q wrap around.
@@ -420,21 +416,19 @@ DEVICE void pool_input(const NormInputArgs& args) {
             for (uint32_t s = column - last_q * window.stride, q = last_q; s < window.size; s += window.stride, q--) {
                 if (q >= window.q) continue;
                 const size_t from = outputs + element((pixel.image * window.p + p) * window.q + q, args.c);
-                const Halves<WIDTH> dy = load_halves<WIDTH>(args.dy + from);
+                Halves<WIDTH> dy;
+                load_halves(dy, args.dy + from);
+                float values[WIDTH];
                 uint32_t winner[WIDTH];
-                load_bytes(args.winners + from, winner);
+                unpack(load_bytes<WIDTH>(args.winners + from), winner);
+                unpack(dy, values);
                 for (int i = 0; i < WIDTH; i++) {
-                    if (winner[i] == r * window.size + s) dz[i] = add(dz[i], to_float(dy.v[i]));
+                    if (winner[i] == r * window.size + s) dz[i] = add(dz[i], values[i]);
                 }
             }
         }
-        Halves<WIDTH> dx;
-        for (int i = 0; i < WIDTH; i++) {
-            residual.v[i] = to_half(to_float(residual.v[i]) + dz[i]);
-            dx.v[i] = input_gradient(affine, slopes, i, dz[i], to_float(x.v[i]), args.open);
-        }
-        if (args.residual) store_halves(args.residual + to, residual);
-        store_halves(args.dx + to, dx);
+        if (args.residual) store_residual(args.residual + to, before, dz);
+        store_halves(args.dx + to, input_gradient(affine, slopes, dz, x, args.open));
         step(pixel, by, window.h, window.w);
     }
 }
@@ -448,9 +442,12 @@ DEVICE void sample_moments(const SampleMomentsArgs& args, float* shared) {
     float mean[WIDTH] = {}, sums[WIDTH] = {};
     for (int pass = 0; pass < 2; pass++) {
         for (uint32_t pixel = at.first; at.active && pixel < at.end; pixel += args.tile.rows) {
-            const Halves<WIDTH> halves = load_halves<WIDTH>(x + element(pixel, args.c));
+            Halves<WIDTH> halves;
+            load_halves(halves, x + element(pixel, args.c));
+            float values[WIDTH];
+            unpack(halves, values);
             for (int i = 0; i < WIDTH; i++) {
-                const float value = to_float(halves.v[i]) - mean[i];
+                const float value = values[i] - mean[i];
                 sums[i] = pass == 0 ? add(sums[i], value) : multiply_add(value, value, sums[i]);
             }
         }
@@ -480,10 +477,34 @@ DEVICE void note_fault(uint64_t* fault, const uint32_t* step, uint32_t place) {
 
 }  // namespace
 
-KERNEL(norm_forward_8, NormForwardArgs, THREADS) { forward<8>(args); }
-KERNEL(norm_forward_1, NormForwardArgs, THREADS) { forward<1>(args); }
-KERNEL(norm_pool_forward_8, NormForwardArgs, THREADS) { pool_forward<8>(args); }
-KERNEL(norm_pool_forward_1, NormForwardArgs, THREADS) { pool_forward<1>(args); }
+KERNEL(norm_forward_8, NormForwardArgs, THREADS) {
+    if (args.residual) {
+        forward<8, true>(args);
+    } else {
+        forward<8, false>(args);
+    }
+}
+KERNEL(norm_forward_1, NormForwardArgs, THREADS) {
+    if (args.residual) {
+        forward<1, true>(args);
+    } else {
+        forward<1, false>(args);
+    }
+}
+KERNEL(norm_pool_forward_8, NormForwardArgs, THREADS) {
+    if (args.residual) {
+        pool_forward<8, true>(args);
+    } else {
+        pool_forward<8, false>(args);
+    }
+}
+KERNEL(norm_pool_forward_1, NormForwardArgs, THREADS) {
+    if (args.residual) {
+        pool_forward<1, true>(args);
+    } else {
+        pool_forward<1, false>(args);
+    }
+}
 
 KERNEL(norm_sums_8, NormSumsArgs, THREADS) {
     SHARED(float, shared, 16 * THREADS);

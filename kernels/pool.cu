@@ -35,27 +35,28 @@ DEVICE void average_forward(const AveragePoolArgs& args) {
     for (uint32_t first = 0; first < args.pixels; first += BATCH) {
         Halves<WIDTH> x[BATCH] = {};
         for (uint32_t j = 0; j < BATCH; j++) {
-            if (first + j < args.pixels) {
-                x[j] = load_halves<WIDTH>(from + static_cast<size_t>(first + j) * args.c);
-            }
+            if (first + j < args.pixels) load_halves(x[j], from + static_cast<size_t>(first + j) * args.c);
         }
         for (uint32_t j = 0; j < BATCH; j++) {
-            for (int i = 0; i < WIDTH; i++) sums[i] = add(sums[i], to_float(x[j].v[i]));
+            float values[WIDTH];
+            unpack(x[j], values);
+            for (int i = 0; i < WIDTH; i++) sums[i] = add(sums[i], values[i]);
         }
     }
-    Halves<WIDTH> y;
-    for (int i = 0; i < WIDTH; i++) y.v[i] = to_half(multiply(sums[i], args.share));
-    store_halves(args.to + static_cast<size_t>(at.image) * args.c + at.channel, y);
+    for (int i = 0; i < WIDTH; i++) sums[i] = multiply(sums[i], args.share);
+    store_halves(args.to + static_cast<size_t>(at.image) * args.c + at.channel, pack(sums));
 }
 
 template <int WIDTH>
 DEVICE void average_backward(const AveragePoolArgs& args) {
     const Spot at = spot<WIDTH>(args);
     if (!at.active) return;
-    const Halves<WIDTH> dy =
-        load_halves<WIDTH>(args.from + static_cast<size_t>(at.image) * args.c + at.channel);
-    Halves<WIDTH> dx;
-    for (int i = 0; i < WIDTH; i++) dx.v[i] = to_half(multiply(to_float(dy.v[i]), args.share));
+    Halves<WIDTH> dy;
+    load_halves(dy, args.from + static_cast<size_t>(at.image) * args.c + at.channel);
+    float values[WIDTH];
+    unpack(dy, values);
+    for (int i = 0; i < WIDTH; i++) values[i] = multiply(values[i], args.share);
+    const Halves<WIDTH> dx = pack(values);
     f16* to = args.to + static_cast<size_t>(at.image) * args.pixels * args.c + at.channel;
     for (uint32_t pixel = 0; pixel < args.pixels; pixel++) {
         store_halves(to + static_cast<size_t>(pixel) * args.c, dx);

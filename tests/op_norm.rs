@@ -1,5 +1,5 @@
 //! Fused batch norm, every combination of its parts: small integers exactly, then normals against the f64
-//! reference, PyTorch's fixtures, statistics, NaNs.
+//! reference, PyTorch's fixtures, statistics, NaNs, faults.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
@@ -13,7 +13,9 @@ use common::norm::{
 use common::reference::{BatchStatistics, Statistics, Tape, Tensor};
 use common::{assert_close, channels_first, channels_last, integers, normals};
 use fishmask::backend::cpu::Cpu;
-use fishmask::backend::{Affine, Norm, NormForward, Pool};
+use fishmask::backend::{
+    Affine, Fault, Norm, NormBackward, NormForward, Place, Pool, ResidualGradient, Totals,
+};
 
 /// (N, H, W, C): channels below, at and around a vector's width, a multiple of 8 and not, and more than a block's; windows
 /// of every pool with pixels left over; pixels for several blocks.
@@ -274,6 +276,133 @@ fn large_means<B: Probe>(mut backend: B) {
     let rstd: Vec<f64> = variance.data.iter().map(|v| 1.0 / (v + 1e-5).sqrt()).collect();
     // The constant channel's 0 may come out as 480 * 1.1e-16 * 1e6 = 5e-8 beside eps = 1e-5.
     assert_close(&moments[2..], &rstd, 0.0, 3e-3, "1 / sqrt(var + eps)");
+}
+
+/// The first sums and gradients that are not finite are noted, with the optimiser's step, until the totals are set.
+fn faults_are_noted<B: Probe>(mut backend: B) {
+    backend.set_rates(&[0.1; 9], 5).unwrap();
+    let norm = Norm { n: 2, h: 3, w: 4, c: 3, relu: true, residual: false, relu_sum: false, pool: None };
+    let c = norm.c;
+    let inputs = normal_inputs(&mut backend, &norm, 1);
+    assert_eq!(backend.fault().unwrap(), None);
+
+    let affine = Affine { weight: 0..c, bias: c..2 * c };
+    let weights = backend.vector(&[inputs.weight.f32s(), inputs.bias.f32s()].concat()).unwrap();
+    let at = 7..7 + 2 * c;
+    let moments = backend.vector(&[vec![0.0; 7], inputs.moments].concat()).unwrap();
+    let x = tensor(&backend, &channels_last(&inputs.x), 0);
+    let mut dx = poisoned(&backend, norm.n * norm.h * norm.w * c);
+    let mut gradients = backend.vector(&vec![0.0; 2 * c]).unwrap();
+    backend.reserve(&[], &[norm]).unwrap();
+    let mut backward = |backend: &mut B, dy: &[f32]| {
+        let buffers = NormBackward {
+            x: &x,
+            y: None,
+            winners: None,
+            weights: &weights,
+            affine: &affine,
+            moments: &moments,
+            at: at.clone(),
+            dy: &mut tensor(backend, dy, 0),
+            dx: &mut dx,
+            residual: ResidualGradient::None,
+            gradients: &mut gradients,
+        };
+        backend.norm_backward(&norm, buffers).unwrap();
+    };
+    let dy = channels_last(&inputs.dy);
+    backward(&mut backend, &dy);
+    assert_eq!(backend.fault().unwrap(), None);
+    backward(&mut backend, &vec![f32::INFINITY; dy.len()]);
+    let expected = Fault { step: 5, place: Place::Backward(7) };
+    assert_eq!(backend.fault().unwrap(), Some(expected));
+
+    // A later step's does not replace it.
+    backend.set_rates(&[0.1; 9], 6).unwrap();
+    let spoilt = Tensor::new(&[1, 1, 1, 2], vec![f64::NAN, 1.0]);
+    statistics(&mut backend, &spoilt, &[0.0, 1.0]);
+    assert_eq!(backend.fault().unwrap(), Some(expected));
+    backend.set_totals(Totals::default()).unwrap();
+    assert_eq!(backend.fault().unwrap(), None);
+    statistics(&mut backend, &spoilt, &[0.0, 1.0]);
+    assert_eq!(backend.fault().unwrap(), Some(Fault { step: 6, place: Place::Forward(3) }));
+}
+
+/// The bits of everything the backward pass writes, whatever the host's threads.
+fn same_bits<B: Probe>(new: impl Fn() -> B + Sync) {
+    let run = || {
+        let mut backend = new();
+        let pool = Some(Pool { size: 3, stride: 2, pad: 1 });
+        [None, pool].map(|pool| {
+            let norm = Norm { n: 5, h: 9, w: 8, c: 24, relu: true, residual: true, relu_sum: true, pool };
+            let inputs = normal_inputs(&mut backend, &norm, 1);
+            let (image, elements) = (norm.h * norm.w * norm.c, output_shape(&norm).iter().product());
+            let affine = Affine { weight: 0..norm.c, bias: norm.c..2 * norm.c };
+            let weights = backend.vector(&[inputs.weight.f32s(), inputs.bias.f32s()].concat()).unwrap();
+            let moments = backend.vector(&inputs.moments).unwrap();
+            let x = tensor(&backend, &channels_last(&inputs.x), 0);
+            let residual = tensor(&backend, &channels_last(&inputs.residual), 0);
+            let (mut y, mut winners) = (poisoned(&backend, elements), backend.bytes(elements).unwrap());
+            backend.reserve(&[], &[norm]).unwrap();
+            let at = 0..2 * norm.c;
+            let forward = NormForward {
+                x: &x,
+                residual: Some(&residual),
+                weights: &weights,
+                affine: &affine,
+                moments: &moments,
+                at: at.clone(),
+                y: &mut y,
+                winners: pool.is_some().then_some(&mut winners),
+            };
+            backend.norm_forward(&norm, forward).unwrap();
+            let mut gradients = backend.vector(&vec![0.0; 2 * norm.c]).unwrap();
+            let [mut dx, mut to] = [0, 1].map(|_| poisoned(&backend, norm.n * image));
+            let backward = NormBackward {
+                x: &x,
+                y: pool.is_none().then_some(&y),
+                winners: pool.is_some().then_some(&winners),
+                weights: &weights,
+                affine: &affine,
+                moments: &moments,
+                at,
+                dy: &mut tensor(&backend, &channels_last(&inputs.dy), 0),
+                dx: &mut dx,
+                residual: ResidualGradient::Overwrite(&mut to),
+                gradients: &mut gradients,
+            };
+            backend.norm_backward(&norm, backward).unwrap();
+            let all = [
+                backend.read_tensor(&dx, norm.n * image).unwrap(),
+                backend.read_tensor(&to, norm.n * image).unwrap(),
+                backend.read(&gradients).unwrap(),
+            ];
+            all.concat().into_iter().map(f32::to_bits).collect::<Vec<u32>>()
+        })
+    };
+    let on = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    let one = on(1).install(run);
+    assert!(one == on(3).install(run));
+}
+
+#[test]
+fn faults_are_noted_cpu() {
+    faults_are_noted(Cpu::new());
+}
+
+#[test]
+fn faults_are_noted_emulated() {
+    faults_are_noted(emulated());
+}
+
+#[test]
+fn same_bits_cpu() {
+    same_bits(Cpu::new);
+}
+
+#[test]
+fn same_bits_emulated() {
+    same_bits(emulated);
 }
 
 #[test]

@@ -116,6 +116,20 @@ DEVICE float to_float(f16 value) { return __half2float(value); }
 DEVICE f16 to_half(float value) { return __float2half_rn(value); }
 DEVICE uint16_t half_bits(f16 value) { return __half_as_ushort(value); }
 DEVICE f16 half_from_bits(uint16_t bits) { return __ushort_as_half(bits); }
+// Two halves of a word, the first in its low bits: one instruction each way.
+DEVICE void unpack_halves(uint32_t word, float& first, float& second) {
+    __half2 pair;
+    memcpy(&pair, &word, 4);
+    const float2 values = __half22float2(pair);
+    first = values.x;
+    second = values.y;
+}
+DEVICE uint32_t pack_halves(float first, float second) {
+    const __half2 pair = __floats2half2_rn(first, second);
+    uint32_t word;
+    memcpy(&word, &pair, 4);
+    return word;
+}
 DEVICE float multiply_add(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 // A product and a sum that the compiler must not contract.
 DEVICE float multiply(float a, float b) { return __fmul_rn(a, b); }
@@ -128,6 +142,12 @@ DEVICE float float_from_bits(uint32_t x) { return __uint_as_float(x); }
 DEVICE uint32_t multiply_high(uint32_t a, uint32_t b) { return __umulhi(a, b); }
 DEVICE uint32_t population(uint32_t x) { return __popc(x); }
 DEVICE bool is_nan(float x) { return x != x; }
+// NaN if either is.
+DEVICE float larger_or_nan(float a, float b) {
+    float larger;
+    asm("max.NaN.f32 %0, %1, %2;\n" : "=f"(larger) : "f"(a), "f"(b));
+    return larger;
+}
 DEVICE bool is_finite(double x) { return x - x == 0; }
 DEVICE double multiply_add(double a, double b, double c) { return __fma_rn(a, b, c); }
 DEVICE double reciprocal_sqrt(double x) { return 1 / sqrt(x); }

@@ -278,6 +278,13 @@ DEVICE float to_float(f16 value) { return widen_half(value.bits); }
 DEVICE f16 to_half(float value) { return f16{round_to_half(value)}; }
 DEVICE uint16_t half_bits(f16 value) { return value.bits; }
 DEVICE f16 half_from_bits(uint16_t bits) { return f16{bits}; }
+DEVICE void unpack_halves(uint32_t word, float& first, float& second) {
+    first = widen_half(static_cast<uint16_t>(word));
+    second = widen_half(static_cast<uint16_t>(word >> 16));
+}
+DEVICE uint32_t pack_halves(float first, float second) {
+    return round_to_half(first) | static_cast<uint32_t>(round_to_half(second)) << 16;
+}
 DEVICE float multiply_add(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 DEVICE float multiply(float a, float b) { return a * b; }
 DEVICE float add(float a, float b) { return a + b; }
@@ -297,6 +304,11 @@ DEVICE float float_from_bits(uint32_t bits) {
 DEVICE uint32_t multiply_high(uint32_t a, uint32_t b) { return static_cast<uint64_t>(a) * b >> 32; }
 DEVICE uint32_t population(uint32_t x) { return __builtin_popcount(x); }
 DEVICE bool is_nan(float x) { return x != x; }
+DEVICE float larger_or_nan(float a, float b) {
+    // Of two zeros the positive one.
+    if (a == b) return float_from_bits(float_bits(a) & float_bits(b));
+    return a > b || is_nan(a) ? a : b;
+}
 DEVICE bool is_finite(double x) { return x - x == 0; }
 DEVICE double multiply_add(double a, double b, double c) { return __builtin_fma(a, b, c); }
 DEVICE double reciprocal_sqrt(double x) { return 1 / __builtin_sqrt(x); }

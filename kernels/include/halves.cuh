@@ -6,50 +6,65 @@
 
 namespace {
 
+// Packed, as loaded: taken apart only where it is used, so that several loads can be under way.
 template <int WIDTH>
-struct alignas(2 * WIDTH) Halves {
-    f16 v[WIDTH];
+struct Halves;
+template <>
+struct alignas(16) Halves<8> {
+    uint32_t words[4];
+};
+template <>
+struct Halves<1> {
+    f16 value;
+};
+
+DEVICE void load_halves(Halves<8>& to, const f16* from) { to = load_16<Halves<8>>(from); }
+DEVICE void load_halves(Halves<1>& to, const f16* from) { to.value = *from; }
+DEVICE void store_halves(f16* to, const Halves<8>& halves) { store_16(to, halves); }
+DEVICE void store_halves(f16* to, const Halves<1>& halves) { *to = halves.value; }
+
+DEVICE void unpack(const Halves<8>& halves, float (&values)[8]) {
+    for (int i = 0; i < 4; i++) unpack_halves(halves.words[i], values[2 * i], values[2 * i + 1]);
+}
+DEVICE void unpack(const Halves<1>& halves, float (&values)[1]) { values[0] = to_float(halves.value); }
+
+// Rounds each to the nearest.
+DEVICE Halves<8> pack(const float (&values)[8]) {
+    Halves<8> halves;
+    for (int i = 0; i < 4; i++) halves.words[i] = pack_halves(values[2 * i], values[2 * i + 1]);
+    return halves;
+}
+DEVICE Halves<1> pack(const float (&values)[1]) { return {to_half(values[0])}; }
+
+// Bytes that go with as many channels, in one access, packed alike.
+template <int WIDTH>
+struct Bytes;
+template <>
+struct Bytes<8> {
+    uint64_t word;
+};
+template <>
+struct Bytes<1> {
+    uint8_t word;
 };
 
 template <int WIDTH>
-DEVICE Halves<WIDTH> load_halves(const f16* from) {
-    static_assert(WIDTH == 8 || WIDTH == 1, "16 bytes or one value");
-    if constexpr (WIDTH == 8) {
-        return load_16<Halves<8>>(from);
-    } else {
-        return Halves<1>{{*from}};
-    }
+DEVICE Bytes<WIDTH> load_bytes(const uint8_t* from) {
+    return *reinterpret_cast<const Bytes<WIDTH>*>(from);
 }
-
 template <int WIDTH>
-DEVICE void store_halves(f16* to, const Halves<WIDTH>& halves) {
-    if constexpr (WIDTH == 8) {
-        store_16(to, halves);
-    } else {
-        *to = halves.v[0];
-    }
+DEVICE void store_bytes(uint8_t* to, const Bytes<WIDTH>& bytes) {
+    *reinterpret_cast<Bytes<WIDTH>*>(to) = bytes;
 }
-
-// Bytes that go with WIDTH channels, in one access.
 template <int WIDTH>
-DEVICE void load_bytes(const uint8_t* from, uint32_t (&bytes)[WIDTH]) {
-    if constexpr (WIDTH == 8) {
-        const uint64_t word = *reinterpret_cast<const uint64_t*>(from);
-        for (int i = 0; i < 8; i++) bytes[i] = static_cast<uint32_t>(word >> 8 * i) & 255;
-    } else {
-        bytes[0] = *from;
-    }
+DEVICE void unpack(const Bytes<WIDTH>& bytes, uint32_t (&values)[WIDTH]) {
+    for (int i = 0; i < WIDTH; i++) values[i] = static_cast<uint32_t>(bytes.word >> 8 * i) & 255;
 }
-
 template <int WIDTH>
-DEVICE void store_bytes(uint8_t* to, const uint32_t (&bytes)[WIDTH]) {
-    if constexpr (WIDTH == 8) {
-        uint64_t word = 0;
-        for (int i = 0; i < 8; i++) word |= static_cast<uint64_t>(bytes[i]) << 8 * i;
-        *reinterpret_cast<uint64_t*>(to) = word;
-    } else {
-        *to = static_cast<uint8_t>(bytes[0]);
-    }
+DEVICE Bytes<WIDTH> pack(const uint32_t (&values)[WIDTH]) {
+    Bytes<WIDTH> bytes = {};
+    for (int i = 0; i < WIDTH; i++) bytes.word |= static_cast<decltype(bytes.word)>(values[i]) << 8 * i;
+    return bytes;
 }
 
 }  // namespace

@@ -237,8 +237,8 @@ impl<D: Driver> Cuda<D> {
         self.norm_in_groups(norm, Group::Sample, buffers)
     }
 
-    /// [`crate::backend::Backend::norm_backward`] through each image's own statistics, with moments as in [`Cuda::sample_norm`]. The
-    /// gradients are each image's own \[N,2,C\]: weight's, then bias's. Nothing is noted as a fault.
+    /// [`crate::backend::Backend::norm_backward`] through each image's own statistics, with moments as in
+    /// [`Cuda::sample_norm`]. The gradients are each image's own \[N,2,C\]: weight's, then bias's. Nothing is noted as a fault.
     ///
     /// # Errors
     /// When the device fails.
@@ -287,9 +287,7 @@ impl<D: Driver> Cuda<D> {
             outputs: shape.outputs as u32,
             c: norm.c as u32,
             floor: floor(norm.relu),
-            floor_sum: floor(norm.relu_sum),
-            // Below it, nothing passes a ReLU that comes last.
-            dead: floor(norm.relu_sum || (norm.relu && !norm.residual)),
+            floor_last: floor(if norm.residual { norm.relu_sum } else { norm.relu }),
         };
         let kernel = match norm.pool {
             None => shape.pick(&kernels::NORM_FORWARD_8, &kernels::NORM_FORWARD_1),

@@ -67,12 +67,10 @@ pub struct NormForwardArgs {
     pub outputs: u32,
     /// Channels.
     pub c: u32,
-    /// Lower bound of the normalised value: 0, or -infinity without a ReLU.
+    /// Lower bound of the normalised value before the residual is added: 0, or -infinity without a ReLU.
     pub floor: f32,
-    /// Of the sum with the residual.
-    pub floor_sum: f32,
-    /// A window passes a gradient if its largest value is above this.
-    pub dead: f32,
+    /// Lower bound of the result. A window passes a gradient if its largest value is above this.
+    pub floor_last: f32,
 }
 
 /// Sums by channel of the gradient behind the ReLUs, and of its product with x - mean, for each block.
