@@ -137,6 +137,10 @@ DEVICE void fill_elements(f16* stage, const ConvWgradArgs& args, uint32_t pixel,
     for (uint32_t i = 0; i < LINES; i++) stage[place<T::ROWS>(line + i * LINE_STEP, row / 8) + row % 8] = values[i];
 }
 
+struct alignas(8) Pair {
+    float left, right;
+};
+
 template <typename T, uint32_t AT_ONCE>
 DEVICE void wgrad(const ConvWgradArgs& args) {
     const ConvShape& g = args.shape;
@@ -162,16 +166,22 @@ DEVICE void wgrad(const ConvWgradArgs& args) {
         input.fill(stage + T::A);
     });
     float* to = args.dfilter + static_cast<uint64_t>(block_y()) * g.k * area;
+    const bool pairs = area % 2 == 0 && reinterpret_cast<uintptr_t>(to) % sizeof(Pair) == 0;
     T::each_pair(d, [&](uint32_t row, uint32_t column, float left, float right) {
         if (first_row + row >= g.k) return;
         float* at = to + (first_row + row) * area + first_column + column;
-        if (first_column + column < area) at[0] = left;
-        if (first_column + column + 1 < area) at[1] = right;
+        if (pairs) {
+            if (first_column + column < area) *reinterpret_cast<Pair*>(at) = Pair{left, right};
+        } else {
+            if (first_column + column < area) at[0] = left;
+            if (first_column + column + 1 < area) at[1] = right;
+        }
     });
 }
 
 }  // namespace
 
+KERNEL(conv_wgrad_256x128, ConvWgradArgs, 256) { wgrad<Tile<256, 128, 64, 64, true, true>, 8>(args); }
 KERNEL(conv_wgrad_128x128, ConvWgradArgs, 128) { wgrad<Tile<128, 128, 64, 64, true, true>, 8>(args); }
-KERNEL(conv_wgrad_64x128, ConvWgradArgs, 64) { wgrad<Tile<64, 128, 64, 64, true, true>, 8>(args); }
+KERNEL(conv_wgrad_64x128, ConvWgradArgs, 128) { wgrad<Tile<64, 128, 32, 64, true, true>, 8>(args); }
 KERNEL(conv_wgrad_gather, ConvWgradArgs, 128) { wgrad<Tile<64, 32, 32, 16, true, true>, 1>(args); }

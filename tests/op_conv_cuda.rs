@@ -377,20 +377,22 @@ fn layers_get_the_tile_that_fills_a_device() {
     };
     let [large, square, tall, small] =
         [Tile::T256x128, Tile::T128x128, Tile::T256x64, Tile::T64x64].map(Tensor);
-    let [wide, tall_wgrad] = [Tile::T128x128, Tile::T64x128].map(Tensor);
+    let few = Tensor(Tile::T64x128);
     assert_eq!(algorithms(3, 64, 32, S1), [Gather, Analytic, Gather]);
-    assert_eq!(algorithms(64, 128, 32, S1), [large, tall, wide]);
-    assert_eq!(algorithms(256, 512, 8, S1), [large, large, wide]);
-    assert_eq!(algorithms(512, 512, 4, S1), [large, large, wide]);
-    assert_eq!(algorithms(64, 64, 16, S1), [tall, tall, tall_wgrad]);
-    assert_eq!(algorithms(256, 256, 4, S1), [square, square, wide]);
-    assert_eq!(algorithms(512, 512, 2, S1), [small, small, wide]);
-    assert_eq!(algorithms(128, 256, 8, SHORTCUT), [square, large, wide]);
+    assert_eq!(algorithms(64, 128, 32, S1), [square, tall, square]);
+    assert_eq!(algorithms(128, 128, 16, S1), [large, large, square]);
+    assert_eq!(algorithms(256, 512, 8, S1), [large, large, large]);
+    assert_eq!(algorithms(512, 512, 4, S1), [large, large, large]);
+    assert_eq!(algorithms(64, 64, 16, S1), [tall, tall, few]);
+    assert_eq!(algorithms(64, 128, 16, S2), [square, tall, square]);
+    assert_eq!(algorithms(256, 256, 4, S1), [square, square, large]);
+    assert_eq!(algorithms(512, 512, 2, S1), [small, small, large]);
+    assert_eq!(algorithms(128, 256, 8, SHORTCUT), [square, square, large]);
     // A filter that does not begin at a multiple of 8, and channels that are none.
     let conv = case(512, (16, 16), (64, 64), S1, 0).conv;
     assert_eq!(
         [Pass::Fprop, Pass::Dgrad, Pass::Wgrad].map(|p| p.algorithm(&conv, 4)),
-        [Gather, Analytic, tall_wgrad]
+        [Gather, Analytic, few]
     );
     let odd = Conv { c: 12, ..conv };
     assert_eq!(

@@ -104,7 +104,9 @@ DEVICE void store_16(void* to, const Vector& vector) {
     static_assert(sizeof(Vector) == 16, "one access of 16 bytes");
     uint4 bits;
     memcpy(&bits, &vector, 16);
-    *static_cast<uint4*>(to) = bits;
+    // An assignment becomes four stores of 4 bytes wherever the compiler loses the alignment on the way.
+    asm volatile("st.v4.b32 [%0], {%1, %2, %3, %4};\n" ::"l"(to), "r"(bits.x), "r"(bits.y), "r"(bits.z), "r"(bits.w)
+                 : "memory");
 }
 DEVICE Half8 load_half8(const f16* from) { return load_16<Half8>(from); }
 DEVICE void store_half8(f16* to, const Half8& value) { store_16(to, value); }

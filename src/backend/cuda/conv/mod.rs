@@ -99,7 +99,7 @@ impl<D: Driver> Cuda<D> {
             Algorithm::Analytic => (&CONV_FPROP, elementwise(rows * conv.k), choice::ROWS),
             Algorithm::Gather => {
                 let blocks = rows.div_ceil(128) * conv.k.div_ceil(64);
-                let launch = Launch { shared: GATHER_SHARED, ..Launch::new(blocks as u32, 128) };
+                let launch = Launch { shared: GATHER_SHARED, ..Launch::new(blocks as u32, 256) };
                 (&CONV_FPROP_GATHER, launch, 128)
             }
             Algorithm::Tensor(tile) => (fprop_kernel(tile), tiled(tile, rows, conv.k, 1), tile.rows()),
@@ -245,8 +245,8 @@ impl<D: Driver> Cuda<D> {
 }
 
 /// Bytes of shared memory of a gathering block of fprop: the result, 128 x 64 with 8 halves between rows, where each row
-/// lies, and two rows of warps' sums; the operands take less.
-const GATHER_SHARED: u32 = 128 * (64 + 8) * 2 + 128 * 4 + 2 * 2 * 64 * 4;
+/// lies, and four rows of warps' sums; the operands take less.
+const GATHER_SHARED: u32 = 128 * (64 + 8) * 2 + 128 * 4 + 4 * 2 * 64 * 4;
 
 fn fprop_kernel(tile: Tile) -> &'static Kernel<ConvFpropArgs> {
     match tile {
@@ -270,6 +270,7 @@ fn dgrad_kernel(tile: Tile) -> &'static Kernel<ConvDgradArgs> {
 
 fn wgrad_kernel(tile: Tile) -> &'static Kernel<ConvWgradArgs> {
     match tile {
+        Tile::T256x128 => &CONV_WGRAD_256X128,
         Tile::T128x128 => &CONV_WGRAD_128X128,
         Tile::T64x128 => &CONV_WGRAD_64X128,
         other => panic!("wgrad has no {other:?}"),
