@@ -62,6 +62,9 @@ fn cases() -> Vec<Case> {
         case(3, (11, 10), (16, 136), S1, 8),
         case(2, (13, 12), (136, 24), S1, 16),
         case(4, (12, 14), (3, 72), S1, 27),
+        // Many images to a step of 32 pixels, and many steps.
+        case(70, (2, 3), (8, 16), S2, 0),
+        case(40, (3, 2), (5, 8), S1, 1),
     ]
 }
 
@@ -185,12 +188,18 @@ impl<D: Driver> Device<D> {
         front(b, &dx, g.inputs(), g.inputs() + SPARE, "dx")
     }
 
-    fn wgrad(&mut self, algorithm: Algorithm, case: &Case, inputs: &Inputs) -> Vec<f32> {
+    fn wgrad(
+        &mut self,
+        algorithm: Algorithm,
+        steps: Option<usize>,
+        case: &Case,
+        inputs: &Inputs,
+    ) -> Vec<f32> {
         let (b, g) = (&mut self.backend, &case.conv);
         let (x, dy) = (tensor(b, &inputs.x, SPARE), tensor(b, &inputs.dy, SPARE));
         let count = inputs.filter.len();
         let mut gradients: Vector<D> = b.vector(&vec![f32::NAN; case.at + count + SPARE]).unwrap();
-        b.wgrad_by(algorithm, g, &x, &dy, &mut gradients, case.at..case.at + count).unwrap();
+        b.wgrad_by(algorithm, steps, g, &x, &dy, &mut gradients, case.at..case.at + count).unwrap();
         let all = b.read(&gradients).unwrap();
         let (before, after) = (&all[..case.at], &all[case.at + count..]);
         assert!(before.iter().chain(after).all(|v| v.is_nan()), "{algorithm:?} {case:?}: beside the range");
@@ -273,10 +282,13 @@ fn compare<D: Driver>(
             });
         }
         for algorithm in pick(Pass::Wgrad, case) {
-            let got = device.wgrad(algorithm, case, &inputs);
-            close(&format!("{algorithm:?} {kind:?}: dfilter"), case, &got, &dfilter, |i| {
-                summing(kind, pixels, abs_dfilter[i])
-            });
+            // The number of its choice, some of all, and all, which are not split.
+            for steps in [None, Some(3), Some(pixels.div_ceil(32))] {
+                let got = device.wgrad(algorithm, steps, case, &inputs);
+                close(&format!("{algorithm:?} {steps:?} {kind:?}: dfilter"), case, &got, &dfilter, |i| {
+                    summing(kind, pixels, abs_dfilter[i])
+                });
+            }
         }
     }
 }
@@ -332,7 +344,7 @@ fn bits<D: Driver>(backend: Cuda<D>) -> Vec<u32> {
             bits.extend(device.dgrad(algorithm, &case, &inputs, true).iter().map(|v| v.to_bits()));
         }
         for algorithm in all(Pass::Wgrad, &case) {
-            bits.extend(device.wgrad(algorithm, &case, &inputs).iter().map(|v| v.to_bits()));
+            bits.extend(device.wgrad(algorithm, None, &case, &inputs).iter().map(|v| v.to_bits()));
         }
     }
     bits

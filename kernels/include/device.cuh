@@ -28,6 +28,8 @@ using f16 = __half;
 #define SHARED(type, name, count) __shared__ type name[count]
 // Before a loop whose bounds are constants: its counter indexes registers.
 #define UNROLL _Pragma("unroll")
+// Before a loop whose copies would cost too many registers.
+#define ROLLED _Pragma("unroll 1")
 
 namespace {
 

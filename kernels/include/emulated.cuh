@@ -61,6 +61,7 @@ void fishmask_warp_mma(const unsigned char* shown);
 // FISHMASK_PREFIX differs between the fast and the checked build.
 #define FISHMASK_ENTRY(name) FISHMASK_JOIN(FISHMASK_PREFIX, name)
 #define UNROLL
+#define ROLLED
 #define SHARED(type, name, count)       \
     static const char name##_key = 0;   \
     type* const name = static_cast<type*>(fishmask_static_shared(&name##_key, sizeof(type) * (count)))

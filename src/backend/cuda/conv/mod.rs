@@ -72,7 +72,7 @@ impl<D: Driver> Cuda<D> {
         gradients: &mut Vector<D>,
         filter: Range<usize>,
     ) -> Result<(), Error> {
-        self.wgrad_by(Pass::Wgrad.algorithm(conv, filter.start), conv, x, dy, gradients, filter)
+        self.wgrad_by(Pass::Wgrad.algorithm(conv, filter.start), None, conv, x, dy, gradients, filter)
     }
 
     /// [`Backend::conv_fprop`](crate::backend::Backend::conv_fprop) by a given algorithm.
@@ -172,16 +172,19 @@ impl<D: Driver> Cuda<D> {
         Ok(self.driver.launch(kernel, launch, args)?)
     }
 
-    /// [`Backend::conv_wgrad`](crate::backend::Backend::conv_wgrad) by a given algorithm.
+    /// [`Backend::conv_wgrad`](crate::backend::Backend::conv_wgrad) by a given algorithm, on tensor cores with so many steps
+    /// of 32 pixels of y to a block, or a number that suits the shape.
     ///
     /// # Errors
     /// When the device fails.
     ///
     /// # Panics
     /// If the algorithm cannot do this, a buffer is too short, or scratch was not reserved.
+    #[allow(clippy::too_many_arguments)] // The operation's own, and how.
     pub fn wgrad_by(
         &mut self,
         algorithm: Algorithm,
+        steps: Option<usize>,
         conv: &Conv,
         x: &Array<D, f16>,
         dy: &Array<D, f16>,
@@ -200,7 +203,7 @@ impl<D: Driver> Cuda<D> {
         if algorithm == Algorithm::Analytic {
             return Ok(self.driver.launch(&CONV_WGRAD, elementwise(filter.len()), args(dfilter, 0))?);
         }
-        let steps = choice::wgrad_steps(algorithm, conv);
+        let steps = steps.unwrap_or_else(|| choice::wgrad_steps(algorithm, conv));
         let splits = choice::wgrad_splits(conv, steps);
         let blocks = choice::wgrad_blocks(algorithm, conv) as u32;
         let (kernel, block, shared) = match algorithm {
