@@ -84,9 +84,8 @@ KERNEL(conv_fprop_gather, ConvFpropArgs, 256) {
     typename T::Product d;
     T::clear(d);
     for (uint32_t first = 0; first < area; first += STEP) {
-        const uint32_t element = first + lane;
-        // A tap that no row has, beyond the last: there are 25 at most.
-        const uint32_t tap = element < area ? element / g.c : 31;
+        // Beyond the filter's elements the tap is at most 31, and none that a row has.
+        const uint32_t element = first + lane, tap = element / g.c;
         const int32_t shift = static_cast<int32_t>((tap / g.r * g.w + tap % g.r) * g.c + element % g.c);
         // All loads before all stores, which the compiler must take to change what is loaded.
         f16 x[T::ROWS / 8], filter[T::COLUMNS / 8];

@@ -63,7 +63,7 @@ fn cases() -> Vec<Case> {
         case(2, (13, 12), (136, 24), S1, 16),
         case(4, (12, 14), (3, 72), S1, 27),
         // Many images to a step of 32 pixels, and many steps.
-        case(70, (2, 3), (8, 16), S2, 0),
+        case(70, (3, 5), (8, 16), S2, 0),
         case(40, (3, 2), (5, 8), S1, 1),
     ]
 }
