@@ -98,7 +98,7 @@ KERNEL(channel_sums, ChannelSumsArgs, 64) {
 }
 
 // Sums by column in f64: sharer i adds rows i, i + sharers, ...; then the sharers are added by halves. Few sharers for
-// many columns, many for many rows, of which each thread then has several loads under way.
+// many columns, many for many rows.
 KERNEL(sum_rows, SumRowsArgs, 1024) {
     SHARED(double, sums, 1024);
     const uint32_t width = block_threads() / args.sharers;
@@ -106,8 +106,16 @@ KERNEL(sum_rows, SumRowsArgs, 1024) {
     const uint32_t column = block_x() * width + thread_index() % width;
     double sum = 0;
     if (column < args.columns) {
-        for (uint32_t row = sharer; row < args.rows; row += args.sharers) {
-            sum += static_cast<double>(args.partials[static_cast<uint64_t>(row) * args.columns + column]);
+        for (uint32_t row = sharer; row < args.rows; row += 8 * args.sharers) {
+            // Eight loads under way.
+            float values[8];
+            UNROLL
+            for (uint32_t i = 0; i < 8; i++) {
+                const uint32_t at = row + i * args.sharers;
+                values[i] = at < args.rows ? args.partials[static_cast<uint64_t>(at) * args.columns + column] : 0;
+            }
+            UNROLL
+            for (uint32_t i = 0; i < 8; i++) sum += static_cast<double>(values[i]);
         }
     }
     sums[thread_index()] = sum;

@@ -3,6 +3,22 @@
 //
 // With `partials`, a block also leaves the sums and sums of squares of its rows of y, as rounded, by channel; sum_rows
 // adds them up in order.
+//
+// Predictions for an H200, batch 512, width 64, not yet measured. The floor is FLOPs at 790 TFLOP/s or bytes at 4.3 TB/s,
+// whichever takes longer; shares are lower where sums are short, since a block's beginning and end then weigh more.
+//
+//     layer                  GFLOP     MB    floor, us   share
+//     3 -> 64, 32x32           1.8     70        16       0.6     bytes; gathered
+//     64 -> 64, 16x16          9.7     34        12       0.5     18 steps
+//     64 -> 128, 32x32        77.3    201        98       0.5     18 steps
+//     128 -> 128, 16x16       38.7     67        49       0.6
+//     128 -> 256, 16x16       77.3    101        98       0.6
+//     256 -> 512, 8x8         77.3     55        98       0.65
+//     512 -> 512, 4x4         38.7     22        49       0.6     128 blocks
+//     256 -> 256, 4x4          9.7     10        12       0.5     128 blocks of 128 x 128
+//     512 -> 512, 2x2          9.7      9        12       0.3     256 blocks of 64 x 64
+//
+// dgrad is the same with C and K exchanged; wgrad of these is expected at 0.4 to 0.55.
 #include "conv_rows.cuh"
 
 namespace {
@@ -48,44 +64,47 @@ KERNEL(conv_fprop_64x64, ConvFpropArgs, 128) { fprop<64, 64, 32>(args); }
 
 // Any C and K, any place of the filter: both operands are read element by element, the whole filter R S C as one
 // reduction, padded to a multiple of 32. For the stem (C = 3: 27 of 32), which is bound by y's bytes.
-KERNEL(conv_fprop_gather, ConvFpropArgs, 128) {
-    using T = Tile<128, 64, 64, 32, false, false>;
+KERNEL(conv_fprop_gather, ConvFpropArgs, 256) {
+    using T = Tile<128, 64, 32, 32, false, false>;
     const ConvShape& g = args.shape;
     const uint32_t across = (g.k + T::COLUMNS - 1) / T::COLUMNS;
     const uint32_t block_row = block_x() / across, first_column = block_x() % across * T::COLUMNS;
     const Source source = rows_of(args);
     SHARED(int32_t, offsets, 128);
     SHARED(uint32_t, taps, 128);
-    find_row(source, block_row * T::ROWS + thread_index(), offsets[thread_index()], taps[thread_index()]);
+    if (thread_index() < T::ROWS) {
+        find_row(source, block_row * T::ROWS + thread_index(), offsets[thread_index()], taps[thread_index()]);
+    }
     block_sync();
 
-    // Warp i reads lines i, i + 4, ...; lane j element j of the step.
+    // Warp i reads lines i, i + 8, ...; lane j element j of the step.
     const uint32_t warp = thread_index() / 32, lane = thread_index() % 32, area = g.r * g.r * g.c;
     f16* stage = reinterpret_cast<f16*>(dynamic_shared());
     const f16 zero = to_half(0);
     typename T::Product d;
     T::clear(d);
     for (uint32_t first = 0; first < area; first += STEP) {
+        // Beyond the filter's elements the tap is at most 31, and none that a row has.
         const uint32_t element = first + lane, tap = element / g.c;
         const int32_t shift = static_cast<int32_t>((tap / g.r * g.w + tap % g.r) * g.c + element % g.c);
         // All loads before all stores, which the compiler must take to change what is loaded.
-        f16 x[T::ROWS / 4], filter[T::COLUMNS / 4];
+        f16 x[T::ROWS / 8], filter[T::COLUMNS / 8];
         UNROLL
-        for (uint32_t i = 0; i < T::ROWS / 4; i++) {
-            const uint32_t row = 4 * i + warp;
-            const bool valid = element < area && taps[row] >> tap & 1;
-            x[i] = valid ? args.x[offsets[row] + shift] : zero;
+        for (uint32_t i = 0; i < T::ROWS / 8; i++) {
+            const uint32_t row = 8 * i + warp;
+            const int32_t offset = offsets[row];
+            x[i] = taps[row] >> tap & 1 ? args.x[offset + shift] : zero;
         }
         UNROLL
-        for (uint32_t i = 0; i < T::COLUMNS / 4; i++) {
-            const uint32_t column = first_column + 4 * i + warp;
+        for (uint32_t i = 0; i < T::COLUMNS / 8; i++) {
+            const uint32_t column = first_column + 8 * i + warp;
             filter[i] = element < area && column < g.k ? args.filter[column * area + element] : zero;
         }
         UNROLL
-        for (uint32_t i = 0; i < T::ROWS / 4; i++) stage[place<STEP>(4 * i + warp, lane / 8) + lane % 8] = x[i];
+        for (uint32_t i = 0; i < T::ROWS / 8; i++) stage[place<STEP>(8 * i + warp, lane / 8) + lane % 8] = x[i];
         UNROLL
-        for (uint32_t i = 0; i < T::COLUMNS / 4; i++) {
-            stage[T::A + place<STEP>(4 * i + warp, lane / 8) + lane % 8] = filter[i];
+        for (uint32_t i = 0; i < T::COLUMNS / 8; i++) {
+            stage[T::A + place<STEP>(8 * i + warp, lane / 8) + lane % 8] = filter[i];
         }
         block_sync();
         typename T::Fragments fragments;

@@ -48,6 +48,8 @@ struct Input {
     // What 32 pixels of y further on means, and what a carry into the next row, or image, takes back.
     int32_t step_h, step_w, step;
     int32_t end_h, end_w, rows, columns, stride, next_row, next_image;
+    // One at a time there is no asynchronous copy: the next step's are loaded while this one's are multiplied.
+    f16 values[AT_ONCE == 1 ? LINES : 1];
 
     DEVICE Input(const ConvWgradArgs& args, uint32_t pixel, uint32_t pixels, uint32_t first_column) {
         const ConvShape& g = args.shape;
@@ -77,12 +79,18 @@ struct Input {
         end_w = columns + right;
         next_row = (stride * width - columns) * channels;
         next_image = (height - rows) * width * channels;
+        if (AT_ONCE == 1) read();
     }
 
     DEVICE bool valid(uint32_t i) const {
         const bool inside = static_cast<uint32_t>(h[i]) < static_cast<uint32_t>(height) &&
                             static_cast<uint32_t>(w[i]) < static_cast<uint32_t>(width);
         return inside && static_cast<int32_t>(i * LINE_STEP) < left;
+    }
+
+    DEVICE void read() {
+        UNROLL
+        for (uint32_t i = 0; i < LINES; i++) values[i] = valid(i) ? x[offset[i]] : to_half(0);
     }
 
     DEVICE void fill(f16* stage) {
@@ -93,10 +101,6 @@ struct Input {
                 copy_async_16_cached(stage + place<T::COLUMNS>(line + i * LINE_STEP, column), x + offset[i], valid(i));
             }
         } else {
-            // All loads before all stores, which the compiler must take to change what is loaded.
-            f16 values[LINES];
-            UNROLL
-            for (uint32_t i = 0; i < LINES; i++) values[i] = valid(i) ? x[offset[i]] : to_half(0);
             UNROLL
             for (uint32_t i = 0; i < LINES; i++) {
                 stage[place<T::COLUMNS>(line + i * LINE_STEP, column / 8) + column % 8] = values[i];
@@ -118,24 +122,34 @@ struct Input {
                 offset[i] += next_image;
             }
         }
+        if (AT_ONCE == 1) read();
     }
 };
 
-// One element of dy at a time, for any K.
+// One element of dy at a time, for any K. Eight loads, then their stores, which the compiler must take to change what is
+// loaded.
 template <typename T>
 DEVICE void fill_elements(f16* stage, const ConvWgradArgs& args, uint32_t pixel, uint32_t pixels, uint32_t first_row) {
-    constexpr uint32_t LINES = STEP * T::ROWS / T::THREADS, LINE_STEP = T::THREADS / T::ROWS;
+    constexpr uint32_t LINE_STEP = T::THREADS / T::ROWS;
+    static_assert(STEP % (8 * LINE_STEP) == 0, "whole batches");
     const uint32_t line = thread_index() / T::ROWS, row = thread_index() % T::ROWS;
-    f16 values[LINES];
-    UNROLL
-    for (uint32_t i = 0; i < LINES; i++) {
-        const uint32_t at = pixel + line + i * LINE_STEP;
-        const bool valid = at < pixels && first_row + row < args.shape.k;
-        values[i] = valid ? args.dy[at * args.shape.k + first_row + row] : to_half(0);
+    ROLLED
+    for (uint32_t first = line; first < STEP; first += 8 * LINE_STEP) {
+        f16 values[8];
+        UNROLL
+        for (uint32_t i = 0; i < 8; i++) {
+            const uint32_t at = pixel + first + i * LINE_STEP;
+            const bool valid = at < pixels && first_row + row < args.shape.k;
+            values[i] = valid ? args.dy[at * args.shape.k + first_row + row] : to_half(0);
+        }
+        UNROLL
+        for (uint32_t i = 0; i < 8; i++) stage[place<T::ROWS>(first + i * LINE_STEP, row / 8) + row % 8] = values[i];
     }
-    UNROLL
-    for (uint32_t i = 0; i < LINES; i++) stage[place<T::ROWS>(line + i * LINE_STEP, row / 8) + row % 8] = values[i];
 }
+
+struct alignas(8) Pair {
+    float left, right;
+};
 
 template <typename T, uint32_t AT_ONCE>
 DEVICE void wgrad(const ConvWgradArgs& args) {
@@ -162,16 +176,22 @@ DEVICE void wgrad(const ConvWgradArgs& args) {
         input.fill(stage + T::A);
     });
     float* to = args.dfilter + static_cast<uint64_t>(block_y()) * g.k * area;
+    const bool pairs = area % 2 == 0 && reinterpret_cast<uintptr_t>(to) % sizeof(Pair) == 0;
     T::each_pair(d, [&](uint32_t row, uint32_t column, float left, float right) {
         if (first_row + row >= g.k) return;
         float* at = to + (first_row + row) * area + first_column + column;
-        if (first_column + column < area) at[0] = left;
-        if (first_column + column + 1 < area) at[1] = right;
+        if (pairs) {
+            if (first_column + column < area) *reinterpret_cast<Pair*>(at) = Pair{left, right};
+        } else {
+            if (first_column + column < area) at[0] = left;
+            if (first_column + column + 1 < area) at[1] = right;
+        }
     });
 }
 
 }  // namespace
 
+KERNEL(conv_wgrad_256x128, ConvWgradArgs, 256) { wgrad<Tile<256, 128, 64, 64, true, true>, 8>(args); }
 KERNEL(conv_wgrad_128x128, ConvWgradArgs, 128) { wgrad<Tile<128, 128, 64, 64, true, true>, 8>(args); }
-KERNEL(conv_wgrad_64x128, ConvWgradArgs, 64) { wgrad<Tile<64, 128, 64, 64, true, true>, 8>(args); }
+KERNEL(conv_wgrad_64x128, ConvWgradArgs, 128) { wgrad<Tile<64, 128, 32, 64, true, true>, 8>(args); }
 KERNEL(conv_wgrad_gather, ConvWgradArgs, 128) { wgrad<Tile<64, 32, 32, 16, true, true>, 1>(args); }

@@ -62,6 +62,9 @@ fn cases() -> Vec<Case> {
         case(3, (11, 10), (16, 136), S1, 8),
         case(2, (13, 12), (136, 24), S1, 16),
         case(4, (12, 14), (3, 72), S1, 27),
+        // Many images to a step of 32 pixels, and many steps.
+        case(70, (3, 5), (8, 16), S2, 0),
+        case(40, (3, 2), (5, 8), S1, 1),
     ]
 }
 
@@ -185,12 +188,18 @@ impl<D: Driver> Device<D> {
         front(b, &dx, g.inputs(), g.inputs() + SPARE, "dx")
     }
 
-    fn wgrad(&mut self, algorithm: Algorithm, case: &Case, inputs: &Inputs) -> Vec<f32> {
+    fn wgrad(
+        &mut self,
+        algorithm: Algorithm,
+        steps: Option<usize>,
+        case: &Case,
+        inputs: &Inputs,
+    ) -> Vec<f32> {
         let (b, g) = (&mut self.backend, &case.conv);
         let (x, dy) = (tensor(b, &inputs.x, SPARE), tensor(b, &inputs.dy, SPARE));
         let count = inputs.filter.len();
         let mut gradients: Vector<D> = b.vector(&vec![f32::NAN; case.at + count + SPARE]).unwrap();
-        b.wgrad_by(algorithm, g, &x, &dy, &mut gradients, case.at..case.at + count).unwrap();
+        b.wgrad_by(algorithm, steps, g, &x, &dy, &mut gradients, case.at..case.at + count).unwrap();
         let all = b.read(&gradients).unwrap();
         let (before, after) = (&all[..case.at], &all[case.at + count..]);
         assert!(before.iter().chain(after).all(|v| v.is_nan()), "{algorithm:?} {case:?}: beside the range");
@@ -273,10 +282,13 @@ fn compare<D: Driver>(
             });
         }
         for algorithm in pick(Pass::Wgrad, case) {
-            let got = device.wgrad(algorithm, case, &inputs);
-            close(&format!("{algorithm:?} {kind:?}: dfilter"), case, &got, &dfilter, |i| {
-                summing(kind, pixels, abs_dfilter[i])
-            });
+            // The number of its choice, some of all, and all, which are not split.
+            for steps in [None, Some(3), Some(pixels.div_ceil(32))] {
+                let got = device.wgrad(algorithm, steps, case, &inputs);
+                close(&format!("{algorithm:?} {steps:?} {kind:?}: dfilter"), case, &got, &dfilter, |i| {
+                    summing(kind, pixels, abs_dfilter[i])
+                });
+            }
         }
     }
 }
@@ -332,7 +344,7 @@ fn bits<D: Driver>(backend: Cuda<D>) -> Vec<u32> {
             bits.extend(device.dgrad(algorithm, &case, &inputs, true).iter().map(|v| v.to_bits()));
         }
         for algorithm in all(Pass::Wgrad, &case) {
-            bits.extend(device.wgrad(algorithm, &case, &inputs).iter().map(|v| v.to_bits()));
+            bits.extend(device.wgrad(algorithm, None, &case, &inputs).iter().map(|v| v.to_bits()));
         }
     }
     bits
@@ -377,20 +389,22 @@ fn layers_get_the_tile_that_fills_a_device() {
     };
     let [large, square, tall, small] =
         [Tile::T256x128, Tile::T128x128, Tile::T256x64, Tile::T64x64].map(Tensor);
-    let [wide, tall_wgrad] = [Tile::T128x128, Tile::T64x128].map(Tensor);
+    let few = Tensor(Tile::T64x128);
     assert_eq!(algorithms(3, 64, 32, S1), [Gather, Analytic, Gather]);
-    assert_eq!(algorithms(64, 128, 32, S1), [large, tall, wide]);
-    assert_eq!(algorithms(256, 512, 8, S1), [large, large, wide]);
-    assert_eq!(algorithms(512, 512, 4, S1), [large, large, wide]);
-    assert_eq!(algorithms(64, 64, 16, S1), [tall, tall, tall_wgrad]);
-    assert_eq!(algorithms(256, 256, 4, S1), [square, square, wide]);
-    assert_eq!(algorithms(512, 512, 2, S1), [small, small, wide]);
-    assert_eq!(algorithms(128, 256, 8, SHORTCUT), [square, large, wide]);
+    assert_eq!(algorithms(64, 128, 32, S1), [square, tall, square]);
+    assert_eq!(algorithms(128, 128, 16, S1), [large, large, square]);
+    assert_eq!(algorithms(256, 512, 8, S1), [large, large, large]);
+    assert_eq!(algorithms(512, 512, 4, S1), [large, large, large]);
+    assert_eq!(algorithms(64, 64, 16, S1), [tall, tall, few]);
+    assert_eq!(algorithms(64, 128, 16, S2), [square, tall, square]);
+    assert_eq!(algorithms(256, 256, 4, S1), [square, square, large]);
+    assert_eq!(algorithms(512, 512, 2, S1), [small, small, large]);
+    assert_eq!(algorithms(128, 256, 8, SHORTCUT), [square, square, large]);
     // A filter that does not begin at a multiple of 8, and channels that are none.
     let conv = case(512, (16, 16), (64, 64), S1, 0).conv;
     assert_eq!(
         [Pass::Fprop, Pass::Dgrad, Pass::Wgrad].map(|p| p.algorithm(&conv, 4)),
-        [Gather, Analytic, tall_wgrad]
+        [Gather, Analytic, few]
     );
     let odd = Conv { c: 12, ..conv };
     assert_eq!(

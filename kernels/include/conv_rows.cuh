@@ -30,14 +30,18 @@ DEVICE void find_row(const Source& source, uint32_t row, int32_t& offset, uint32
     const int32_t x = static_cast<int32_t>(j * source.step) + source.left;
     const int32_t height = source.height, width = source.width;
     offset = ((static_cast<int32_t>(n) * height + y) * width + x) * static_cast<int32_t>(source.channels);
+    uint32_t inside = 0;
+    for (uint32_t v = 0; v < source.taps_across; v++) {
+        const uint32_t at = x + source.turn * static_cast<int32_t>(v);
+        inside |= static_cast<uint32_t>(at < source.width) << v;
+    }
     taps = 0;
     for (uint32_t u = 0; u < source.taps_down; u++) {
-        for (uint32_t v = 0; v < source.taps_across; v++) {
-            const int32_t at_y = y + source.turn * static_cast<int32_t>(u), at_x = x + source.turn * static_cast<int32_t>(v);
-            const bool inside = row < source.count && at_y >= 0 && at_y < height && at_x >= 0 && at_x < width;
-            taps |= static_cast<uint32_t>(inside) << (u * source.taps_across + v);
-        }
+        // Above the image this wraps around and is too large; so does x to its left.
+        const uint32_t at = y + source.turn * static_cast<int32_t>(u);
+        taps |= (at < source.height ? inside : 0) << u * source.taps_across;
     }
+    if (row >= source.count) taps = 0;
 }
 
 // Where the result lies between the product and its 16-byte stores: [ROWS][COLUMNS], eight halves between rows so that
@@ -45,6 +49,9 @@ DEVICE void find_row(const Source& source, uint32_t row, int32_t& offset, uint32
 template <typename T>
 struct Result {
     static constexpr uint32_t NO_PIXEL = 0xffffffff, PITCH = T::COLUMNS + 8;
+    struct alignas(4) Pair {
+        f16 left, right;
+    };
     f16* values;
     uint32_t* pixels;
     float* sums;
@@ -54,15 +61,27 @@ struct Result {
           pixels(reinterpret_cast<uint32_t*>(values + T::ROWS * PITCH)),
           sums(reinterpret_cast<float*>(pixels + T::ROWS)) {}
 
-    // Calls f(row, first column, how many up to 8) for the parts of the tile that lie in [.., channels) of the result.
-    template <typename F>
-    DEVICE void each_part(uint32_t first_column, uint32_t channels, F&& f) {
-        constexpr uint32_t PARTS = T::COLUMNS / 8;
-        for (uint32_t i = thread_index(); i < T::ROWS * PARTS; i += T::THREADS) {
-            const uint32_t row = i / PARTS, column = i % PARTS * 8;
-            if (first_column + column < channels && pixels[row] != NO_PIXEL) {
-                const uint32_t left = channels - first_column - column;
-                f(row, column, left < 8 ? left : 8);
+    // Calls copy(place in `values`, place in an image [pixels][channels], how many halves) until all of the tile that lies
+    // in the image is covered: 8 halves each, or 1 where that would be misaligned.
+    template <typename Copy>
+    DEVICE void each_part(uint32_t channels, uint32_t first_column, Copy&& copy) const {
+        if (channels % 8 == 0) {
+            // Four at a time are under way.
+            constexpr uint32_t PARTS = T::COLUMNS / 8;
+            static_assert(T::ROWS * PARTS % (4 * T::THREADS) == 0, "a thread has a multiple of four parts");
+            for (uint32_t first = thread_index(); first < T::ROWS * PARTS; first += 4 * T::THREADS) {
+                UNROLL
+                for (uint32_t j = 0; j < 4; j++) {
+                    const uint32_t row = (first + j * T::THREADS) / PARTS, column = (first + j * T::THREADS) % PARTS * 8;
+                    const uint32_t pixel = pixels[row], channel = first_column + column;
+                    if (channel < channels && pixel != NO_PIXEL) copy(row * PITCH + column, pixel * channels + channel, 8);
+                }
+            }
+        } else {
+            for (uint32_t i = thread_index(); i < T::ROWS * T::COLUMNS; i += T::THREADS) {
+                const uint32_t row = i / T::COLUMNS, column = i % T::COLUMNS;
+                const uint32_t pixel = pixels[row], channel = first_column + column;
+                if (channel < channels && pixel != NO_PIXEL) copy(row * PITCH + column, pixel * channels + channel, 1);
             }
         }
     }
@@ -73,32 +92,30 @@ struct Result {
         for (uint32_t row = thread_index(); row < T::ROWS; row += T::THREADS) pixels[row] = pixel(row);
         if (accumulate) {
             block_sync();
-            each_part(first_column, channels, [&](uint32_t row, uint32_t column, uint32_t count) {
-                const f16* from = image + pixels[row] * channels + first_column + column;
-                f16* to = values + row * PITCH + column;
-                if (channels % 8 == 0) {
-                    store_half8(to, load_half8(from));
+            each_part(channels, first_column, [&](uint32_t at, uint32_t from, uint32_t count) {
+                if (count == 8) {
+                    store_half8(values + at, load_half8(image + from));
                 } else {
-                    for (uint32_t e = 0; e < count; e++) to[e] = from[e];
+                    values[at] = image[from];
                 }
             });
             block_sync();
         }
-        T::each_pair(d, [&](uint32_t row, uint32_t column, float& left, float& right) {
-            f16* at = values + row * PITCH + column;
-            // What lies beyond the image was not read.
-            const bool there = accumulate && pixels[row] != NO_PIXEL;
-            at[0] = to_half(there && first_column + column < channels ? to_float(at[0]) + left : left);
-            at[1] = to_half(there && first_column + column + 1 < channels ? to_float(at[1]) + right : right);
+        T::each_pair(d, [&](uint32_t row, uint32_t column, float left, float right) {
+            Pair* at = reinterpret_cast<Pair*>(values + row * PITCH + column);
+            if (accumulate && pixels[row] != NO_PIXEL) {
+                // What lies beyond the image was not read.
+                if (first_column + column < channels) left += to_float(at->left);
+                if (first_column + column + 1 < channels) right += to_float(at->right);
+            }
+            *at = Pair{to_half(left), to_half(right)};
         });
         block_sync();
-        each_part(first_column, channels, [&](uint32_t row, uint32_t column, uint32_t count) {
-            const f16* from = values + row * PITCH + column;
-            f16* to = image + pixels[row] * channels + first_column + column;
-            if (channels % 8 == 0) {
-                store_half8(to, load_half8(from));
+        each_part(channels, first_column, [&](uint32_t at, uint32_t to, uint32_t count) {
+            if (count == 8) {
+                store_half8(image + to, load_half8(values + at));
             } else {
-                for (uint32_t e = 0; e < count; e++) to[e] = from[e];
+                image[to] = values[at];
             }
         });
     }

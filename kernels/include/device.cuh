@@ -28,6 +28,8 @@ using f16 = __half;
 #define SHARED(type, name, count) __shared__ type name[count]
 // Before a loop whose bounds are constants: its counter indexes registers.
 #define UNROLL _Pragma("unroll")
+// Before a loop whose copies would cost too many registers.
+#define ROLLED _Pragma("unroll 1")
 
 namespace {
 
@@ -104,7 +106,9 @@ DEVICE void store_16(void* to, const Vector& vector) {
     static_assert(sizeof(Vector) == 16, "one access of 16 bytes");
     uint4 bits;
     memcpy(&bits, &vector, 16);
-    *static_cast<uint4*>(to) = bits;
+    // An assignment becomes four stores of 4 bytes wherever the compiler loses the alignment on the way.
+    asm volatile("st.v4.b32 [%0], {%1, %2, %3, %4};\n" ::"l"(to), "r"(bits.x), "r"(bits.y), "r"(bits.z), "r"(bits.w)
+                 : "memory");
 }
 DEVICE Half8 load_half8(const f16* from) { return load_16<Half8>(from); }
 DEVICE void store_half8(f16* to, const Half8& value) { store_16(to, value); }

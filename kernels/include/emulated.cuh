@@ -87,6 +87,7 @@ uint64_t fishmask_atomic_min_u64(uint64_t* to, uint64_t value);
 // FISHMASK_PREFIX differs between the fast and the checked build.
 #define FISHMASK_ENTRY(name) FISHMASK_JOIN(FISHMASK_PREFIX, name)
 #define UNROLL
+#define ROLLED
 #define SHARED(type, name, count)       \
     static const char name##_key = 0;   \
     type* const name = static_cast<type*>(fishmask_static_shared(&name##_key, sizeof(type) * (count)))

@@ -5,6 +5,19 @@
 // *across* it, [32][rows], as it does in global memory; ldmatrix transposes the latter. In both, 16-byte chunks of a line
 // are permuted by the line's number so that neither ldmatrix, which reads one chunk of eight lines at once, nor the copies
 // meet a bank twice.
+//
+// What bounds a step, in cycles of one of an H100's 132 multiprocessors: mma.sync at 62% of the peak (Luo et al.,
+// "Benchmarking and Dissecting the Nvidia Hopper GPU Architecture", 2024), 2,700 FLOP a cycle; shared memory at 128 bytes a
+// cycle, which a warp's 64 x 64 reads 8 KB of; the L2 cache at some 24 bytes a cycle and processor.
+//
+//     tile         mma    shared memory    L2, and if 5/6 of A's reads hit the L1 cache
+//     256 x 128    780        700          1,000      430
+//     128 x 128    390        380            670      390
+//     256 x 64     390        420            840      280
+//     64 x 64      100        190            340      200
+//
+// So the large tiles are near the tensor cores' own bound, 0.79 of the 790 TFLOP/s that wgmma reaches, where fprop and dgrad
+// find their pixels in L1; wgrad, whose blocks share less, is bound by L2 at 0.5 to 0.6.
 #pragma once
 
 #include "device.cuh"

@@ -132,7 +132,7 @@ pub const CONV_FPROP_128X128: Kernel<ConvFpropArgs> = Kernel::new("conv_fprop", 
 pub const CONV_FPROP_256X64: Kernel<ConvFpropArgs> = Kernel::new("conv_fprop", "conv_fprop_256x64");
 /// 64 x 64, 128 threads.
 pub const CONV_FPROP_64X64: Kernel<ConvFpropArgs> = Kernel::new("conv_fprop", "conv_fprop_64x64");
-/// 128 x 64, 128 threads; operands are read element by element.
+/// 128 x 64, 256 threads; operands are read element by element.
 pub const CONV_FPROP_GATHER: Kernel<ConvFpropArgs> = Kernel::new("conv_fprop", "conv_fprop_gather");
 /// Tensor cores: 256 rows (pixels of a class) x 128 columns (C) a block, 256 threads; classes along y.
 pub const CONV_DGRAD_256X128: Kernel<ConvDgradArgs> = Kernel::new("conv_dgrad", "conv_dgrad_256x128");
@@ -142,9 +142,11 @@ pub const CONV_DGRAD_128X128: Kernel<ConvDgradArgs> = Kernel::new("conv_dgrad", 
 pub const CONV_DGRAD_256X64: Kernel<ConvDgradArgs> = Kernel::new("conv_dgrad", "conv_dgrad_256x64");
 /// 64 x 64, 128 threads.
 pub const CONV_DGRAD_64X64: Kernel<ConvDgradArgs> = Kernel::new("conv_dgrad", "conv_dgrad_64x64");
-/// Tensor cores: 128 rows (K) x 128 columns (R S C) a block, 128 threads; splits along y.
+/// Tensor cores: 256 rows (K) x 128 columns (R S C) a block, 256 threads; splits along y.
+pub const CONV_WGRAD_256X128: Kernel<ConvWgradArgs> = Kernel::new("conv_wgrad", "conv_wgrad_256x128");
+/// 128 x 128, 128 threads.
 pub const CONV_WGRAD_128X128: Kernel<ConvWgradArgs> = Kernel::new("conv_wgrad", "conv_wgrad_128x128");
-/// 64 x 128, 64 threads.
+/// 64 x 128, 128 threads.
 pub const CONV_WGRAD_64X128: Kernel<ConvWgradArgs> = Kernel::new("conv_wgrad", "conv_wgrad_64x128");
 /// 64 x 32, 128 threads; operands whose channels are no multiple of 8 are read element by element.
 pub const CONV_WGRAD_GATHER: Kernel<ConvWgradArgs> = Kernel::new("conv_wgrad", "conv_wgrad_gather");

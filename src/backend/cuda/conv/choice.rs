@@ -1,12 +1,12 @@
 //! Which kernel a pass of a convolution runs, in which tiles, and how often wgrad's sum is split.
 //!
 //! All of it follows from the shape alone, never from the device: the same shape gives the same bits everywhere. The
-//! constants are those of a device of 132 processors that hold two blocks each (an H100 or H200).
+//! constants are those of an H100 or H200.
 
 use crate::backend::Conv;
 
-/// Blocks such a device holds.
-const RESIDENT: usize = 264;
+/// Its multiprocessors.
+const PROCESSORS: usize = 132;
 /// Pixels of y a step of wgrad's sum takes.
 pub(super) const STEP: usize = 32;
 
@@ -24,7 +24,7 @@ pub enum Algorithm {
 /// Rows and columns of the matrix product that a block computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tile {
-    /// 256 x 128: fprop, dgrad.
+    /// 256 x 128: all passes.
     T256x128,
     /// 128 x 128: all passes.
     T128x128,
@@ -65,11 +65,19 @@ impl Tile {
         }
     }
 
-    /// Threads of a block: each warp computes 64 x 64, or 32 x 32 of the smallest tile.
+    /// Threads of a block: a warp computes 64 x 64, or less of the small tiles, which have four warps too.
     pub const fn threads(self) -> u32 {
         match self {
-            Tile::T64x64 => 128,
-            _ => (self.rows() * self.columns() / 128) as u32,
+            Tile::T256x128 => 256,
+            _ => 128,
+        }
+    }
+
+    /// Blocks that a processor holds.
+    const fn residents(self) -> usize {
+        match self {
+            Tile::T256x128 => 1,
+            _ => 2,
         }
     }
 
@@ -92,12 +100,12 @@ impl Pass {
         }
         // 16 bytes at a time: whole and aligned in x, dy and, where it is read, the filter.
         let fits = match self {
-            Pass::Fprop => conv.c % 8 == 0 && filter % 8 == 0,
-            Pass::Dgrad => conv.c % 8 == 0 && conv.k % 8 == 0 && filter % 8 == 0,
-            Pass::Wgrad => conv.c % 8 == 0 && conv.k % 8 == 0,
+            Pass::Fprop => conv.c.is_multiple_of(8) && filter.is_multiple_of(8),
+            Pass::Dgrad => conv.c.is_multiple_of(8) && conv.k.is_multiple_of(8) && filter.is_multiple_of(8),
+            Pass::Wgrad => conv.c.is_multiple_of(8) && conv.k.is_multiple_of(8),
         };
         let tiles = match self {
-            Pass::Wgrad => [Tile::T128x128, Tile::T64x128].as_slice(),
+            Pass::Wgrad => [Tile::T256x128, Tile::T128x128, Tile::T64x128].as_slice(),
             _ => &[Tile::T256x128, Tile::T128x128, Tile::T256x64, Tile::T64x64],
         };
         all.extend(tiles.iter().filter(|_| fits).map(|&tile| Algorithm::Tensor(tile)));
@@ -105,24 +113,31 @@ impl Pass {
     }
 
     /// The one to use. Large tiles read less for what they compute, so the largest that keep nine tenths of the
-    /// processors busy; 64 columns where 128 would be half empty.
+    /// processors busy; 64 columns where 128 would be half empty. The largest has a processor to itself, with nothing to
+    /// hide its block's beginning and end: only for long sums.
     pub fn algorithm(self, conv: &Conv, filter: usize) -> Algorithm {
-        let able = self.algorithms(conv, filter);
-        let (rows, columns) = match self {
-            Pass::Fprop => (conv.n * conv.p() * conv.q(), conv.k),
-            Pass::Dgrad => (conv.n * conv.h * conv.w, conv.c),
-            Pass::Wgrad => (conv.k, conv.r * conv.r * conv.c),
+        let taps = conv.r * conv.r;
+        let (rows, columns, steps) = match self {
+            Pass::Fprop => (conv.n * conv.p() * conv.q(), conv.k, taps * conv.c / STEP),
+            // A class of pixels meets about this share of the taps.
+            Pass::Dgrad => (conv.n * conv.h * conv.w, conv.c, taps * conv.k / STEP / conv.stride.pow(2)),
+            Pass::Wgrad => (conv.k, taps * conv.c, 0),
         };
-        let narrow = (1..=64).contains(&(columns % 128));
+        let narrow = |length: usize, tile: usize| (1..=tile / 2).contains(&(length % tile));
         let wanted: &[Tile] = match self {
             Pass::Wgrad if rows <= 64 => &[Tile::T64x128],
-            Pass::Wgrad => &[Tile::T128x128],
-            _ if narrow => &[Tile::T256x64, Tile::T64x64],
+            Pass::Wgrad if narrow(rows, 256) => &[Tile::T128x128],
+            Pass::Wgrad => &[Tile::T256x128],
+            _ if narrow(columns, 128) => &[Tile::T256x64, Tile::T64x64],
+            _ if steps < 32 => &[Tile::T128x128, Tile::T64x64],
             _ => &[Tile::T256x128, Tile::T128x128, Tile::T64x64],
         };
-        let busy = |tile: &&Tile| rows.div_ceil(tile.rows()) * columns.div_ceil(tile.columns()) >= 119;
+        let busy = |tile: &&Tile| {
+            rows.div_ceil(tile.rows()) * columns.div_ceil(tile.columns()) >= PROCESSORS * 9 / 10
+        };
         let tile = wanted.iter().find(busy).or(wanted.last());
         let wanted = tile.map(|&tile| Algorithm::Tensor(tile)).into_iter().chain([Algorithm::Gather]);
+        let able = self.algorithms(conv, filter);
         wanted.into_iter().find(|algorithm| able.contains(algorithm)).unwrap_or(Algorithm::Analytic)
     }
 }
@@ -141,11 +156,17 @@ pub(super) fn wgrad_blocks(algorithm: Algorithm, conv: &Conv) -> usize {
     conv.k.div_ceil(rows) * (conv.r * conv.r * conv.c).div_ceil(columns)
 }
 
+/// Blocks of wgrad that the device holds.
+fn resident(algorithm: Algorithm) -> usize {
+    match algorithm {
+        Algorithm::Tensor(tile) => PROCESSORS * tile.residents(),
+        _ => PROCESSORS * 4,
+    }
+}
+
 /// Most splits of a filter's gradient: with them the device is filled twice over.
 fn most_splits(algorithm: Algorithm, conv: &Conv) -> usize {
-    // Gathering blocks are small: a processor holds eight.
-    let resident = if algorithm == Algorithm::Gather { 4 * RESIDENT } else { RESIDENT };
-    (2 * resident / wgrad_blocks(algorithm, conv)).max(1)
+    (2 * resident(algorithm) / wgrad_blocks(algorithm, conv)).max(1)
 }
 
 /// Steps of [`STEP`] pixels that a block of wgrad sums: those that are done soonest, a block's beginning and end costing
@@ -153,15 +174,14 @@ fn most_splits(algorithm: Algorithm, conv: &Conv) -> usize {
 pub(super) fn wgrad_steps(algorithm: Algorithm, conv: &Conv) -> usize {
     let steps = (conv.n * conv.p() * conv.q()).div_ceil(STEP);
     let blocks = wgrad_blocks(algorithm, conv);
-    let traffic = 8 * conv.k * conv.r * conv.r * conv.c;
-    let most = most_splits(algorithm, conv);
-    let resident = if algorithm == Algorithm::Gather { 4 * RESIDENT } else { RESIDENT };
+    // Written and read.
+    let bytes = 8 * conv.k * conv.r * conv.r * conv.c;
     let cost = |&splits: &usize| {
-        let waves = (blocks * splits).div_ceil(resident);
-        let partials = if splits > 1 { splits * traffic / 2_000_000 } else { 0 };
+        let waves = (blocks * splits).div_ceil(resident(algorithm));
+        let partials = if splits > 1 { splits * bytes / 2_000_000 } else { 0 };
         waves * (steps.div_ceil(splits) + 8) + partials
     };
-    let splits = (1..=most.min(steps)).min_by_key(cost).unwrap_or(1);
+    let splits = (1..=most_splits(algorithm, conv).min(steps)).min_by_key(cost).unwrap_or(1);
     steps.div_ceil(splits)
 }
 

@@ -72,7 +72,7 @@ impl<D: Driver> Cuda<D> {
         gradients: &mut Vector<D>,
         filter: Range<usize>,
     ) -> Result<(), Error> {
-        self.wgrad_by(Pass::Wgrad.algorithm(conv, filter.start), conv, x, dy, gradients, filter)
+        self.wgrad_by(Pass::Wgrad.algorithm(conv, filter.start), None, conv, x, dy, gradients, filter)
     }
 
     /// [`Backend::conv_fprop`](crate::backend::Backend::conv_fprop) by a given algorithm.
@@ -99,7 +99,7 @@ impl<D: Driver> Cuda<D> {
             Algorithm::Analytic => (&CONV_FPROP, elementwise(rows * conv.k), choice::ROWS),
             Algorithm::Gather => {
                 let blocks = rows.div_ceil(128) * conv.k.div_ceil(64);
-                let launch = Launch { shared: GATHER_SHARED, ..Launch::new(blocks as u32, 128) };
+                let launch = Launch { shared: GATHER_SHARED, ..Launch::new(blocks as u32, 256) };
                 (&CONV_FPROP_GATHER, launch, 128)
             }
             Algorithm::Tensor(tile) => (fprop_kernel(tile), tiled(tile, rows, conv.k, 1), tile.rows()),
@@ -172,16 +172,19 @@ impl<D: Driver> Cuda<D> {
         Ok(self.driver.launch(kernel, launch, args)?)
     }
 
-    /// [`Backend::conv_wgrad`](crate::backend::Backend::conv_wgrad) by a given algorithm.
+    /// [`Backend::conv_wgrad`](crate::backend::Backend::conv_wgrad) by a given algorithm, on tensor cores with so many steps
+    /// of 32 pixels of y to a block, or a number that suits the shape.
     ///
     /// # Errors
     /// When the device fails.
     ///
     /// # Panics
     /// If the algorithm cannot do this, a buffer is too short, or scratch was not reserved.
+    #[allow(clippy::too_many_arguments)] // The operation's own, and how.
     pub fn wgrad_by(
         &mut self,
         algorithm: Algorithm,
+        steps: Option<usize>,
         conv: &Conv,
         x: &Array<D, f16>,
         dy: &Array<D, f16>,
@@ -200,7 +203,7 @@ impl<D: Driver> Cuda<D> {
         if algorithm == Algorithm::Analytic {
             return Ok(self.driver.launch(&CONV_WGRAD, elementwise(filter.len()), args(dfilter, 0))?);
         }
-        let steps = choice::wgrad_steps(algorithm, conv);
+        let steps = steps.unwrap_or_else(|| choice::wgrad_steps(algorithm, conv));
         let splits = choice::wgrad_splits(conv, steps);
         let blocks = choice::wgrad_blocks(algorithm, conv) as u32;
         let (kernel, block, shared) = match algorithm {
@@ -245,8 +248,8 @@ impl<D: Driver> Cuda<D> {
 }
 
 /// Bytes of shared memory of a gathering block of fprop: the result, 128 x 64 with 8 halves between rows, where each row
-/// lies, and two rows of warps' sums; the operands take less.
-const GATHER_SHARED: u32 = 128 * (64 + 8) * 2 + 128 * 4 + 2 * 2 * 64 * 4;
+/// lies, and four rows of warps' sums; the operands take less.
+const GATHER_SHARED: u32 = 128 * (64 + 8) * 2 + 128 * 4 + 4 * 2 * 64 * 4;
 
 fn fprop_kernel(tile: Tile) -> &'static Kernel<ConvFpropArgs> {
     match tile {
@@ -270,6 +273,7 @@ fn dgrad_kernel(tile: Tile) -> &'static Kernel<ConvDgradArgs> {
 
 fn wgrad_kernel(tile: Tile) -> &'static Kernel<ConvWgradArgs> {
     match tile {
+        Tile::T256x128 => &CONV_WGRAD_256X128,
         Tile::T128x128 => &CONV_WGRAD_128X128,
         Tile::T64x128 => &CONV_WGRAD_64X128,
         other => panic!("wgrad has no {other:?}"),
