@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use fishmask::backend::cuda::{Array, Cuda, TopKScratch, Vector};
 use fishmask::backend::{
-    Affine, AveragePool, Backend, Conv, Error, Linear, Loss, Norm, NormBackward, NormForward, Position, ResidualGradient,
-    Sgd,
+    Affine, AveragePool, Backend, Conv, Error, Linear, Loss, Norm, NormBackward, NormForward, Position,
+    ResidualGradient, Sgd,
 };
 use fishmask::data::synthetic;
 use fishmask::driver::Driver;
 use fishmask::graph::{Model, Plan};
-use half::f16;
 use fishmask::rng::{Purpose, Stream};
+use half::f16;
 use serde_json::{Value, json};
 
 /// One operation at one shape.
@@ -88,7 +88,14 @@ impl Shapes {
         let (n, c) = (self.batch, 8 * self.width);
         let pool = AveragePool { n, h: 2, w: 2, c };
         let group = "memory-bound";
-        let case = |name: String, flops, bytes, shape, operation| Case { name, group, flops, bytes, shape, operation };
+        let case = |name: String, flops, bytes, shape, operation| Case {
+            name,
+            group,
+            flops,
+            bytes,
+            shape,
+            operation,
+        };
         let shape = json!({"op": "average_pool", "n": n, "h": 2, "w": 2, "c": c});
         let bytes = (2 * n * c * 5) as f64;
         cases.push(case(format!("average pool 2x2x{c}"), 0.0, bytes, shape, Operation::AveragePool(pool)));
@@ -115,7 +122,10 @@ impl Shapes {
             // Scores once, indices once.
             let bytes = (4 * n + 4 * k) as f64;
             let operation = Operation::TopK { n, k };
-            cases.push(Case { group: "top-k", ..case(format!("top-k {k} of {n}"), 0.0, bytes, shape, operation) });
+            cases.push(Case {
+                group: "top-k",
+                ..case(format!("top-k {k} of {n}"), 0.0, bytes, shape, operation)
+            });
         }
         cases
     }
@@ -187,7 +197,11 @@ struct NormBuffers<D: Driver> {
 }
 
 impl<D: Driver> NormBuffers<D> {
-    fn new(backend: &Cuda<D>, norm: &Norm, noise: &mut impl FnMut(usize, f32) -> Vec<f32>) -> Result<Self, Error> {
+    fn new(
+        backend: &Cuda<D>,
+        norm: &Norm,
+        noise: &mut impl FnMut(usize, f32) -> Vec<f32>,
+    ) -> Result<Self, Error> {
         let (c, inputs, outputs) = (norm.c, norm.n * norm.h * norm.w * norm.c, norm.outputs());
         let [mut x, mut residual] = [backend.tensor(inputs)?, backend.tensor(inputs)?];
         backend.write_tensor(&noise(inputs, 1.0), &mut x)?;
@@ -265,7 +279,14 @@ impl Case {
                 let mut y = backend.tensor(conv.outputs())?;
                 let mut sums = backend.sums(2 * conv.k)?;
                 Box::new(move |backend| {
-                    backend.conv_fprop(&conv, &x, &weights, 0..filter, &mut y, Some((&mut sums, 0..2 * conv.k)))
+                    backend.conv_fprop(
+                        &conv,
+                        &x,
+                        &weights,
+                        0..filter,
+                        &mut y,
+                        Some((&mut sums, 0..2 * conv.k)),
+                    )
                 })
             }
             Operation::Dgrad(conv) => {
@@ -306,7 +327,16 @@ impl Case {
             Operation::NormBackward(norm) => {
                 backend.reserve(&[], &[norm])?;
                 let b = NormBuffers::new(backend, &norm, &mut noise)?;
-                let NormBuffers { x, mut residual, weights, affine, moments, mut y, mut winners, mut gradients } = b;
+                let NormBuffers {
+                    x,
+                    mut residual,
+                    weights,
+                    affine,
+                    moments,
+                    mut y,
+                    mut winners,
+                    mut gradients,
+                } = b;
                 backend.norm_forward(
                     &norm,
                     NormForward {
@@ -383,7 +413,11 @@ impl Case {
                 Box::new(move |backend| backend.sgd(&sgd, &gradients, &mut velocity, &mut weights))
             }
             Operation::TopK { n, k } => {
-                let scores: Vec<f32> = (0..n).map(|i| Stream::new(u64::from(set) + 1, Purpose::Synthetic, 0, i as u32).uniform().powi(8)).collect();
+                let scores: Vec<f32> = (0..n)
+                    .map(|i| {
+                        Stream::new(u64::from(set) + 1, Purpose::Synthetic, 0, i as u32).uniform().powi(8)
+                    })
+                    .collect();
                 let scores = backend.vector(&scores)?;
                 let mut indices = Array::new(backend.driver(), k)?;
                 let mut scratch = TopKScratch::new(backend.driver(), n)?;

@@ -82,9 +82,18 @@ fn run<D: Driver>(cli: &Cli, mut backend: Cuda<D>) -> Result<(), Failure> {
         None => Ceilings { product: 790e12, copy: 4.3e12, source: "an H200's" },
     };
     let Ceilings { product, copy, source } = ceilings;
-    println!("{}, batch {}, width {}, {} samples", backend.driver().properties().name, cli.batch, cli.width, cli.samples);
+    println!(
+        "{}, batch {}, width {}, {} samples",
+        backend.driver().properties().name,
+        cli.batch,
+        cli.width,
+        cli.samples
+    );
     println!("ceilings: {:.0} TFLOP/s, {:.2} TB/s ({source})", product / 1e12, copy / 1e12);
-    println!("{:<58} {:>9} {:>8} {:>9} {:>6} {:>9} {:>6}", "operation", "us", "TFLOP/s", "GB/s", "floor", "torch us", "ratio");
+    println!(
+        "{:<58} {:>9} {:>8} {:>9} {:>6} {:>9} {:>6}",
+        "operation", "us", "TFLOP/s", "GB/s", "floor", "torch us", "ratio"
+    );
     let mut groups: Vec<(&str, Vec<f64>)> = vec![];
     for case in &wanted {
         let seconds = case.measure(&mut backend, cli.samples)?;
@@ -108,14 +117,18 @@ fn run<D: Driver>(cli: &Cli, mut backend: Cuda<D>) -> Result<(), Failure> {
     for (group, ratios) in groups {
         let mean = (ratios.iter().map(|r| r.ln()).sum::<f64>() / ratios.len() as f64).exp();
         let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
-        println!("{group}: PyTorch's time over ours {mean:.2} (geometric mean of {}), least {least:.2}", ratios.len());
+        println!(
+            "{group}: PyTorch's time over ours {mean:.2} (geometric mean of {}), least {least:.2}",
+            ratios.len()
+        );
     }
     Ok(())
 }
 
 /// The peer's seconds by name, and its machine's ceilings.
 fn torch(python: &str, cases: &[Case]) -> Result<Value, Failure> {
-    let shapes: Vec<Value> = cases.iter().map(|case| json!({"name": case.name, "shape": case.shape})).collect();
+    let shapes: Vec<Value> =
+        cases.iter().map(|case| json!({"name": case.name, "shape": case.shape})).collect();
     let file = tempfile::NamedTempFile::new()?;
     serde_json::to_writer(&file, &shapes)?;
     let output = Command::new(python)
