@@ -205,6 +205,43 @@ fn numbers_that_cannot_be() {
 }
 
 /// The final weights with their tensors changed, as `changed.safetensors` in a working directory.
+#[test]
+fn a_device_that_is_not_there() {
+    let directory = with_run();
+    let path = directory.path();
+    // GPUs are hidden (see cli_support): there is no driver here, or it finds none. Never the CPU in its stead.
+    for device in ["cuda", "cuda:7"] {
+        refused(path, train(path, &format!("--device {device}")), &["NVIDIA driver", "use the CPU"]);
+        let flags = format!("{SMALL_MODEL} --weights run/final.safetensors --device {device}");
+        refused(path, evaluate(path, &flags), &["NVIDIA driver", "use the CPU"]);
+    }
+    for (flags, parts) in [
+        ("--device cpu --precision f16", ["--precision f16", "cpu stores f32"]),
+        ("--device emulated --precision f32", ["--precision f32", "emulated stores f16"]),
+        ("--device cuda --precision f32 --summary", ["--precision f32", "cuda:0 stores f16"]),
+    ] {
+        refused(path, train(path, flags), &parts);
+    }
+    for device in ["gpu", "cuda:", "cuda:-1", "cuda:x", "CUDA"] {
+        let (code, _, err) = finish(train(path, &format!("--device {device}")).output().unwrap());
+        assert_eq!(code, Some(2), "{err}");
+        assert!(err.contains(device) && err.contains("use auto, cpu, cuda, cuda:N or emulated"), "{err}");
+    }
+}
+
+#[test]
+fn resuming_on_a_gpu_that_is_gone() {
+    let directory = with_stopped_run();
+    let path = directory.path().join("run/config.json");
+    let config = fs::read_to_string(&path).unwrap();
+    let moved = config.replace("\"device\": \"cpu\"", "\"device\": \"cuda:0\"");
+    let moved = moved.replace("\"precision\": \"f32\"", "\"precision\": \"f16\"");
+    assert_ne!(config, moved);
+    fs::write(&path, moved).unwrap();
+    let resumed = train(directory.path(), "--resume run");
+    refused(directory.path(), resumed, &["NVIDIA driver", "use the CPU"]);
+}
+
 fn with_weights(change: impl FnOnce(&mut BTreeMap<String, TensorView>)) -> TempDir {
     let directory = tempdir().unwrap();
     let file = SafeTensors::deserialize(&finished()["run/final.safetensors"]).unwrap();

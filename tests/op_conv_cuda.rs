@@ -8,12 +8,12 @@
 mod common;
 
 use common::device::{Tolerance, U, emulated, front, poisoned, tensor};
+use common::gpu::on_gpu;
 use fishmask::backend::cuda::conv::Algorithm::{self, Analytic, Gather, Tensor};
 use fishmask::backend::cuda::conv::{Pass, Tile};
 use fishmask::backend::cuda::{Cuda, Vector};
 use fishmask::backend::{Backend, Conv};
 use fishmask::driver::Driver;
-use fishmask::driver::emulated::Emulated;
 use fishmask::rng::{Purpose, Stream};
 use half::f16;
 
@@ -356,8 +356,18 @@ fn small_integers_emulated() {
 }
 
 #[test]
+fn small_integers_cuda() {
+    on_gpu(|cuda| compare(cuda(), Fill::Integers, &cases(), all));
+}
+
+#[test]
 fn normals_emulated() {
     compare(emulated(), Fill::Normals, &cases(), all);
+}
+
+#[test]
+fn normals_cuda() {
+    on_gpu(|cuda| compare(cuda(), Fill::Normals, &cases(), all));
 }
 
 #[test]
@@ -366,19 +376,34 @@ fn layers_of_the_networks_emulated() {
 }
 
 #[test]
+fn layers_of_the_networks_cuda() {
+    on_gpu(|cuda| compare(cuda(), Fill::Integers, &layers(), chosen));
+}
+
+#[test]
 fn fewer_images_than_reserved_emulated() {
     fewer_images(emulated());
+}
+
+#[test]
+fn fewer_images_than_reserved_cuda() {
+    on_gpu(|cuda| fewer_images(cuda()));
 }
 
 #[test]
 fn the_same_bits_with_any_number_of_threads_emulated() {
     let run = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| bits(Cuda::new(Emulated::new()).unwrap()))
+        pool.install(|| bits(emulated()))
     };
     let one = run(1);
     assert_eq!(one, run(1), "two runs on one thread");
     assert_eq!(one, run(2), "one thread and two");
+}
+
+#[test]
+fn the_same_bits_twice_cuda() {
+    on_gpu(|cuda| assert_eq!(bits(cuda()), bits(cuda())));
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod common;
 use std::sync::Arc;
 
 use common::device::{Probe, Tolerance, emulated, front, poisoned};
+use common::gpu::on_gpu;
 use fishmask::backend::cpu::Cpu;
 use fishmask::backend::{Backend, Error, Position};
 use fishmask::data::augment::{Choice, normalise};
@@ -179,6 +180,11 @@ fn epochs_emulated() {
 }
 
 #[test]
+fn epochs_cuda() {
+    on_gpu(|cuda| epochs(cuda()));
+}
+
+#[test]
 fn as_they_lie_cpu() {
     as_they_lie(Cpu::new());
 }
@@ -186,6 +192,11 @@ fn as_they_lie_cpu() {
 #[test]
 fn as_they_lie_emulated() {
     as_they_lie(emulated());
+}
+
+#[test]
+fn as_they_lie_cuda() {
+    on_gpu(|cuda| as_they_lie(cuda()));
 }
 
 #[test]
@@ -199,6 +210,16 @@ fn refuses_emulated() {
 }
 
 #[test]
+fn refuses_cuda() {
+    on_gpu(|cuda| refuses(cuda()));
+}
+
+#[test]
 fn replays_emulated() {
     replays(emulated());
+}
+
+#[test]
+fn replays_cuda() {
+    on_gpu(|cuda| replays(cuda()));
 }

@@ -5,6 +5,7 @@ mod common;
 
 use common::device::{Probe, Tolerance, U, emulated, front, half, largest, poisoned, tensor};
 use common::fixture::Fixture;
+use common::gpu::on_gpu;
 use common::reference::{Tape, Tensor};
 use common::{assert_close, integers, normals};
 use fishmask::backend::Linear;
@@ -157,11 +158,26 @@ fn integers_exactly_emulated() {
 }
 
 #[test]
+fn integers_exactly_cuda() {
+    on_gpu(|cuda| integers_exactly(cuda()));
+}
+
+#[test]
 fn normals_against_f64_emulated() {
     normals_against_f64(emulated());
 }
 
 #[test]
+fn normals_against_f64_cuda() {
+    on_gpu(|cuda| normals_against_f64(cuda()));
+}
+
+#[test]
 fn fixture_emulated() {
     fixture(emulated());
+}
+
+#[test]
+fn fixture_cuda() {
+    on_gpu(|cuda| fixture(cuda()));
 }

@@ -5,6 +5,7 @@ mod common;
 
 use common::device::{Probe, Tolerance, U, emulated, front, half, largest, poisoned, tensor};
 use common::fixture::Fixture;
+use common::gpu::on_gpu;
 use common::reference::{Tape, Tensor};
 use common::{assert_close, integers, labels, normals};
 use fishmask::backend::cpu::Cpu;
@@ -197,8 +198,18 @@ fn against_f64_emulated() {
 }
 
 #[test]
+fn against_f64_cuda() {
+    on_gpu(|cuda| against_f64(cuda()));
+}
+
+#[test]
 fn fixtures_emulated() {
     fixtures(emulated());
+}
+
+#[test]
+fn fixtures_cuda() {
+    on_gpu(|cuda| fixtures(cuda()));
 }
 
 #[test]
@@ -207,13 +218,28 @@ fn totals_add_up_emulated() {
 }
 
 #[test]
+fn totals_add_up_cuda() {
+    on_gpu(|cuda| totals_add_up(cuda()));
+}
+
+#[test]
 fn huge_logits_emulated() {
     huge_logits(emulated());
 }
 
 #[test]
+fn huge_logits_cuda() {
+    on_gpu(|cuda| huge_logits(cuda()));
+}
+
+#[test]
 fn bad_logits_show_emulated() {
     bad_logits_show(emulated());
+}
+
+#[test]
+fn bad_logits_show_cuda() {
+    on_gpu(|cuda| bad_logits_show(cuda()));
 }
 
 #[test]
@@ -224,4 +250,9 @@ fn first_fault_stays_cpu() {
 #[test]
 fn first_fault_stays_emulated() {
     first_fault_stays(emulated());
+}
+
+#[test]
+fn first_fault_stays_cuda() {
+    on_gpu(|cuda| first_fault_stays(cuda()));
 }

@@ -6,6 +6,7 @@ mod common;
 
 use common::device::{Probe, U, emulated, largest, poisoned, stored, tensor};
 use common::fixture::Fixture;
+use common::gpu::on_gpu;
 use common::norm::{
     Bounds, Inputs, Outputs, POOLS, check_case, combinations, normal_inputs, output_shape, reference, rest,
     statistics,
@@ -396,6 +397,11 @@ fn faults_are_noted_emulated() {
 }
 
 #[test]
+fn faults_are_noted_cuda() {
+    on_gpu(|cuda| faults_are_noted(cuda()));
+}
+
+#[test]
 fn same_bits_cpu() {
     same_bits(Cpu::new);
 }
@@ -403,6 +409,11 @@ fn same_bits_cpu() {
 #[test]
 fn same_bits_emulated() {
     same_bits(emulated);
+}
+
+#[test]
+fn same_bits_cuda() {
+    on_gpu(|cuda| same_bits(cuda));
 }
 
 #[test]
@@ -416,6 +427,11 @@ fn integers_exactly_emulated() {
 }
 
 #[test]
+fn integers_exactly_cuda() {
+    on_gpu(|cuda| integers_exactly(cuda()));
+}
+
+#[test]
 fn normals_against_f64_cpu() {
     normals_against_f64(Cpu::new());
 }
@@ -423,6 +439,11 @@ fn normals_against_f64_cpu() {
 #[test]
 fn normals_against_f64_emulated() {
     normals_against_f64(emulated());
+}
+
+#[test]
+fn normals_against_f64_cuda() {
+    on_gpu(|cuda| normals_against_f64(cuda()));
 }
 
 #[test]
@@ -436,6 +457,11 @@ fn running_against_f64_emulated() {
 }
 
 #[test]
+fn running_against_f64_cuda() {
+    on_gpu(|cuda| running_against_f64(cuda()));
+}
+
+#[test]
 fn batch_norm_fixture_cpu() {
     batch_norm_fixture(Cpu::new());
 }
@@ -443,6 +469,11 @@ fn batch_norm_fixture_cpu() {
 #[test]
 fn batch_norm_fixture_emulated() {
     batch_norm_fixture(emulated());
+}
+
+#[test]
+fn batch_norm_fixture_cuda() {
+    on_gpu(|cuda| batch_norm_fixture(cuda()));
 }
 
 #[test]
@@ -456,6 +487,11 @@ fn pool_fixtures_emulated() {
 }
 
 #[test]
+fn pool_fixtures_cuda() {
+    on_gpu(|cuda| pool_fixtures(cuda()));
+}
+
+#[test]
 fn nan_comes_through_cpu() {
     nan_comes_through(Cpu::new());
 }
@@ -463,6 +499,11 @@ fn nan_comes_through_cpu() {
 #[test]
 fn nan_comes_through_emulated() {
     nan_comes_through(emulated());
+}
+
+#[test]
+fn nan_comes_through_cuda() {
+    on_gpu(|cuda| nan_comes_through(cuda()));
 }
 
 #[test]
@@ -476,6 +517,11 @@ fn statistics_by_hand_emulated() {
 }
 
 #[test]
+fn statistics_by_hand_cuda() {
+    on_gpu(|cuda| statistics_by_hand(cuda()));
+}
+
+#[test]
 fn large_means_cpu() {
     large_means(Cpu::new());
 }
@@ -483,4 +529,9 @@ fn large_means_cpu() {
 #[test]
 fn large_means_emulated() {
     large_means(emulated());
+}
+
+#[test]
+fn large_means_cuda() {
+    on_gpu(|cuda| large_means(cuda()));
 }

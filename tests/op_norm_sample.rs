@@ -4,6 +4,7 @@
 mod common;
 
 use common::device::{Tolerance, U, emulated, front, poisoned, tensor};
+use common::gpu::on_gpu;
 use common::norm::{Bounds, Inputs, combinations, normal_inputs, output_shape, reference};
 use common::reference::Tensor;
 use common::{assert_close, channels_first, channels_last};
@@ -210,11 +211,26 @@ fn batches_of_one_emulated() {
 }
 
 #[test]
+fn batches_of_one_cuda() {
+    on_gpu(|cuda| batches_of_one(cuda()));
+}
+
+#[test]
 fn alone_as_in_a_batch_emulated() {
     alone_as_in_a_batch(emulated());
 }
 
 #[test]
+fn alone_as_in_a_batch_cuda() {
+    on_gpu(|cuda| alone_as_in_a_batch(cuda()));
+}
+
+#[test]
 fn large_mean_emulated() {
     large_mean(emulated());
+}
+
+#[test]
+fn large_mean_cuda() {
+    on_gpu(|cuda| large_mean(cuda()));
 }

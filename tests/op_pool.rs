@@ -5,6 +5,7 @@ mod common;
 
 use common::device::{Probe, Tolerance, U, emulated, front, half, largest, poisoned, tensor};
 use common::fixture::Fixture;
+use common::gpu::on_gpu;
 use common::reference::{Tape, Tensor};
 use common::{assert_close, channels_first, channels_last, integers, normals};
 use fishmask::backend::AveragePool;
@@ -101,6 +102,11 @@ fn against_f64_emulated() {
 }
 
 #[test]
+fn against_f64_cuda() {
+    on_gpu(|cuda| against_f64(cuda()));
+}
+
+#[test]
 fn fixture_cpu() {
     fixture(Cpu::new());
 }
@@ -111,6 +117,11 @@ fn fixture_emulated() {
 }
 
 #[test]
+fn fixture_cuda() {
+    on_gpu(|cuda| fixture(cuda()));
+}
+
+#[test]
 fn nan_comes_through_cpu() {
     nan_comes_through(Cpu::new());
 }
@@ -118,4 +129,9 @@ fn nan_comes_through_cpu() {
 #[test]
 fn nan_comes_through_emulated() {
     nan_comes_through(emulated());
+}
+
+#[test]
+fn nan_comes_through_cuda() {
+    on_gpu(|cuda| nan_comes_through(cuda()));
 }

@@ -5,6 +5,7 @@ mod common;
 
 use common::device::{Probe, U, emulated};
 use common::fixture::Fixture;
+use common::gpu::on_gpu;
 use common::nets::{self, schedule};
 use common::reference::{Named, Tensor};
 use common::{assert_close, channels_last, normals};
@@ -183,11 +184,26 @@ fn three_steps_by_hand_emulated() {
 }
 
 #[test]
+fn three_steps_by_hand_cuda() {
+    on_gpu(|cuda| three_steps_by_hand(cuda()));
+}
+
+#[test]
 fn against_f64_emulated() {
     against_f64(emulated());
 }
 
 #[test]
+fn against_f64_cuda() {
+    on_gpu(|cuda| against_f64(cuda()));
+}
+
+#[test]
 fn same_bits_as_the_cpu_emulated() {
     same_bits_as_the_cpu(emulated());
+}
+
+#[test]
+fn same_bits_as_the_cpu_cuda() {
+    on_gpu(|cuda| same_bits_as_the_cpu(cuda()));
 }

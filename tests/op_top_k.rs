@@ -4,6 +4,7 @@
 mod common;
 
 use common::device::emulated;
+use common::gpu::on_gpu;
 use fishmask::backend::cuda::args::top_k::{self, NARROW, TOP_K_PLACE, TopKArgs, WIDE};
 use fishmask::backend::cuda::{Array, Cuda, TopKScratch};
 use fishmask::driver::{Driver, Launch};
@@ -186,8 +187,18 @@ fn places_in_turns_emulated() {
 }
 
 #[test]
+fn places_in_turns_cuda() {
+    on_gpu(|cuda| places_in_turns(cuda()));
+}
+
+#[test]
 fn scores_emulated() {
     scores(emulated());
+}
+
+#[test]
+fn scores_cuda() {
+    on_gpu(|cuda| scores(cuda()));
 }
 
 #[test]
@@ -196,8 +207,18 @@ fn ties_emulated() {
 }
 
 #[test]
+fn ties_cuda() {
+    on_gpu(|cuda| ties(cuda()));
+}
+
+#[test]
 fn any_bits_emulated() {
     any_bits(emulated());
+}
+
+#[test]
+fn any_bits_cuda() {
+    on_gpu(|cuda| any_bits(cuda()));
 }
 
 /// On a device so small that a block takes more tiles than one.
@@ -205,6 +226,11 @@ fn any_bits_emulated() {
 fn clumps_emulated() {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
     pool.install(|| clumps(emulated()));
+}
+
+#[test]
+fn clumps_cuda() {
+    on_gpu(|cuda| clumps(cuda()));
 }
 
 proptest! {

@@ -61,9 +61,9 @@ impl<D: Driver> Probe for Cuda<D> {
     }
 }
 
-/// The CUDA backend on the emulated device.
+/// The CUDA backend on the emulated device, which stops at what a GPU would only corrupt.
 pub fn emulated() -> Cuda<Emulated> {
-    Cuda::new(Emulated::new()).unwrap()
+    Cuda::new(Emulated::checked()).unwrap()
 }
 
 /// Activations that begin with `values` and go on with `spare` NaNs, which must stay out of every result.

@@ -2,6 +2,7 @@
 
 use std::thread;
 
+use fishmask::backend::cuda::Cuda;
 use fishmask::driver::cuda::Gpu;
 
 /// The first GPU. Where there is none, or no kernels for it, says that the test is skipped; with `REQUIRE_CUDA=1` the
@@ -15,4 +16,11 @@ pub fn gpu() -> Option<Gpu> {
     assert!(std::env::var("REQUIRE_CUDA").as_deref() != Ok("1"), "{test} needs a GPU: {reason}");
     eprintln!("skipped: {test}: {reason}");
     None
+}
+
+/// Runs a test of the CUDA backend on the first GPU, or says that it is skipped. The test may open it more than once.
+pub fn on_gpu(test: impl FnOnce(&(dyn Fn() -> Cuda<Gpu> + Sync))) {
+    if gpu().is_some() {
+        test(&|| Cuda::new(Gpu::open(0).unwrap()).unwrap());
+    }
 }

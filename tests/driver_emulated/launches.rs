@@ -64,6 +64,34 @@ fn recorded_launches_run_when_replayed_emulated() {
     }
 }
 
+/// As a GPU does.
+#[test]
+fn only_launches_are_recorded_emulated() {
+    let mut rig = Rig::new(Emulated::new(), 1, 1, 32, 1);
+    let Rig { device, words, .. } = &mut rig;
+    let (moment, empty) = (device.event().unwrap(), [0; 4]);
+    assert!(device.end_recording().is_err(), "none was begun");
+    device.begin_recording().unwrap();
+    let refused = [
+        device.begin_recording(),
+        device.upload(&empty, words, 0),
+        device.download(words, 0, &mut [0; 4]),
+        device.clear(words),
+        device.event().map(drop),
+        device.elapsed(&moment, &moment).map(drop),
+        device.synchronize(),
+    ];
+    for refused in refused {
+        let text = refused.unwrap_err().to_string();
+        assert!(text.ends_with("only launches can be recorded"), "{text}");
+    }
+    let graph = device.end_recording().unwrap();
+    device.begin_recording().unwrap();
+    assert!(device.replay(&graph).is_err());
+    device.end_recording().unwrap();
+    device.replay(&graph).unwrap();
+}
+
 #[test]
 fn a_refused_launch_is_not_recorded_emulated() {
     let rig = Rig::new(Emulated::new(), 1, 1, 32, 1);

@@ -101,6 +101,18 @@ impl Emulated {
         device
     }
 
+    fn failed(&self, action: &'static str, reason: &str) -> Error {
+        Error::Device { device: self.properties.name.clone(), action, reason: reason.into() }
+    }
+
+    /// Refuses what a GPU cannot record.
+    fn not_recording(&self, action: &'static str) -> Result<(), Error> {
+        match *self.recording.borrow() {
+            Some(_) => Err(self.failed(action, "only launches can be recorded")),
+            None => Ok(()),
+        }
+    }
+
     fn kernels(&self) -> &'static [Compiled] {
         if self.checked.is_some() { CHECKED } else { KERNELS }
     }
@@ -222,6 +234,7 @@ impl Driver for Emulated {
 
     fn upload(&self, from: &[u8], to: &mut Buffer, offset: usize) -> Result<(), Error> {
         assert!(offset + from.len() <= to.bytes, "upload beyond the buffer's end");
+        self.not_recording("upload")?;
         // SAFETY: inside the buffer, by the assertion.
         unsafe { to.start.add(offset).copy_from_nonoverlapping(from.as_ptr(), from.len()) };
         to.host_writes(offset, from.len());
@@ -230,12 +243,14 @@ impl Driver for Emulated {
 
     fn download(&self, from: &Buffer, offset: usize, to: &mut [u8]) -> Result<(), Error> {
         assert!(offset + to.len() <= from.bytes, "download beyond the buffer's end");
+        self.not_recording("download")?;
         // SAFETY: inside the buffer, by the assertion.
         unsafe { from.start.add(offset).copy_to_nonoverlapping(to.as_mut_ptr(), to.len()) };
         Ok(())
     }
 
     fn clear(&self, buffer: &mut Buffer) -> Result<(), Error> {
+        self.not_recording("clear memory")?;
         // SAFETY: the buffer is of this size.
         unsafe { buffer.start.write_bytes(0, buffer.bytes) };
         buffer.host_writes(0, buffer.bytes);
@@ -279,27 +294,32 @@ impl Driver for Emulated {
     }
 
     fn begin_recording(&self) -> Result<(), Error> {
+        self.not_recording("record")?;
         *self.recording.borrow_mut() = Some(vec![]);
         Ok(())
     }
 
     fn end_recording(&self) -> Result<Graph, Error> {
-        Ok(Graph(self.recording.borrow_mut().take().unwrap_or_default()))
+        let recorded = self.recording.borrow_mut().take();
+        recorded.map(Graph).ok_or_else(|| self.failed("end a recording", "none was begun"))
     }
 
     fn replay(&self, graph: &Graph) -> Result<(), Error> {
+        self.not_recording("replay recorded work")?;
         graph.0.iter().try_for_each(|work| self.run(work))
     }
 
     fn event(&self) -> Result<Instant, Error> {
+        self.not_recording("mark a moment")?;
         Ok(Instant::now())
     }
 
     fn elapsed(&self, from: &Instant, to: &Instant) -> Result<f64, Error> {
+        self.not_recording("measure time")?;
         Ok(to.duration_since(*from).as_secs_f64())
     }
 
     fn synchronize(&self) -> Result<(), Error> {
-        Ok(())
+        self.not_recording("finish its work")
     }
 }
