@@ -17,7 +17,7 @@ fail() {
 
 # Prints the executables that a cargo command makes, as "name path".
 executables() {
-    "$@" --no-run 2>&1 | tee /dev/stderr | sed -n 's/^ *Executable .*(\(.*\/\([^/]*\)-[0-9a-f]*\))$/\2 \1/p'
+    "$@" --no-run 2>&1 | tee >(cat >&2) | sed -n 's/^ *Executable .*(\(.*\/\([^/]*\)-[0-9a-f]*\))$/\2 \1/p'
 }
 
 if [ -e "$folder" ] && [ ! -e "$folder/COMMIT" ]; then
@@ -35,12 +35,15 @@ for program in train evaluate; do
 done
 while read -r name path; do
     # Only what a GPU adds to: the rest runs wherever there is Rust.
-    if "$path" --list 2>/dev/null | grep -q '_cuda: test$'; then
+    listed=$("$path" --list 2>/dev/null)
+    if grep -q '_cuda: test$' <<<"$listed"; then
         strip -o "$new/checks/$name" "$path"
-        gzip -9 "$new/checks/$name"
     fi
 done <<<"$tests"
-ls "$new"/checks/*.gz >/dev/null 2>&1 || fail "no test uses a GPU"
+[ -n "$(ls "$new/checks")" ] || fail "no test uses a GPU"
+# Together: each holds the same library and kernels.
+tar -C "$new" -c checks | xz -9 >"$new/checks.tar.xz"
+rm -r "$new/checks"
 while read -r name path; do
     strip -o "$new/benches/$name" "$path"
 done <<<"$benches"

@@ -11,6 +11,7 @@
 
 mod cases;
 
+use std::path::Path;
 use std::process::Command;
 
 use cases::{Case, Shapes};
@@ -131,10 +132,10 @@ fn torch(python: &str, cases: &[Case]) -> Result<Value, Failure> {
         cases.iter().map(|case| json!({"name": case.name, "shape": case.shape})).collect();
     let file = tempfile::NamedTempFile::new()?;
     serde_json::to_writer(&file, &shapes)?;
-    let output = Command::new(python)
-        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peers/torch_kernels.py"))
-        .arg(file.path())
-        .output()?;
+    // Cargo sets it, and run-gpu-checks.sh where there is no cargo.
+    let root = std::env::var("CARGO_MANIFEST_DIR").unwrap_or(env!("CARGO_MANIFEST_DIR").into());
+    let peer = Path::new(&root).join("benches/peers/torch_kernels.py");
+    let output = Command::new(python).arg(peer).arg(file.path()).output()?;
     if !output.status.success() {
         let text = String::from_utf8_lossy(&output.stderr);
         return Err(format!("the peer failed: {}", text.lines().last().unwrap_or("no word why")).into());
