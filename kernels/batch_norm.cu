@@ -6,6 +6,8 @@
 //     dz = dy through pool and ReLUs;  dbias = sum dz;  dweight = sum dz (x - mean) / sqrt(var + eps)
 //     dx = scale (dz - mean(dz) - xhat mean(dz xhat)) = scale dz + slope x + offset
 //
+// with slope and offset 0 where moments are constants, as running statistics are.
+//
 // x, residual, dx (N, H, W, C); y, dy, winners (N, P, Q, C); moments (G, 2, C): mean, then 1/sqrt(var + eps). Images are
 // normalised in G groups, each by its own moments: one group of N for batch and running statistics, N of one for
 // per-sample statistics. Activations are f16, all arithmetic f32; each result is rounded once.
@@ -539,14 +541,34 @@ KERNEL(norm_gradients, NormGradientsArgs, THREADS) {
     const size_t at = static_cast<size_t>(group) * 2 * c + channel;
     const double mean = args.moments[at], inverse = args.moments[at + c];
     const double scale = args.weight[channel] * inverse, count = args.count;
-    const double slope = -scale * inverse * inverse * sums[1] / count;
+    // Of moments that x does not change nothing comes back.
+    const double slope = args.constant ? 0 : -scale * inverse * inverse * sums[1] / count;
+    const double offset = args.constant ? 0 : multiply_add(-slope, mean, -scale * sums[0] / count);
     args.slopes[at] = static_cast<float>(slope);
-    args.slopes[at + c] = static_cast<float>(multiply_add(-slope, mean, -scale * sums[0] / count));
+    args.slopes[at + c] = static_cast<float>(offset);
     const float dweight = static_cast<float>(sums[1] * inverse), dbias = static_cast<float>(sums[0]);
     args.dweight[static_cast<size_t>(group) * args.stride + channel] = dweight;
     args.dbias[static_cast<size_t>(group) * args.stride + channel] = dbias;
     const bool finite = is_finite(dweight) && is_finite(dbias);
     if (args.fault && !finite) note_fault(args.fault, args.step, args.place);
+}
+
+KERNEL(norm_scores, NormScoresArgs, THREADS) {
+    SHARED(double, shared, THREADS);
+    const uint32_t lane = thread_index() % GRADIENT_LANES, row = thread_index() / GRADIENT_LANES;
+    const uint32_t rows = THREADS / GRADIENT_LANES, part = block_y(), c = args.c;
+    const uint32_t channel = block_x() * GRADIENT_LANES + lane;
+    const float* from = args.gradients + part * c + channel;
+    double sums[1] = {};
+    for (uint32_t n = row; channel < c && n < args.n; n += rows) {
+        const float gradient = from[static_cast<size_t>(n) * 2 * c];
+        const double g = gradient;
+        sums[0] += args.absolute ? static_cast<double>(magnitude(gradient)) : g * g;
+    }
+    sum_rows(sums, shared, row, rows, GRADIENT_LANES);
+    if (row != 0 || channel >= c) return;
+    float* to = (part == 0 ? args.weight : args.bias) + channel;
+    *to = static_cast<float>(*to + sums[0]);
 }
 
 KERNEL(norm_input_8, NormInputArgs, THREADS) { input<8>(args); }
@@ -573,8 +595,9 @@ KERNEL(batch_moments, BatchMomentsArgs, THREADS) {
 KERNEL(running_moments, RunningMomentsArgs, THREADS) {
     const uint32_t i = block_x() * block_threads() + thread_index();
     if (i >= args.c) return;
-    args.moments[i] = args.running[i];
-    args.moments[args.c + i] = reciprocal_sqrt(args.running[args.c + i] + args.eps);
+    float* to = args.moments + static_cast<size_t>(block_y()) * 2 * args.c + i;
+    to[0] = args.running[i];
+    to[args.c] = reciprocal_sqrt(args.running[args.c + i] + args.eps);
 }
 
 KERNEL(sample_moments_8, SampleMomentsArgs, THREADS) {

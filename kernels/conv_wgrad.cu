@@ -147,10 +147,6 @@ DEVICE void fill_elements(f16* stage, const ConvWgradArgs& args, uint32_t pixel,
     }
 }
 
-struct alignas(8) Pair {
-    float left, right;
-};
-
 template <typename T, uint32_t AT_ONCE>
 DEVICE void wgrad(const ConvWgradArgs& args) {
     const ConvShape& g = args.shape;
@@ -176,17 +172,7 @@ DEVICE void wgrad(const ConvWgradArgs& args) {
         input.fill(stage + T::A);
     });
     float* to = args.dfilter + static_cast<uint64_t>(block_y()) * g.k * area;
-    const bool pairs = area % 2 == 0 && reinterpret_cast<uintptr_t>(to) % sizeof(Pair) == 0;
-    T::each_pair(d, [&](uint32_t row, uint32_t column, float left, float right) {
-        if (first_row + row >= g.k) return;
-        float* at = to + (first_row + row) * area + first_column + column;
-        if (pairs) {
-            if (first_column + column < area) *reinterpret_cast<Pair*>(at) = Pair{left, right};
-        } else {
-            if (first_column + column < area) at[0] = left;
-            if (first_column + column + 1 < area) at[1] = right;
-        }
-    });
+    T::store(d, to, g.k, area, first_row, first_column);
 }
 
 }  // namespace

@@ -3,11 +3,13 @@
 //     y (n, K) = scale (x (n, C) W (K, C)^T + b (K))
 //     dx = scale dy W;  dW = scale dy^T x;  db = scale sum over n of dy
 //
+// and scores, the sums over n of the squares, or magnitudes, of each image's own dW and db.
+//
 // Activations in f16, sums in f32. W is the f32 master: exact, and no larger than what the L2 serves anyway (20 KB for
 // 512 -> 10). Each sum is taken by lanes or warps in a fixed order that depends on the shape alone.
 //
 // For ResNet-9's n = 512, C = 512, K = 10 each pass reads or writes x once, 0.5 MB, and does 5 MFLOP: 0.2 us at
-// 4 TB/s, so a launch costs more than the work. All three kernels only see to it that no thread has a long chain.
+// 4 TB/s, so a launch costs more than the work. All kernels only see to it that no thread has a long chain.
 #include "device.cuh"
 
 #include "args/linear.h"
@@ -54,10 +56,22 @@ KERNEL(linear_dgrad, LinearDgradArgs, 128) {
     }
 }
 
+namespace {
+
+// What is summed over images.
+enum class Sum { GRADIENTS, SQUARES, MAGNITUDES };
+
+template <Sum SUM>
+DEVICE float plus(float sum, float dy, float x) {
+    if (SUM == Sum::GRADIENTS) return multiply_add(dy, x, sum);
+    const float g = dy * x;
+    return SUM == Sum::SQUARES ? multiply_add(g, g, sum) : sum + magnitude(g);
+}
+
 // A block 32 inputs, one a lane; its warps share the images, and their sums are added in the order of the warps. The
-// bias is the weight of one more input, which is 1 in every image.
-KERNEL(linear_wgrad, LinearWgradArgs, 32 * WGRAD_WARPS) {
-    SHARED(float, partial, WGRAD_WARPS * OUTPUTS * 32);
+// bias is the weight of one more input, which is 1 in every image. Gradients are overwritten, scores added to.
+template <Sum SUM>
+DEVICE void sum_images(const LinearWgradArgs& args, float* partial) {
     const uint32_t lane = thread_index() % 32, warp = thread_index() / 32, warps = block_threads() / 32;
     const uint32_t c = block_x() * 32 + lane;
     const uint32_t first = block_y() * OUTPUTS;
@@ -65,7 +79,7 @@ KERNEL(linear_wgrad, LinearWgradArgs, 32 * WGRAD_WARPS) {
     for (uint32_t n = warp; n < args.n; n += warps) {
         const float x = c < args.c ? to_float(args.x[n * args.c + c]) : 1.0f;
         for (uint32_t j = 0; j < OUTPUTS; j++) {
-            if (first + j < args.k) sum[j] = multiply_add(to_float(args.dy[n * args.k + first + j]), x, sum[j]);
+            if (first + j < args.k) sum[j] = plus<SUM>(sum[j], to_float(args.dy[n * args.k + first + j]), x);
         }
     }
     for (uint32_t j = 0; j < OUTPUTS; j++) partial[(warp * OUTPUTS + j) * 32 + lane] = sum[j];
@@ -74,7 +88,23 @@ KERNEL(linear_wgrad, LinearWgradArgs, 32 * WGRAD_WARPS) {
         const uint32_t k = first + i / 32, column = block_x() * 32 + i % 32;
         float total = 0.0f;
         for (uint32_t w = 0; w < warps; w++) total += partial[w * OUTPUTS * 32 + i];
-        if (k < args.k && column < args.c) args.dweight[k * args.c + column] = args.scale * total;
-        if (k < args.k && column == args.c && args.dbias) args.dbias[k] = args.scale * total;
+        if (k >= args.k || column > args.c || (column == args.c && !args.dbias)) continue;
+        float* to = column < args.c ? args.dweight + k * args.c + column : args.dbias + k;
+        *to = SUM == Sum::GRADIENTS ? args.scale * total : multiply_add(args.scale, total, *to);
     }
+}
+
+}  // namespace
+
+KERNEL(linear_wgrad, LinearWgradArgs, 32 * WGRAD_WARPS) {
+    SHARED(float, partial, WGRAD_WARPS * OUTPUTS * 32);
+    sum_images<Sum::GRADIENTS>(args, partial);
+}
+KERNEL(linear_score_square, LinearWgradArgs, 32 * WGRAD_WARPS) {
+    SHARED(float, partial, WGRAD_WARPS * OUTPUTS * 32);
+    sum_images<Sum::SQUARES>(args, partial);
+}
+KERNEL(linear_score_absolute, LinearWgradArgs, 32 * WGRAD_WARPS) {
+    SHARED(float, partial, WGRAD_WARPS * OUTPUTS * 32);
+    sum_images<Sum::MAGNITUDES>(args, partial);
 }

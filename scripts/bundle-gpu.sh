@@ -25,12 +25,12 @@ if [ -e "$folder" ] && [ ! -e "$folder/COMMIT" ]; then
 fi
 cargo build --release --bins
 tests=$(executables cargo test --release --tests)
-benches=$(executables cargo bench --bench kernels)
+benches=$(executables cargo bench --bench kernels --bench fisher --bench sparse_step)
 
 new="$folder.new"
 rm -rf "$new"
 mkdir -p "$new/bin" "$new/checks" "$new/benches/peers" "$new/tests"
-for program in train evaluate; do
+for program in train evaluate mask checkpoint; do
     strip -o "$new/bin/$program" "target/release/$program"
 done
 while read -r name path; do
@@ -41,15 +41,15 @@ while read -r name path; do
     fi
 done <<<"$tests"
 [ -n "$(ls "$new/checks")" ] || fail "no test uses a GPU"
-# Together: each holds the same library and kernels.
-tar -C "$new" -c checks | xz -9 >"$new/checks.tar.xz"
-rm -r "$new/checks"
 while read -r name path; do
     strip -o "$new/benches/$name" "$path"
 done <<<"$benches"
 cp benches/peers/*.py "$new/benches/peers/"
 cp -r tests/fixtures "$new/tests/fixtures"
 cp scripts/run-gpu-checks.sh "$new/"
+# Together: each holds the same library and kernels. The window must span several of them.
+tar -C "$new" -c bin checks benches | xz --lzma2=preset=9,dict=256MiB >"$new/programs.tar.xz"
+rm -r "$new/bin" "$new/checks" "$new/benches"
 echo "$(git rev-parse HEAD 2>/dev/null || echo unknown)$(git diff --quiet HEAD 2>/dev/null || echo ' and changes')" >"$new/COMMIT"
 
 bytes=$(du -sb "$new" | cut -f1)

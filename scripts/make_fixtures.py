@@ -19,6 +19,10 @@ gradient is off by up to 2^-24 of itself), everything else as f64.
     steps.<name>            a few parameters after the three steps
     margin                  the least distance of a ReLU's input from 0, and of a max pool's two largest, in all
                             of the above: an f32 computation off by less takes the same branches
+`fisher`: scores of the same nets and images (in `before`), one sample at a time; for each parameter
+    <model>.<target>.<power>.<statistics>   [parameters, 2]: their sum, and the sum of score * cos(1 + flat index)
+    target label or expect, power square or absolute, statistics running or sample (a batch of one)
+    <model>.margin          as above
 """
 
 import argparse
@@ -180,6 +184,35 @@ def net(name, width, kept, seed):
     return {k: t.float() if k == "images" or k.startswith("before.") else t for k, t in out.items()}
 
 
+def fisher(name, stored):
+    """One sample at a time, as SPEC section 4 says."""
+    model = make(name, NETS[name][0])
+    model.load_state_dict({k.removeprefix("before."): t for k, t in stored.items() if k.startswith("before.")}, strict=False)
+    model = model.double()
+    out = {}
+    with margins() as found:
+        for statistics in ["running", "sample"]:
+            model.train(statistics == "sample")
+            for target in ["label", "expect"]:
+                squares = [torch.zeros_like(p) for p in model.parameters()]
+                absolutes = [torch.zeros_like(p) for p in model.parameters()]
+                for image, label in zip(stored["images"].double(), stored["labels"].tolist()):
+                    logs = F.log_softmax(model(image[None]), 1)[0]
+                    classes = [(label, 1.0)] if target == "label" else list(enumerate(logs.detach().exp().tolist()))
+                    for c, probability in classes:
+                        gradients = torch.autograd.grad(-logs[c], list(model.parameters()), retain_graph=True)
+                        for square, absolute, g in zip(squares, absolutes, gradients):
+                            square += probability * g**2
+                            absolute += probability * g.abs()
+                for power, scores in [("square", squares), ("absolute", absolutes)]:
+                    rows = [torch.stack([s.sum(), (s.flatten() * torch.arange(1, s.numel() + 1).double().cos()).sum()])
+                            for s in scores]
+                    out[f"{name}.{target}.{power}.{statistics}"] = torch.stack(rows)
+    out[f"{name}.margin"] = torch.tensor([min(found)], dtype=torch.float64)
+    print(f"fisher of {name}: margin {min(found):.2e}")
+    return out
+
+
 def main():
     parser = argparse.ArgumentParser(description="Writes the PyTorch fixtures of the tests.")
     parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parent.parent / "tests" / "fixtures")
@@ -191,6 +224,9 @@ def main():
         best = max(range(SEEDS), key=lambda seed: net(name, width, kept, seed)["margin"].item())
         made[f"{name}_w{width}"] = net(name, width, kept, best)
         print(f"{name}: seed {best}, margin {made[f'{name}_w{width}']['margin'].item():.2e}")
+    made["fisher"] = {}
+    for name, (width, _) in NETS.items():
+        made["fisher"] |= fisher(name, made[f"{name}_w{width}"])
     for name, tensors in made.items():
         path = folder / f"{name}.safetensors"
         metadata = {"made_by": "scripts/make_fixtures.py", "torch": torch.__version__.split("+")[0]}

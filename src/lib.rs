@@ -11,6 +11,7 @@ pub mod data;
 #[allow(unsafe_code)]
 pub mod driver;
 pub mod graph;
+pub mod mask;
 pub mod optim;
 pub mod rng;
 pub mod train;

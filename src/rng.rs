@@ -16,6 +16,8 @@ pub enum Purpose {
     Augment = 2,
     /// Pixels of the synthetic data set.
     Synthetic = 3,
+    /// Random masks; index is the canonical flat index of the weight.
+    Mask = 4,
 }
 
 /// Ten rounds of Philox4x32: four random words for a 128-bit counter and a 64-bit key.

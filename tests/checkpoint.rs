@@ -45,6 +45,7 @@ fn state(layout: &Layout, epoch: u32, batch: u32) -> State {
         weights: awkward(layout.weights(), 1),
         velocity: awkward(layout.weights(), 2),
         running: awkward(layout.statistics_len(), 3),
+        mask: None,
     }
 }
 

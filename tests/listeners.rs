@@ -5,8 +5,12 @@ use std::io::Write as _;
 use std::path::Path;
 
 use fishmask::backend::cpu::Cpu;
+use fishmask::mask::Kind;
 use fishmask::train::listeners::{Bar, DawnLog, Metrics, Table};
-use fishmask::train::{Config, EpochReport, Event, Flags, Listener, Outcome, Reasons, summary};
+use fishmask::train::{
+    CheckpointState, Config, EpochReport, Event, Flags, Listener, MaskFlags, MaskReport, Outcome, Reasons,
+    summary,
+};
 
 const REPORT: EpochReport = EpochReport {
     epoch: 1,
@@ -19,6 +23,7 @@ const REPORT: EpochReport = EpochReport {
     test_seconds: 1.25,
     total_seconds: 36.0,
     images_per_second: 800.0,
+    kept: 412_944,
 };
 
 /// Tells a listener a whole run of two epochs.
@@ -94,16 +99,68 @@ fn table_of_a_stopped_run_says_how_to_go_on() {
 }
 
 #[test]
+fn table_of_a_masked_run() {
+    let flags = |mask| Flags { mask, ..Flags::default() };
+    let show = |mask: MaskFlags, reports: &[MaskReport], outcome: &Outcome| {
+        let config = Config::new(&flags(mask), || Err("no GPU".into())).unwrap().0;
+        let mut table = Table::new(vec![], Reasons::default());
+        let folder = Path::new("runs/a");
+        let (device, data, images) = ("CPU, 2 threads", "CIFAR-10", [10_000, 10_000]);
+        let started =
+            Event::Started { config: &config, device, data, images, parameters: 1, resumed: None, folder };
+        table.hear(&started).unwrap();
+        reports.iter().for_each(|report| table.hear(&Event::Mask(report)).unwrap());
+        table.hear(&Event::Ended { outcome, folder }).unwrap();
+        String::from_utf8(table.into_inner()).unwrap()
+    };
+    let fisher = MaskFlags { mask: Some(Kind::Fisher), ..MaskFlags::default() };
+    let report = MaskReport {
+        epoch: 1,
+        kind: Kind::Fisher,
+        samples: 1024,
+        kept: 131_462,
+        weights: 6_573_120,
+        stayed: None,
+        seconds: 3.12,
+    };
+    let again = MaskReport { kind: Kind::Random, stayed: Some(65_731), ..report };
+    let text = show(fisher.clone(), &[report, again], &finished());
+    assert!(
+        text.contains("\nmask     fisher 2%, strict rule, 1024 samples, label, square, fixed\n"),
+        "{text}"
+    );
+    let rows = "
+       mask of 131,462 of 6,573,120 weights (2.00%), by 1,024 samples, 3.1 s
+       mask of 131,462 of 6,573,120 weights (2.00%), by lot, 50.0% as before, 3.1 s
+";
+    assert!(text.contains(rows), "{text}");
+    let random = MaskFlags {
+        mask: Some(Kind::Random),
+        keep_ratio: Some(0.005),
+        warmup_epochs: Some(2),
+        mask_every: Some(3),
+        checkpoint_state: Some(CheckpointState::Off),
+        ..MaskFlags::default()
+    };
+    let text = show(random, &[], &Outcome::Interrupted(2));
+    let line = "mask     random 0.5%, strict rule, after 2 dense epochs, selected anew every 3 epochs";
+    assert!(text.contains(line), "{text}");
+    assert!(text.ends_with(
+        "\nstopped by SIGINT; without --checkpoint-state it cannot be gone on with; run: runs/a\n"
+    ));
+}
+
+#[test]
 fn metrics_are_one_object_an_epoch() {
     let mut metrics = Metrics::new(vec![]);
     tell(&mut metrics, "CIFAR-10", None, &finished());
     let expected = "\
 {\"epoch\":1,\"lr\":0.125,\"train_loss\":1.65432,\"train_accuracy\":40.125,\"test_loss\":1.25,\
 \"test_accuracy\":55.0,\"train_seconds\":12.5,\"test_seconds\":1.25,\"total_seconds\":36.0,\
-\"images_per_second\":800.0,\"data\":\"CIFAR-10\"}
+\"images_per_second\":800.0,\"kept\":412944,\"data\":\"CIFAR-10\"}
 {\"epoch\":2,\"lr\":0.0,\"train_loss\":1.65432,\"train_accuracy\":40.125,\"test_loss\":1.25,\
 \"test_accuracy\":100.0,\"train_seconds\":12.5,\"test_seconds\":1.25,\"total_seconds\":1234.56,\
-\"images_per_second\":800.0,\"data\":\"CIFAR-10\"}
+\"images_per_second\":800.0,\"kept\":412944,\"data\":\"CIFAR-10\"}
 ";
     assert_eq!(String::from_utf8(metrics.into_inner()).unwrap(), expected);
 }

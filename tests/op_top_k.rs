@@ -5,6 +5,8 @@ mod common;
 
 use common::device::emulated;
 use common::gpu::on_gpu;
+use fishmask::backend::Sparse;
+use fishmask::backend::cpu::Cpu;
 use fishmask::backend::cuda::args::top_k::{self, NARROW, TOP_K_PLACE, TopKArgs, WIDE};
 use fishmask::backend::cuda::{Array, Cuda, TopKScratch};
 use fishmask::driver::{Driver, Launch};
@@ -23,22 +25,44 @@ fn reference(scores: &[f32], k: usize) -> Vec<u32> {
     order
 }
 
-/// Fills what is behind the scores and the result with values that would show.
-fn check<D: Driver>(backend: &mut Cuda<D>, scores: &[f32], ks: &[usize], what: &str) {
+/// What is behind the scores and the result holds values that would show.
+trait TopK {
+    /// The indices of the k largest, for each k.
+    fn largest(&mut self, scores: &[f32], ks: &[usize]) -> Vec<Vec<u32>>;
+}
+
+impl<D: Driver> TopK for Cuda<D> {
+    fn largest(&mut self, scores: &[f32], ks: &[usize]) -> Vec<Vec<u32>> {
+        let n = scores.len();
+        let padded = [scores, &[f32::INFINITY; 5]].concat();
+        let on_device = Array::of(self.driver(), &padded).unwrap();
+        let mut scratch = TopKScratch::new(self.driver(), n).unwrap();
+        let mut largest = |&k: &usize| {
+            let mut indices = Array::of(self.driver(), &vec![u32::MAX; k + 3]).unwrap();
+            Cuda::top_k(self, &on_device, n, k, &mut indices, &mut scratch).unwrap();
+            let mut found = indices.read(self.driver(), k + 3).unwrap();
+            assert_eq!(found.split_off(k), [u32::MAX; 3], "n {n}, k {k}: wrote beyond the result");
+            found
+        };
+        ks.iter().map(&mut largest).collect()
+    }
+}
+
+impl TopK for Cpu {
+    fn largest(&mut self, scores: &[f32], ks: &[usize]) -> Vec<Vec<u32>> {
+        let padded = [scores, &[f32::INFINITY; 5]].concat();
+        ks.iter().map(|&k| Sparse::top_k(self, &padded, scores.len(), k).unwrap()).collect()
+    }
+}
+
+fn check(backend: &mut impl TopK, scores: &[f32], ks: &[usize], what: &str) {
     let n = scores.len();
-    let padded = [scores, &[f32::INFINITY; 5]].concat();
-    let on_device = Array::of(backend.driver(), &padded).unwrap();
-    let mut scratch = TopKScratch::new(backend.driver(), n).unwrap();
-    for &k in ks {
-        let mut indices = Array::of(backend.driver(), &vec![u32::MAX; k + 3]).unwrap();
-        backend.top_k(&on_device, n, k, &mut indices, &mut scratch).unwrap();
-        let found = indices.read(backend.driver(), k + 3).unwrap();
+    for (found, &k) in backend.largest(scores, ks).into_iter().zip(ks) {
         let expected = reference(scores, k);
-        if found[..k] != expected {
-            let at = (0..k).find(|&i| found[i] != expected[i]).unwrap();
-            panic!("{what}, n {n}, k {k}: place {at} is {}, expected {}", found[at], expected[at]);
+        if found != expected {
+            let at = (0..k.min(found.len())).find(|&i| found[i] != expected[i]);
+            panic!("{what}, n {n}, k {k}: {} indices, wrong from place {at:?}", found.len());
         }
-        assert_eq!(found[k..], [u32::MAX; 3], "{what}, n {n}, k {k}: wrote beyond the result");
     }
 }
 
@@ -57,7 +81,7 @@ fn numbers(n: usize, seed: u64, mut of: impl FnMut(&mut Stream) -> f32) -> Vec<f
 }
 
 /// Squares of normal numbers, as Fisher's scores are, over lengths around a thread's, a warp's and a tile's share.
-fn scores<D: Driver>(mut backend: Cuda<D>) {
+fn scores(mut backend: impl TopK) {
     let tiles = [TILE - 1, TILE, TILE + 1, 3 * TILE - 3, 2 * TILE + 1029];
     for n in [0, 1, 2, 3, 4, 5, 31, 33, 1000, 1023, 1025].into_iter().chain(tiles) {
         let scores = numbers(n, n as u64, |s| (s.normal() * s.normal()).powi(2) as f32);
@@ -65,7 +89,7 @@ fn scores<D: Driver>(mut backend: Cuda<D>) {
     }
 }
 
-fn ties<D: Driver>(mut backend: Cuda<D>) {
+fn ties(mut backend: impl TopK) {
     let n = 2 * TILE + 77;
     for value in [0.0, 3.5, f32::NAN] {
         check(&mut backend, &vec![value; n], &[1, TILE + 1, n], "all equal");
@@ -83,7 +107,7 @@ fn ties<D: Driver>(mut backend: Cuda<D>) {
 }
 
 /// Every kind of number, in `total_cmp`'s order.
-fn any_bits<D: Driver>(mut backend: Cuda<D>) {
+fn any_bits(mut backend: impl TopK) {
     let n = TILE + 1234;
     check(&mut backend, &numbers(n, 5, |s| f32::from_bits(s.word())), &some(n), "any bits");
     check(&mut backend, &numbers(n, 6, |s| s.normal() as f32), &some(n), "both signs");
@@ -109,14 +133,19 @@ fn any_bits<D: Driver>(mut backend: Cuda<D>) {
 }
 
 /// A tile full of the best between tiles without any, and the best at both ends.
-fn clumps<D: Driver>(mut backend: Cuda<D>) {
+fn clumps(mut backend: impl TopK) -> Vec<f32> {
     let n = 4 * TILE + 9;
     let place = |i: usize| i / TILE == 2 || i == 0 || i == n - 1;
     let scores: Vec<f32> =
         (0..n).map(|i| if place(i) { 100.0 + (i % 7) as f32 } else { (i % 11) as f32 }).collect();
     check(&mut backend, &scores, &[500, TILE, TILE + 2, TILE + 3], "clumps");
+    scores
+}
+
+fn again<D: Driver>(mut backend: Cuda<D>, scores: &[f32]) {
+    let n = scores.len();
     // One scratch for shorter and longer vectors; the same bits twice, recorded as well.
-    let on_device = Array::of(backend.driver(), &scores).unwrap();
+    let on_device = Array::of(backend.driver(), scores).unwrap();
     let mut scratch = TopKScratch::new(backend.driver(), n).unwrap();
     for (n, k) in [(n, 1000), (100, 9), (n, 1000), (TILE + 1, 2)] {
         let mut indices = Array::new(backend.driver(), k).unwrap();
@@ -225,12 +254,46 @@ fn any_bits_cuda() {
 #[test]
 fn clumps_emulated() {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-    pool.install(|| clumps(emulated()));
+    pool.install(|| again(emulated(), &clumps(emulated())));
 }
 
 #[test]
 fn clumps_cuda() {
-    on_gpu(|cuda| clumps(cuda()));
+    on_gpu(|cuda| again(cuda(), &clumps(cuda())));
+}
+
+#[test]
+fn scores_cpu() {
+    scores(Cpu::new());
+}
+
+#[test]
+fn ties_cpu() {
+    ties(Cpu::new());
+}
+
+#[test]
+fn any_bits_cpu() {
+    any_bits(Cpu::new());
+}
+
+#[test]
+fn clumps_cpu() {
+    clumps(Cpu::new());
+}
+
+/// More scores than a task takes, with one thread and with three.
+#[test]
+fn many_scores_cpu() {
+    let scores = numbers(300_007, 9, |s| (s.normal() * s.normal()).powi(2) as f32);
+    let few = numbers(300_007, 10, |s| s.below(4) as f32);
+    for threads in [1, 3] {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            check(&mut Cpu::new(), &scores, &[1, 6_000, 100_001, 300_007], "squares");
+            check(&mut Cpu::new(), &few, &[10, 80_000, 150_000, 299_999], "few values");
+        });
+    }
 }
 
 proptest! {
@@ -247,5 +310,17 @@ proptest! {
     ) {
         let k = (share * scores.len() as f64) as usize;
         check(&mut emulated(), &scores, &[k], "any vector");
+    }
+
+    #[test]
+    fn any_vector_cpu(
+        scores in prop::collection::vec(
+            prop_oneof![any::<u32>().prop_map(f32::from_bits), (0..4_u8).prop_map(f32::from)],
+            0..20_000,
+        ),
+        share in 0.0..=1.0_f64,
+    ) {
+        let k = (share * scores.len() as f64) as usize;
+        check(&mut Cpu::new(), &scores, &[k], "any vector");
     }
 }

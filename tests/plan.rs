@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use fishmask::backend::Pool;
 use fishmask::graph::network::{Batches, plans, shared_slots};
-use fishmask::graph::plan::{Backward, Forward, Residual, Slot};
+use fishmask::graph::plan::{Backward, Forward, Mode, Residual, Slot};
 use fishmask::graph::{ConvSpec, Error, Graph, Init, Model, NodeId, Op, Plan, Shape, summary};
 
 const MODELS: [Model; 3] = [Model::Resnet9, Model::Resnet18, Model::Resnet34];
@@ -251,7 +251,7 @@ impl Walk<'_> {
 }
 
 /// Walks a plan forward and backward.
-fn walk(graph: &Graph, plan: &Plan, training: bool) -> Checked {
+fn walk(graph: &Graph, plan: &Plan, mode: Mode) -> Checked {
     ensure(plan.slots.is_sorted_by(|a, b| a >= b), || format!("slots {:?} are not sorted", plan.slots))?;
     let mut computed: Vec<NodeId> = plan.forward.iter().flat_map(|(nodes, _)| nodes.clone()).collect();
     computed.sort_unstable();
@@ -266,20 +266,24 @@ fn walk(graph: &Graph, plan: &Plan, training: bool) -> Checked {
     }
     let last = graph.nodes.len() - 1;
     walk.reads_output(plan.logits, last)?;
-    ensure(plan.dlogits.is_some() == training, || format!("dlogits {:?}", plan.dlogits))?;
+    ensure(plan.dlogits.is_some() == (mode != Mode::Inference), || format!("dlogits {:?}", plan.dlogits))?;
     let Some(dlogits) = plan.dlogits else {
         return ensure(plan.backward.is_empty() && plan.winners.is_empty(), || "a backward pass".into());
     };
     ensure(dlogits != plan.logits, || format!("slot {dlogits} read and written"))?;
-    walk.write(dlogits, Held::Gradient(last, BTreeSet::new()))?;
     ensure(plan.backward.len() == plan.forward.len(), || format!("{} steps back", plan.backward.len()))?;
-    let mut written = vec![];
-    for (step, (nodes, forward)) in plan.backward.iter().zip(plan.forward.iter().rev()) {
-        written.extend(walk.backward(nodes, forward, step)?);
+    for _ in 0..if mode == Mode::Scoring { 3 } else { 1 } {
+        walk.reads_output(plan.logits, last)?;
+        walk.write(dlogits, Held::Gradient(last, BTreeSet::new()))?;
+        let mut written = vec![];
+        for (step, (nodes, forward)) in plan.backward.iter().zip(plan.forward.iter().rev()) {
+            written.extend(walk.backward(nodes, forward, step)?);
+        }
+        written.sort_by_key(|range| range.start);
+        let expected: Vec<_> = graph.layout.parameters.iter().map(|p| p.range()).collect();
+        ensure(written == expected, || "a gradient is missing or written twice".into())?;
     }
-    written.sort_by_key(|range| range.start);
-    let expected: Vec<_> = graph.layout.parameters.iter().map(|p| p.range()).collect();
-    ensure(written == expected, || "a gradient is missing or written twice".into())
+    Ok(())
 }
 
 #[test]
@@ -287,10 +291,13 @@ fn every_buffer_holds_what_is_read_from_it() {
     for model in MODELS {
         for (width, batch) in [(2, 3), (64, 512)] {
             let graph = model.graph(width).unwrap();
-            for training in [true, false] {
-                let plan = Plan::new(&graph, batch, training).unwrap();
-                walk(&graph, &plan, training).unwrap_or_else(|e| panic!("{model} training {training}: {e}"));
+            for mode in [Mode::Inference, Mode::Training, Mode::Scoring] {
+                let plan = Plan::new(&graph, batch, mode).unwrap();
+                walk(&graph, &plan, mode).unwrap_or_else(|e| panic!("{model} {mode:?}: {e}"));
             }
+            // A second backward pass needs what training lets go.
+            let training = Plan::new(&graph, batch, Mode::Training).unwrap();
+            assert!(walk(&graph, &training, Mode::Scoring).is_err());
         }
     }
 }
@@ -331,12 +338,12 @@ fn redirect(plan: &Plan, from: Slot, to: Slot) -> Plan {
 fn a_spoilt_plan_is_noticed() {
     for model in MODELS {
         let graph = model.graph(2).unwrap();
-        let plan = Plan::new(&graph, 3, true).unwrap();
+        let plan = Plan::new(&graph, 3, Mode::Training).unwrap();
         // No plan holds a slot that it could do without by sharing a larger one.
         for small in 1..plan.slots.len() {
             for large in 0..small {
                 assert!(
-                    walk(&graph, &redirect(&plan, small, large), true).is_err(),
+                    walk(&graph, &redirect(&plan, small, large), Mode::Training).is_err(),
                     "{model} {small} {large}"
                 );
             }
@@ -354,12 +361,15 @@ fn a_spoilt_plan_is_noticed() {
                 _ => continue,
             }
             spoilt += 1;
-            assert!(walk(&graph, &other, true).is_err(), "{model}: accumulation of step {i} reversed");
+            assert!(
+                walk(&graph, &other, Mode::Training).is_err(),
+                "{model}: accumulation of step {i} reversed"
+            );
         }
         assert!(spoilt >= 7, "{model}: {spoilt}");
         let mut other = plan.clone();
         other.forward.swap(2, 3);
-        assert!(walk(&graph, &other, true).is_err());
+        assert!(walk(&graph, &other, Mode::Training).is_err());
     }
 }
 
@@ -402,13 +412,13 @@ fn activations_of_a_full_batch_fit() {
 fn summary_counts_parameters_and_work() {
     for model in MODELS {
         let graph = model.graph(64).unwrap();
-        let plan = Plan::new(&graph, 2, true).unwrap();
+        let plan = Plan::new(&graph, 2, Mode::Training).unwrap();
         let rows = summary::rows(&graph, &plan);
         assert_eq!(rows.iter().map(|row| row.parameters).sum::<usize>(), graph.layout.weights(), "{model}");
         assert_eq!(rows.len(), plan.forward.len());
     }
     let graph = Model::Resnet9.graph(64).unwrap();
-    let plan = Plan::new(&graph, 512, true).unwrap();
+    let plan = Plan::new(&graph, 512, Mode::Training).unwrap();
     let rows = summary::rows(&graph, &plan);
     // Pixels, filters, taps and a multiply-add's two operations, for each convolution in turn.
     let work = [
@@ -433,8 +443,8 @@ const SPEC: ConvSpec = ConvSpec { k: 4, r: 3, stride: 1, pad: 1, init: Init::Con
 
 #[track_caller]
 fn assert_no_step(graph: &Graph, node: &str) {
-    for training in [true, false] {
-        let error = Plan::new(graph, 2, training).unwrap_err();
+    for mode in [Mode::Inference, Mode::Training, Mode::Scoring] {
+        let error = Plan::new(graph, 2, mode).unwrap_err();
         assert!(matches!(&error, Error::NoStep { node: found } if found == node), "{error}");
         assert_eq!(error.to_string(), format!("{node}: no step computes this operation on its own"));
     }

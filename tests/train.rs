@@ -3,13 +3,19 @@
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
+use fishmask::backend::Power;
 use fishmask::backend::cpu::Cpu;
 use fishmask::backend::cuda::Cuda;
-use fishmask::checkpoint::full;
+use fishmask::checkpoint::chain::{Chain, Kind, Velocity};
+use fishmask::checkpoint::{full, weights};
 use fishmask::data::{Dataset, synthetic};
 use fishmask::driver::emulated::Emulated;
 use fishmask::graph::Model;
-use fishmask::train::{self, Config, EpochReport, Error, Event, Listener, Outcome, Precision, Stop};
+use fishmask::mask;
+use fishmask::train::{
+    self, CheckpointState, Config, EpochReport, Error, Event, FisherTarget, Listener, MaskReport, Masking,
+    Outcome, Precision, Rule, Stop,
+};
 
 fn config() -> Config {
     Config {
@@ -24,6 +30,7 @@ fn config() -> Config {
         weight_decay: 5e-4,
         label_smoothing: 0.1,
         train_images: None,
+        mask: None,
         data: "synthetic".into(),
         device: "cpu".into(),
         precision: Precision::F32,
@@ -38,10 +45,27 @@ fn dataset(config: &Config) -> Dataset {
     synthetic::dataset(images, if config.device == "cpu" { 210 } else { 21 }, 0)
 }
 
+/// A Fisher mask of 5%, strict and fixed.
+fn masking() -> Masking {
+    Masking {
+        kind: mask::Kind::Fisher,
+        keep_ratio: 0.05,
+        fisher_samples: 40,
+        fisher_target: FisherTarget::Label,
+        fisher_power: Power::Square,
+        warmup_epochs: 0,
+        mask_every: 0,
+        update_rule: Rule::Strict,
+        checkpoint_state: CheckpointState::On,
+        checkpoint_values: Precision::F32,
+    }
+}
+
 /// Keeps the reports; can pull the stop after some steps.
 #[derive(Default)]
 struct Watch {
     reports: Vec<EpochReport>,
+    masks: Vec<MaskReport>,
     steps: u32,
     stop_after: Option<u32>,
     stop: Stop,
@@ -57,6 +81,7 @@ impl Listener for Watch {
                 }
             }
             Event::Epoch(report) => self.reports.push(**report),
+            Event::Mask(report) => self.masks.push(**report),
             _ => {}
         }
         Ok(())
@@ -67,9 +92,8 @@ impl Listener for Watch {
 fn train(config: &Config, folder: &Path, stop_after: Option<u32>) -> (Result<Outcome, Error>, Watch) {
     std::fs::create_dir_all(folder.join("checkpoints")).unwrap();
     let layout = config.model.graph(config.width).unwrap().layout;
-    let state = full::latest(&folder.join("checkpoints"))
-        .unwrap()
-        .map(|path| full::load(&path, (config.model, config.width), &layout).unwrap());
+    let chain = Chain::read(&folder.join("checkpoints"), (config.model, config.width), &layout).unwrap();
+    let state = chain.load_latest().unwrap();
     let mut watch = Watch { stop_after, ..Watch::default() };
     let stop = watch.stop.clone();
     let listeners: &mut [&mut dyn Listener] = &mut [&mut watch];
@@ -213,4 +237,152 @@ fn a_finished_run_has_nothing_left() {
     let before = final_bytes(folder.path());
     assert!(matches!(train(&short, folder.path(), None).0, Err(Error::NothingLeft { epochs: 1 })));
     assert_eq!(final_bytes(folder.path()), before);
+}
+
+/// What a folder's checkpoints restore to, oldest first: (epoch, batch, weights in memory order).
+fn restored(config: &Config, folder: &Path) -> Vec<(u32, u32, Vec<f32>)> {
+    let layout = config.model.graph(config.width).unwrap().layout;
+    let chain = Chain::read(&folder.join("checkpoints"), (config.model, config.width), &layout).unwrap();
+    let load = |c: &fishmask::checkpoint::chain::Checkpoint| {
+        let restored = chain.restore(c).unwrap();
+        (restored.progress.epoch, restored.progress.batch, restored.weights)
+    };
+    chain.checkpoints().iter().map(load).collect()
+}
+
+/// Under a strict mask nothing else changes, bit for bit, in any tensor; under the published rule all of it does.
+fn what_a_mask_leaves_alone(config: &Config) {
+    let layout = config.model.graph(config.width).unwrap().layout;
+    let first = layout.initial_weights(config.seed);
+    for update_rule in [Rule::Strict, Rule::Published] {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config {
+            mask: Some(Masking { update_rule, ..masking() }),
+            epochs: 1,
+            peak_epoch: 0.5,
+            ..config.clone()
+        };
+        let (outcome, watch) = train(&config, folder.path(), None);
+        outcome.unwrap();
+        let [report] = watch.masks[..] else { panic!("{:?}", watch.masks) };
+        assert_eq!((report.kept, report.samples), (layout.weights() / 20, 40));
+        assert_eq!(watch.reports[0].kept, report.kept);
+        let chain =
+            Chain::read(&folder.path().join("checkpoints"), (config.model, config.width), &layout).unwrap();
+        let last = chain.load(1, 0).unwrap();
+        let mask = mask::Mask::new(last.mask.unwrap(), layout.weights()).unwrap();
+        assert_eq!(mask.len(), report.kept);
+        let (before, after) = (layout.to_canonical(&first), layout.to_canonical(&last.weights));
+        let changed = |i: &usize| before[*i].to_bits() != after[*i].to_bits();
+        for p in &layout.parameters {
+            let moved: Vec<usize> = p.range().filter(changed).collect();
+            let kept = mask.within(&p.range());
+            match update_rule {
+                Rule::Strict => {
+                    let outside = moved.iter().filter(|&&i| kept.binary_search(&(i as u32)).is_err()).count();
+                    assert_eq!(outside, 0, "{}", p.name);
+                    assert!(
+                        10 * moved.len() >= 9 * kept.len(),
+                        "{}: {} of {} moved",
+                        p.name,
+                        moved.len(),
+                        kept.len()
+                    );
+                }
+                // Decay moves all but zeros.
+                Rule::Published => {
+                    let zeros = p.range().filter(|&i| before[i] == 0.0).count();
+                    assert!(moved.len() + zeros >= p.count() * 99 / 100, "{}: {} moved", p.name, moved.len());
+                }
+            }
+        }
+        let kinds: Vec<Kind> = chain.checkpoints().iter().map(|c| c.kind).collect();
+        match update_rule {
+            Rule::Strict => assert!(matches!(kinds[..], [Kind::Base, Kind::Delta { .. }]), "{kinds:?}"),
+            Rule::Published => assert!(matches!(kinds[..], [Kind::Full { mask: Some(_) }]), "{kinds:?}"),
+        }
+    }
+}
+
+#[test]
+fn what_a_mask_leaves_alone_cpu() {
+    what_a_mask_leaves_alone(&config());
+}
+
+#[test]
+fn what_a_mask_leaves_alone_emulated() {
+    what_a_mask_leaves_alone(&emulated());
+}
+
+/// Fixed, selected anew each epoch, after dense epochs; by scores and by lot; both rules.
+#[test]
+fn masked_runs_stopped_and_resumed_end_with_the_same_bits_cpu() {
+    let cases = [
+        masking(),
+        Masking { mask_every: 1, fisher_target: FisherTarget::Expect, ..masking() },
+        Masking { warmup_epochs: 1, fisher_power: Power::Absolute, ..masking() },
+        Masking { kind: mask::Kind::Random, mask_every: 1, ..masking() },
+        Masking { update_rule: Rule::Published, mask_every: 2, ..masking() },
+    ];
+    for masking in cases {
+        let config = Config { mask: Some(masking), ..config() };
+        stopped_and_resumed_ends_with_the_same_bits(&config, &[&[5], &[18], &[7, 30], &[37, 53]]);
+    }
+}
+
+#[test]
+fn masked_runs_stopped_and_resumed_end_with_the_same_bits_emulated() {
+    let config = Config { mask: Some(Masking { mask_every: 1, ..masking() }), ..emulated() };
+    stopped_and_resumed_ends_with_the_same_bits(&config, &[&[2, 5]]);
+}
+
+/// Every epoch of a chain restores to what the run had: the last to its final weights, each to what the next one starts
+/// from.
+#[test]
+fn chains_of_a_run() {
+    let layout = config().model.graph(4).unwrap().layout;
+    for (mask_every, checkpoint_every, expected) in [
+        (0, 1, vec![(0, 0), (1, 0), (2, 0), (3, 0)]),
+        (1, 1, vec![(0, 0), (1, 0), (2, 0), (3, 0)]),
+        // A mask's last values are kept before another takes its place.
+        (2, 0, vec![(0, 0), (2, 0), (3, 0)]),
+        (0, 0, vec![(0, 0), (3, 0)]),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config { mask: Some(Masking { mask_every, ..masking() }), checkpoint_every, ..config() };
+        let (outcome, watch) = train(&config, folder.path(), None);
+        outcome.unwrap();
+        assert_eq!(
+            watch.masks.len(),
+            if mask_every == 0 { 1 } else { 3_usize.div_ceil(mask_every as usize) }
+        );
+        let found = restored(&config, folder.path());
+        assert_eq!(found.iter().map(|(epoch, batch, _)| (*epoch, *batch)).collect::<Vec<_>>(), expected);
+        assert!(found[0].2 == layout.initial_weights(config.seed));
+        let (last, _) = weights::load(&folder.path().join("final.safetensors"), &layout).unwrap();
+        assert!(found[found.len() - 1].2 == last);
+    }
+}
+
+#[test]
+fn without_state_a_run_keeps_values_and_cannot_be_resumed() {
+    for checkpoint_values in [Precision::F32, Precision::F16] {
+        let folder = tempfile::tempdir().unwrap();
+        let masking = Masking { checkpoint_state: CheckpointState::Off, checkpoint_values, ..masking() };
+        let config = Config { mask: Some(masking), ..config() };
+        let (outcome, _) = train(&config, folder.path(), Some(20));
+        assert!(matches!(outcome, Ok(Outcome::Interrupted(_))));
+        // Of the epoch it was in, nothing: it could not be gone on with.
+        let found = restored(&config, folder.path());
+        assert_eq!(
+            found.iter().map(|(epoch, batch, _)| (*epoch, *batch)).collect::<Vec<_>>(),
+            [(0, 0), (1, 0)]
+        );
+        let layout = config.model.graph(config.width).unwrap().layout;
+        let chain =
+            Chain::read(&folder.path().join("checkpoints"), (config.model, config.width), &layout).unwrap();
+        assert_eq!(chain.load_latest().unwrap().unwrap().velocity, Velocity::Absent);
+        let message = train(&config, folder.path(), None).0.unwrap_err().to_string();
+        assert!(message.contains("--checkpoint-state off"), "{message}");
+    }
 }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use fishmask::backend::cuda::{Array, Cuda, TopKScratch, Vector};
 use fishmask::backend::{
     Affine, AveragePool, Backend, Conv, Error, Linear, Loss, Norm, NormBackward, NormForward, Position,
-    ResidualGradient, Sgd,
+    Power, ResidualGradient, Sgd, Sparse,
 };
 use fishmask::data::synthetic;
 use fishmask::driver::Driver;
+use fishmask::graph::plan::Mode;
 use fishmask::graph::{Model, Plan};
 use fishmask::rng::{Purpose, Stream};
 use half::f16;
@@ -34,6 +35,7 @@ enum Operation {
     Fprop(Conv),
     Dgrad(Conv),
     Wgrad(Conv),
+    Score(Conv),
     NormForward(Norm),
     NormBackward(Norm),
     AveragePool(AveragePool),
@@ -60,7 +62,7 @@ impl Shapes {
         let mut parameters = vec![];
         for model in [Model::Resnet9, Model::Resnet18, Model::Resnet34] {
             let graph = model.graph(width)?;
-            let plan = Plan::new(&graph, batch, true)?;
+            let plan = Plan::new(&graph, batch, Mode::Training)?;
             for conv in plan.convs() {
                 if !convs.contains(&conv) {
                     convs.push(conv);
@@ -131,7 +133,7 @@ impl Shapes {
     }
 }
 
-fn conv_cases(conv: &Conv) -> [Case; 3] {
+fn conv_cases(conv: &Conv) -> [Case; 4] {
     let Conv { n, h, w, c, k, r, stride, pad } = *conv;
     let [x, y, filter] = [conv.inputs(), conv.outputs(), k * r * r * c].map(|elements| 2.0 * elements as f64);
     let case = |pass: &str, bytes, operation| Case {
@@ -147,6 +149,8 @@ fn conv_cases(conv: &Conv) -> [Case; 3] {
         case("dgrad", x + filter + y, Operation::Dgrad(*conv)),
         // The gradient is f32.
         case("wgrad", x + 2.0 * filter + y, Operation::Wgrad(*conv)),
+        // Scores are f32, read and written.
+        Case { group: "scores", ..case("score", x + 4.0 * filter + y, Operation::Score(*conv)) },
     ]
 }
 
@@ -305,6 +309,15 @@ impl Case {
                 let mut gradients = backend.vector(&vec![0.0; filter])?;
                 Box::new(move |backend| backend.conv_wgrad(&conv, &x, &dy, &mut gradients, 0..filter))
             }
+            Operation::Score(conv) => {
+                backend.reserve_scoring(&[conv], &[])?;
+                let filter = conv.k * conv.r * conv.r * conv.c;
+                let x = tensor(backend, noise(conv.inputs(), 1.0))?;
+                let dy = tensor(backend, noise(conv.outputs(), 1.0))?;
+                let mut scores = backend.vector(&vec![0.0; filter])?;
+                let power = Power::Square;
+                Box::new(move |backend| backend.conv_score(&conv, power, &x, &dy, &mut scores, 0..filter))
+            }
             Operation::NormForward(norm) => {
                 let b = NormBuffers::new(backend, &norm, &mut noise)?;
                 let NormBuffers { x, residual, weights, affine, moments, mut y, mut winners, .. } = b;
@@ -421,7 +434,9 @@ impl Case {
                 let scores = backend.vector(&scores)?;
                 let mut indices = Array::new(backend.driver(), k)?;
                 let mut scratch = TopKScratch::new(backend.driver(), n)?;
-                Box::new(move |backend| backend.top_k(&scores.values, n, k, &mut indices, &mut scratch))
+                Box::new(move |backend| {
+                    Cuda::top_k(backend, &scores.values, n, k, &mut indices, &mut scratch)
+                })
             }
         })
     }

@@ -45,6 +45,23 @@ def conv(s, device):
     return call, 2 * (x.numel() + dy.numel() + weight.numel())
 
 
+def score(s, device):
+    """Squares of each sample's own wgrad, 32 of them at a time, as a batched product of x's patches."""
+    x = images(s["n"], s["c"], s["h"], s["w"], device)
+    p = (s["h"] + 2 * s["pad"] - s["r"]) // s["stride"] + 1
+    q = (s["w"] + 2 * s["pad"] - s["r"]) // s["stride"] + 1
+    dy = images(s["n"], s["k"], p, q, device)
+    scores = torch.zeros(s["k"], s["c"] * s["r"] ** 2, device=device)
+
+    def call():
+        for some_x, some_dy in zip(x.split(32), dy.split(32)):
+            patches = F.unfold(some_x, s["r"], padding=s["pad"], stride=s["stride"])
+            gradients = some_dy.flatten(2) @ patches.transpose(1, 2)
+            scores.add_(gradients.float().square_().sum(0))
+
+    return call, 2 * (x.numel() + dy.numel() + s["n"] * scores.numel())
+
+
 def norm(s, device):
     x = images(s["n"], s["c"], s["h"], s["w"], device).requires_grad_()
     second = images(s["n"], s["c"], s["h"], s["w"], device).requires_grad_() if s["residual"] else None
@@ -129,6 +146,8 @@ def other(s, device):
 def make(s, device):
     if s["op"] in ("fprop", "dgrad", "wgrad"):
         return conv(s, device)
+    if s["op"] == "score":
+        return score(s, device)
     if s["op"].startswith("norm_"):
         return norm(s, device)
     return augment(s, device) if s["op"] == "augment" else other(s, device)

@@ -140,12 +140,14 @@ DEVICE float multiply(float a, float b) { return __fmul_rn(a, b); }
 DEVICE float add(float a, float b) { return __fadd_rn(a, b); }
 DEVICE float exponential(float x) { return expf(x); }
 DEVICE float logarithm(float x) { return logf(x); }
+DEVICE float square_root(float x) { return sqrtf(x); }
 DEVICE float reciprocal_sqrt(float x) { return 1.0f / sqrtf(x); }
 DEVICE uint32_t float_bits(float x) { return __float_as_uint(x); }
 DEVICE float float_from_bits(uint32_t x) { return __uint_as_float(x); }
 DEVICE uint32_t multiply_high(uint32_t a, uint32_t b) { return __umulhi(a, b); }
 DEVICE uint32_t population(uint32_t x) { return __popc(x); }
 DEVICE bool is_nan(float x) { return x != x; }
+DEVICE float magnitude(float x) { return fabsf(x); }
 // NaN if either is.
 DEVICE float larger_or_nan(float a, float b) {
     float larger;

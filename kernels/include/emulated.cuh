@@ -291,6 +291,7 @@ DEVICE float multiply(float a, float b) { return a * b; }
 DEVICE float add(float a, float b) { return a + b; }
 DEVICE float exponential(float x) { return __builtin_expf(x); }
 DEVICE float logarithm(float x) { return __builtin_logf(x); }
+DEVICE float square_root(float x) { return __builtin_sqrtf(x); }
 DEVICE float reciprocal_sqrt(float x) { return 1.0f / __builtin_sqrtf(x); }
 DEVICE uint32_t float_bits(float x) {
     uint32_t bits;
@@ -305,6 +306,7 @@ DEVICE float float_from_bits(uint32_t bits) {
 DEVICE uint32_t multiply_high(uint32_t a, uint32_t b) { return static_cast<uint64_t>(a) * b >> 32; }
 DEVICE uint32_t population(uint32_t x) { return __builtin_popcount(x); }
 DEVICE bool is_nan(float x) { return x != x; }
+DEVICE float magnitude(float x) { return __builtin_fabsf(x); }
 DEVICE float larger_or_nan(float a, float b) {
     // Of two zeros the positive one.
     if (a == b) return float_from_bits(float_bits(a) & float_bits(b));

@@ -91,6 +91,12 @@ struct Tile {
     // part of it unwritten. Afterwards shared memory is free.
     template <typename Fill>
     static DEVICE void multiply(Product& d, f16* shared, uint32_t steps, Fill&& fill) {
+        multiply(d, shared, steps, fill, [] {});
+    }
+
+    // The same, with after() called after each half of a step; it may change d.
+    template <typename Fill, typename After>
+    static DEVICE void multiply(Product& d, f16* shared, uint32_t steps, Fill&& fill, After&& after) {
         UNROLL
         for (uint32_t s = 0; s < STAGES - 1; s++) {
             if (s < steps) fill(shared + s * STAGE);
@@ -108,12 +114,14 @@ struct Tile {
                 if (step + STAGES - 1 < steps) fill(shared + (step + STAGES - 1) % STAGES * STAGE);
                 copy_async_commit();
                 warp_mma(d, first.a, first.b);
+                after();
                 copy_async_wait<STAGES - 2>();
                 block_sync();
                 // After the last step, the last stage again: nobody uses what is read.
                 if (step + 1 < steps) stage = shared + (step + 1) % STAGES * STAGE;
                 load(first, stage, 0);
                 warp_mma(d, second.a, second.b);
+                after();
             }
         }
         block_sync();
@@ -144,6 +152,25 @@ struct Tile {
                 }
             }
         }
+    }
+
+    // to [rows][columns] = d, as far as the tile that begins at (first_row, first_column) lies in it.
+    static DEVICE void store(
+        Product& d, float* to, uint32_t rows, uint32_t columns, uint32_t first_row, uint32_t first_column) {
+        struct alignas(8) Pair {
+            float left, right;
+        };
+        const bool pairs = columns % 2 == 0 && reinterpret_cast<uintptr_t>(to) % sizeof(Pair) == 0;
+        each_pair(d, [&](uint32_t row, uint32_t column, float left, float right) {
+            if (first_row + row >= rows) return;
+            float* at = to + (first_row + row) * columns + first_column + column;
+            if (pairs) {
+                if (first_column + column < columns) *reinterpret_cast<Pair*>(at) = Pair{left, right};
+            } else {
+                if (first_column + column < columns) at[0] = left;
+                if (first_column + column + 1 < columns) at[1] = right;
+            }
+        });
     }
 };
 

@@ -6,11 +6,13 @@
 
 pub mod cpu;
 pub mod cuda;
+mod sparse;
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use crate::data::Split;
+pub use sparse::{Moments, Power, Sparse, Target};
 
 /// Why an operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +38,15 @@ pub enum Error {
         last: usize,
         /// There are.
         images: usize,
+    },
+    /// A sample's gradient is infinite or not a number.
+    #[error(
+        "the score of weight {index} is not finite: the weights, or a sample's gradient, are too large; score weights that \
+         train well, or with --fisher-power absolute"
+    )]
+    Score {
+        /// Its canonical index.
+        index: u32,
     },
     /// An epoch has more steps than a device keeps learning rates for.
     #[error("an epoch has at most {most} steps, not {steps}")]
@@ -352,6 +363,8 @@ pub trait Backend {
     fn bytes(&self, elements: usize) -> Result<Self::Bytes, Error>;
     /// A vector's values.
     fn read(&self, vector: &Self::Vector) -> Result<Vec<f32>, Error>;
+    /// A part of a vector's values.
+    fn read_range(&self, vector: &Self::Vector, range: Range<usize>) -> Result<Vec<f32>, Error>;
     /// The first `elements` of some activations, as f32.
     fn read_tensor(&self, tensor: &Self::Tensor, elements: usize) -> Result<Vec<f32>, Error>;
     /// Replaces the first elements of some activations.

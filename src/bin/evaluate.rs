@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Parser, ValueEnum};
-use fishmask::backend::Backend;
+use fishmask::backend::Sparse;
 use fishmask::checkpoint;
 use fishmask::data::{CLASSES, Source};
 use fishmask::graph::network::{Batches, plans};
@@ -94,7 +94,7 @@ struct Evaluation<'a> {
 }
 
 impl common::Work for Evaluation<'_> {
-    fn on<B: Backend>(self, backend: B) -> anyhow::Result<ExitCode> {
+    fn on<B: Sparse>(self, backend: B) -> anyhow::Result<ExitCode> {
         let Evaluation { cli, graph, weights, running } = self;
         let source = if cli.data == Some(DataSource::Synthetic) { Source::Synthetic } else { Source::Auto };
         let dataset = cli.data_flags.load(source)?;

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::Parser;
-use fishmask::backend::Backend;
+use fishmask::backend::Sparse;
 use fishmask::backend::cpu::Cpu;
 use fishmask::backend::cuda::Cuda;
-use fishmask::checkpoint::full;
+use fishmask::checkpoint::chain::Chain;
 use fishmask::data::Source;
 use fishmask::driver::cuda::Gpu;
 use fishmask::train::listeners::{Bar, DawnLog, Metrics, Table};
@@ -75,7 +75,7 @@ struct Training<'a> {
 }
 
 impl common::Work for Training<'_> {
-    fn on<B: Backend>(self, backend: B) -> anyhow::Result<ExitCode> {
+    fn on<B: Sparse>(self, backend: B) -> anyhow::Result<ExitCode> {
         let Training { cli, mut config, reasons, resumed } = self;
         let is_resumed = resumed.is_some();
         let mut folder = match resumed {
@@ -98,9 +98,9 @@ impl common::Work for Training<'_> {
         let mut state = None;
         if is_resumed {
             let layout = config.model.graph(config.width)?.layout;
-            let latest = full::load_latest(&folder.checkpoints(), (config.model, config.width), &layout)?;
-            state = latest.map(|(_, state)| state);
-            folder.cut_back(state.as_ref().map_or(0, |state| state.epoch))?;
+            let chain = Chain::read(&folder.checkpoints(), (config.model, config.width), &layout)?;
+            state = chain.load_latest()?;
+            folder.cut_back(state.as_ref().map_or(0, |state| state.progress.epoch))?;
         } else {
             folder.begin(&config)?;
         }

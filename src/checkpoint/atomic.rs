@@ -16,11 +16,23 @@ const SUFFIX: &str = ".partial";
 /// When the folder or the file cannot be written, or `fill` fails; `path` is then unchanged and the temporary
 /// file removed.
 pub fn write(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Error> {
+    write_file(path, |file| {
+        let mut writer = BufWriter::new(file);
+        fill(&mut writer)?;
+        writer.flush()
+    })
+}
+
+/// As [`write`], through the file itself, unbuffered.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_file(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> Result<(), Error> {
     let temporary = temporary(path)?;
     let result = (|| {
-        let mut writer = BufWriter::new(File::create(&temporary)?);
-        fill(&mut writer)?;
-        writer.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+        let mut file = File::create(&temporary)?;
+        fill(&mut file)?;
+        file.sync_all()?;
         fs::rename(&temporary, path)?;
         sync_folder(folder(path))
     })();

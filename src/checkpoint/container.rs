@@ -5,9 +5,13 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
-use safetensors::{Dtype, SafeTensors, View};
+use safetensors::tensor::Metadata;
+use safetensors::{Dtype, SafeTensorError, SafeTensors, View};
 
 use super::{Error, Problem};
+
+/// The metadata key of all checkpoints.
+pub const KEY: &str = "fishmask";
 
 /// A tensor to be written.
 pub struct Tensor {
@@ -82,4 +86,28 @@ fn offsets_beyond(bytes: &[u8]) -> bool {
 /// The f32 values of a tensor.
 pub fn values(bytes: &[u8]) -> impl Iterator<Item = f32> + '_ {
     bytes.as_chunks::<4>().0.iter().map(|&value| f32::from_le_bytes(value))
+}
+
+/// The text of the metadata entry [`KEY`], if there is one.
+pub fn metadata(path: &Path, bytes: &[u8]) -> Result<Option<String>, Error> {
+    Ok(read_metadata(path, bytes)?.metadata().as_ref().and_then(|map| map.get(KEY)).cloned())
+}
+
+/// The tensors' names in the order of their data.
+pub fn names(path: &Path, bytes: &[u8]) -> Result<Vec<String>, Error> {
+    Ok(read_metadata(path, bytes)?.offset_keys())
+}
+
+fn read_metadata(path: &Path, bytes: &[u8]) -> Result<Metadata, Error> {
+    let bad = |e: SafeTensorError| Error::new(path, Problem::NotSafetensors { reason: e.to_string() });
+    Ok(SafeTensors::read_metadata(bytes).map_err(bad)?.1)
+}
+
+/// The bytes of values in little-endian order: on most machines the values as they lie.
+pub fn little_endian<T: bytemuck::NoUninit>(values: &[T]) -> Cow<'_, [u8]> {
+    let bytes: &[u8] = bytemuck::cast_slice(values);
+    if cfg!(target_endian = "little") {
+        return Cow::Borrowed(bytes);
+    }
+    Cow::Owned(bytes.chunks(size_of::<T>()).flat_map(|value| value.iter().rev().copied()).collect())
 }

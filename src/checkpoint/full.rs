@@ -10,14 +10,13 @@ use std::path::{Path, PathBuf};
 use md5::{Digest, Md5};
 use serde::{Deserialize, Serialize};
 
-use super::container::{self, Tensor};
+use super::container::{self, KEY, Tensor};
+use super::hash::Hash;
 use super::weights::{self, Expected, Flat};
-use super::{Error, Problem};
+use super::{Error, Problem, bits};
 use crate::backend::Totals;
 use crate::graph::{Layout, Model};
 
-/// The metadata key.
-const KEY: &str = "fishmask";
 /// Changes whenever a file written by one program cannot be read by the other.
 const FORMAT: u32 = 1;
 /// Full checkpoints a run keeps.
@@ -42,25 +41,29 @@ pub struct State {
     pub velocity: Vec<f32>,
     /// Running statistics.
     pub running: Vec<f32>,
+    /// The mask in force, whose file lies beside the checkpoint; none when training is dense.
+    pub mask: Option<Hash>,
 }
 
 /// The JSON of the metadata entry.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Header {
+pub(super) struct Header {
     format: u32,
-    model: Model,
-    width: usize,
-    epoch: u32,
-    batch: u32,
+    pub model: Model,
+    pub width: usize,
+    pub epoch: u32,
+    pub batch: u32,
     #[serde(with = "bits")]
-    loss: f64,
-    correct: u64,
-    images: u64,
+    pub loss: f64,
+    pub correct: u64,
+    pub images: u64,
     #[serde(with = "bits")]
-    train_seconds: f64,
+    pub train_seconds: f64,
     #[serde(with = "bits")]
-    total_seconds: f64,
+    pub total_seconds: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mask: Option<Hash>,
     /// Of this JSON with an empty md5, then of every tensor's bytes: weights, statistics, velocity.
     md5: String,
 }
@@ -99,6 +102,7 @@ pub fn save(
         images: state.totals.images,
         train_seconds: state.train_seconds,
         total_seconds: state.total_seconds,
+        mask: state.mask,
         md5: String::new(),
     };
     let json = |header: &Header| {
@@ -117,7 +121,7 @@ pub fn save(
 pub fn load(path: &Path, (model, width): (Model, usize), layout: &Layout) -> Result<State, Error> {
     let bytes = container::read(path)?;
     let file = container::parse(path, &bytes)?;
-    let mut header = read_header(path, &bytes)?;
+    let mut header = parse_header(path, container::metadata(path, &bytes)?.as_deref())?;
     if (header.model, header.width) != (model, width) {
         let name = |(model, width)| format!("{model} of width {width}");
         let (expected, found) = (name((model, width)), name((header.model, header.width)));
@@ -146,6 +150,7 @@ pub fn load(path: &Path, (model, width): (Model, usize), layout: &Layout) -> Res
         weights: layout.to_memory(&flat.weights),
         velocity: layout.to_memory(&velocity.weights),
         running: flat.running,
+        mask: header.mask,
     })
 }
 
@@ -192,7 +197,7 @@ fn prune(folder: &Path, state: &State) -> Result<(), Error> {
 }
 
 /// Epochs completed and steps done of the next.
-type Time = (u32, u32);
+pub(super) type Time = (u32, u32);
 
 /// Checkpoints by time, oldest first.
 fn list(folder: &Path) -> Result<Vec<(Time, PathBuf)>, Error> {
@@ -207,7 +212,8 @@ fn list(folder: &Path) -> Result<Vec<(Time, PathBuf)>, Error> {
     Ok(paths)
 }
 
-fn parse_name(name: &str) -> Option<Time> {
+/// Epoch and batch of a checkpoint's file name.
+pub(super) fn parse_name(name: &str) -> Option<Time> {
     let middle = name.strip_prefix("epoch-")?.strip_suffix(".safetensors")?;
     let (epoch, batch) = middle.split_once("-step-")?;
     Some((epoch.parse().ok()?, batch.parse().ok()?))
@@ -219,10 +225,9 @@ fn velocities(layout: &Layout) -> Vec<Expected> {
     own.map(|t| Expected { name: format!("velocity.{}", t.name), ..t }).collect()
 }
 
-fn read_header(path: &Path, bytes: &[u8]) -> Result<Header, Error> {
+/// Reads the metadata entry.
+pub(super) fn parse_header(path: &Path, json: Option<&str>) -> Result<Header, Error> {
     let bad = |reason: String| Error::new(path, Problem::NotCheckpoint { reason });
-    let (_, metadata) = safetensors::SafeTensors::read_metadata(bytes).map_err(|e| bad(e.to_string()))?;
-    let json = metadata.metadata().as_ref().and_then(|map| map.get(KEY));
     let json = json
         .ok_or_else(|| bad(format!("it has no metadata entry `{KEY}`; weights alone cannot be resumed")))?;
     // The format first: the rest is only known to be there in this one.
@@ -243,20 +248,4 @@ fn digest<'a>(json: &str, tensors: impl Iterator<Item = &'a [u8]>) -> String {
     md5.update(json);
     tensors.for_each(|bytes| md5.update(bytes));
     md5.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// f64 as the hexadecimal of its bits: JSON has no infinities, and its readers may round.
-mod bits {
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    pub fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&format!("{:016x}", value.to_bits()))
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        u64::from_str_radix(&text, 16)
-            .map(f64::from_bits)
-            .map_err(|_| D::Error::custom("expected 16 hex digits"))
-    }
 }

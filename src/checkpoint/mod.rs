@@ -1,11 +1,19 @@
-//! Files that keep a model: weights alone ([`weights`]) or all that a resumed run needs ([`full`]).
+//! Files that keep a model: weights alone ([`weights`]), all that a resumed run needs ([`full`]), or what a masked run
+//! has changed since a base ([`chain`]).
 //!
-//! Both are safetensors files with PyTorch's names, shapes and order, written whole or not at all ([`atomic`]).
+//! All are safetensors files with PyTorch's names, shapes and order, written whole or not at all ([`atomic`]).
 
 pub mod atomic;
+mod bits;
+pub mod chain;
 mod container;
 pub mod full;
+mod hash;
+pub mod lock;
 pub mod weights;
+
+pub use hash::Hash;
+pub use lock::RunLock;
 
 use std::path::{Path, PathBuf};
 
@@ -116,6 +124,89 @@ pub enum Problem {
         /// Model and width of the file.
         found: String,
     },
+    /// A file of a chain whose metadata is missing or makes no sense, or says other than its name.
+    #[error("not a file of a checkpoint chain: {reason}")]
+    NotChain {
+        /// What is missing or wrong.
+        reason: String,
+    },
+    /// The content of a chain's file is not what was written.
+    #[error(
+        "damaged: the BLAKE3 of its content should be {expected}, but is {found}; put a good copy in its place, or \
+         remove it and the checkpoints that build on it"
+    )]
+    Damaged {
+        /// The hash in the file.
+        expected: String,
+        /// The hash of what is there.
+        found: Hash,
+    },
+    /// What was restored is not what was saved.
+    #[error(
+        "restores wrong weights: their BLAKE3 should be {expected}, but is {found}; its parent or mask is not the one it \
+         was written with"
+    )]
+    Restored {
+        /// The hash in the file.
+        expected: Hash,
+        /// The hash of the weights and running statistics.
+        found: Hash,
+    },
+    /// The checkpoint that a delta builds on is not there.
+    #[error(
+        "its parent, the checkpoint whose weights have BLAKE3 {parent}, is missing{}; put it back, or remove this file",
+        unreadable(broken)
+    )]
+    ParentMissing {
+        /// The parent's `weights`.
+        parent: Hash,
+        /// Files beside it that cannot be read, one of which may be the parent.
+        broken: Vec<PathBuf>,
+    },
+    /// The mask of a checkpoint is not there.
+    #[error("its mask {name} is missing; put it back, or remove this file")]
+    MaskMissing {
+        /// The mask's file name.
+        name: String,
+    },
+    /// Indices that are no mask of the model.
+    #[error("indices[{place}] = {index}: {reason}")]
+    Indices {
+        /// The position of the first that is wrong.
+        place: usize,
+        /// Its value.
+        index: u32,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// There is no such checkpoint.
+    #[error("no checkpoint after epoch {epoch}, step {batch}; there are {found}")]
+    Absent {
+        /// Epochs completed.
+        epoch: u32,
+        /// Steps of the next.
+        batch: u32,
+        /// Those there are, in words.
+        found: String,
+    },
+    /// A folder without checkpoints.
+    #[error("holds no checkpoint")]
+    Empty,
+    /// A delta cannot be written as things are.
+    #[error("a delta cannot be written: {reason}")]
+    NotDelta {
+        /// Why.
+        reason: String,
+    },
+    /// Another process has locked the run.
+    #[error(
+        "another process is writing to this run{}; wait for its end, or stop it",
+        pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
+    )]
+    InUse {
+        /// Its number, when known.
+        pid: Option<u32>,
+    },
     /// The newest checkpoint cannot be used, and nothing else is used silently in its place.
     #[error(
         "the newest checkpoint cannot be used ({error}); {}",
@@ -130,6 +221,14 @@ pub enum Problem {
         /// The one before it, which was read and is whole.
         older: Option<PathBuf>,
     },
+}
+
+/// Clause about files that could not be read.
+fn unreadable(broken: &[PathBuf]) -> String {
+    match broken {
+        [] => String::new(),
+        [first, ..] => format!(", unless it is the unreadable {}", first.display()),
+    }
 }
 
 /// Writes one f32 tensor as a safetensors file, whole or not at all.

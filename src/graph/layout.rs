@@ -55,6 +55,24 @@ impl Parameter {
             _ => i,
         }
     }
+
+    /// Brings this parameter's weights from memory order to canonical order, in place.
+    ///
+    /// # Panics
+    /// If `weights` does not hold [`Parameter::count`] elements.
+    pub fn make_canonical(&self, weights: &mut [f32]) {
+        assert_eq!(weights.len(), self.count(), "{} has as many weights", self.name);
+        if let [_, c, r, s] = self.shape[..] {
+            weights.par_chunks_exact_mut(c * r * s).for_each_init(
+                Vec::new,
+                |filter: &mut Vec<f32>, weights| {
+                    filter.clear();
+                    filter.extend_from_slice(weights);
+                    permute(self, filter, weights, false);
+                },
+            );
+        }
+    }
 }
 
 /// The running statistics of one batch norm: `mean` then `var`, `channels` values each.
@@ -161,12 +179,40 @@ impl Layout {
         self.reorder(memory, false)
     }
 
+    /// Where weights lie in memory: (index in memory, place in `canonical`) of each, ascending.
+    ///
+    /// # Panics
+    /// If the canonical indices do not ascend or one lies beyond the vector.
+    pub fn memory_order(&self, canonical: &[u32]) -> Vec<(u32, u32)> {
+        let mut order = Vec::with_capacity(canonical.len());
+        for parameter in &self.parameters {
+            let (Range { start, end }, begun) = (parameter.range(), order.len());
+            // The parameter's part; it has the same range in either order.
+            let count = canonical[begun..].partition_point(|&i| (i as usize) < end);
+            order.extend(
+                canonical[begun..begun + count]
+                    .iter()
+                    .zip(begun as u32..)
+                    .map(|(&i, place)| ((start + parameter.memory_index(i as usize - start)) as u32, place)),
+            );
+            order[begun..].sort_unstable();
+        }
+        assert_eq!(order.len(), canonical.len(), "ascending indices of the flat vector");
+        order
+    }
+
     fn reorder(&self, from: &[f32], into_memory: bool) -> Vec<f32> {
         assert_eq!(from.len(), self.weights(), "a flat vector holds every parameter");
         let mut to = vec![0.0; from.len()];
-        for parameter in &self.parameters {
-            permute(parameter, &from[parameter.range()], &mut to[parameter.range()], into_memory);
-        }
+        let mut rest = &mut to[..];
+        let piece = |p: &'_ Parameter| {
+            let piece;
+            (piece, rest) = std::mem::take(&mut rest).split_at_mut(p.count());
+            piece
+        };
+        let pieces: Vec<&mut [f32]> = self.parameters.iter().map(piece).collect();
+        let pieces = self.parameters.par_iter().zip(pieces);
+        pieces.for_each(|(p, to)| permute(p, &from[p.range()], to, into_memory));
         to
     }
 }
@@ -210,12 +256,24 @@ mod tests {
         assert_eq!(memory[..12], [0., 4., 8., 1., 5., 9., 2., 6., 10., 3., 7., 11.]);
         assert_eq!(memory[24..], canonical[24..]);
         assert_eq!(layout.to_canonical(&memory), canonical);
+        // Canonical 1 is tap 1 of channel 0, 13 the same of filter 1, 25 of the batch norm.
+        assert_eq!(layout.memory_order(&[0, 1, 4, 13, 25]), [(0, 0), (1, 2), (3, 1), (15, 3), (25, 4)]);
         for parameter in &layout.parameters {
             for i in 0..parameter.count() {
                 let there = parameter.offset + parameter.memory_index(i);
                 assert_eq!(memory[there], canonical[parameter.offset + i]);
             }
         }
+    }
+
+    #[test]
+    fn canonical_order_in_place_is_the_same() {
+        let mut layout = layout();
+        layout.add_parameter("shortcut.weight".into(), vec![5, 3, 1, 1], Init::Constant(0.0));
+        let mut memory: Vec<f32> = (0..layout.weights()).map(|i| i as f32).collect();
+        let canonical = layout.to_canonical(&memory);
+        layout.parameters.iter().for_each(|p| p.make_canonical(&mut memory[p.range()]));
+        assert_eq!(memory, canonical);
     }
 
     #[test]

@@ -4,6 +4,7 @@ pub mod layout;
 pub mod models;
 pub mod network;
 pub mod plan;
+pub mod scoring;
 pub mod summary;
 
 use crate::backend::{Conv, Pool};
@@ -11,6 +12,7 @@ pub use layout::{Init, Layout};
 pub use models::Model;
 pub use network::{Network, Statistics};
 pub use plan::Plan;
+pub use scoring::Scoring;
 
 /// Why a graph or its plan cannot be made.
 #[derive(Debug, thiserror::Error)]

@@ -1,8 +1,10 @@
 //! Runs a plan's steps on a backend.
 
 use std::cell::RefCell;
+use std::ops::Range;
 
-use super::plan::{Backward, Forward, Plan, Residual};
+use super::layout::Parameter;
+use super::plan::{Backward, Forward, Mode, Plan, Residual};
 use super::{Error as GraphError, Graph};
 use crate::backend::{
     AveragePool, Backend, Conv, Error, Linear, Loss, Norm, NormBackward, NormForward, ResidualGradient,
@@ -23,23 +25,48 @@ pub struct Network<B: Backend> {
     backend: B,
     training: Option<Plan>,
     inference: Plan,
-    buffers: Buffers<B>,
+    /// Of the training plan's backward steps, those that run.
+    wanted: Vec<Wanted>,
+    activations: Activations<B>,
+    parameters: Parameters<B>,
     classes: usize,
 }
 
-/// Everything on the device.
-struct Buffers<B: Backend> {
+/// What a convolution's backward step is to compute.
+#[derive(Clone, Copy)]
+struct Wanted {
+    weights: bool,
+    input: bool,
+}
+
+/// What a plan's steps compute.
+pub(super) struct Activations<B: Backend> {
     /// A step reads some slots and writes others; the cells check that they differ.
-    tensors: Vec<RefCell<B::Tensor>>,
-    winners: Vec<B::Bytes>,
-    labels: B::Bytes,
-    weights: B::Vector,
+    pub tensors: Vec<RefCell<B::Tensor>>,
+    pub winners: Vec<B::Bytes>,
+    pub labels: B::Bytes,
+}
+
+/// The flat vectors.
+pub(super) struct Parameters<B: Backend> {
+    pub weights: B::Vector,
     gradients: B::Vector,
-    running: B::Vector,
+    pub running: B::Vector,
     /// Mean and 1/sqrt(var + eps) of each batch norm, where `running` has its mean and variance.
     moments: B::Vector,
     /// Sum and sum of squares, likewise.
     sums: B::Sums,
+}
+
+impl<B: Backend> Activations<B> {
+    /// Room for slots of so many elements, winners of so many bytes and the labels of a batch.
+    pub fn new(backend: &B, slots: &[usize], winners: &[usize], batch: usize) -> Result<Self, Error> {
+        Ok(Activations {
+            tensors: slots.iter().map(|&n| backend.tensor(n).map(RefCell::new)).collect::<Result<_, _>>()?,
+            winners: winners.iter().map(|&bytes| backend.bytes(bytes)).collect::<Result<_, _>>()?,
+            labels: backend.bytes(batch)?,
+        })
+    }
 }
 
 /// Sizes of a network's batches.
@@ -56,8 +83,8 @@ pub struct Batches {
 /// # Errors
 /// As [`Plan::new`].
 pub fn plans(graph: &Graph, batches: Batches) -> Result<(Option<Plan>, Plan), GraphError> {
-    let training = batches.training.map(|batch| Plan::new(graph, batch, true)).transpose()?;
-    Ok((training, Plan::new(graph, batches.inference, false)?))
+    let training = batches.training.map(|batch| Plan::new(graph, batch, Mode::Training)).transpose()?;
+    Ok((training, Plan::new(graph, batches.inference, Mode::Inference)?))
 }
 
 /// Elements of the activation buffers both plans share. Each plan's slots are sorted, largest first.
@@ -66,6 +93,16 @@ pub fn shared_slots(training: Option<&Plan>, inference: &Plan) -> Vec<usize> {
     let size = |slots: &[usize], i: usize| slots.get(i).copied().unwrap_or(0);
     let count = training.len().max(inference.slots.len());
     (0..count).map(|i| size(training, i).max(size(&inference.slots, i))).collect()
+}
+
+/// The convolutions and batch norms of several plans.
+pub fn operations<'a>(plans: impl IntoIterator<Item = Option<&'a Plan>>) -> (Vec<Conv>, Vec<Norm>) {
+    let (mut convs, mut norms) = (vec![], vec![]);
+    for plan in plans.into_iter().flatten() {
+        convs.extend(plan.convs());
+        norms.extend(plan.norms());
+    }
+    (convs, norms)
 }
 
 impl<B: Backend> Network<B> {
@@ -89,17 +126,10 @@ impl<B: Backend> Network<B> {
         let winners = training.as_ref().map_or(&[][..], |plan| &plan.winners);
         let batch = training.as_ref().map_or(0, |plan| plan.batch).max(inference.batch);
         let gradients = if training.is_some() { weights.len() } else { 0 };
-        let mut convs = inference.convs();
-        let mut norms = inference.norms();
-        if let Some(plan) = &training {
-            convs.extend(plan.convs());
-            norms.extend(plan.norms());
-        }
+        let (convs, norms) = operations([Some(&inference), training.as_ref()]);
         backend.reserve(&convs, &norms)?;
-        let buffers = Buffers {
-            tensors: slots.iter().map(|&n| backend.tensor(n).map(RefCell::new)).collect::<Result<_, _>>()?,
-            winners: winners.iter().map(|&bytes| backend.bytes(bytes)).collect::<Result<_, _>>()?,
-            labels: backend.bytes(batch)?,
+        let activations = Activations::new(&backend, &slots, winners, batch)?;
+        let parameters = Parameters {
             weights: backend.weights(weights)?,
             gradients: backend.vector(&vec![0.0; gradients])?,
             moments: backend.vector(&vec![0.0; running.len()])?,
@@ -107,7 +137,10 @@ impl<B: Backend> Network<B> {
             running: backend.vector(running)?,
         };
         let classes = graph.nodes[graph.nodes.len() - 1].shape.c;
-        Ok(Network { graph, backend, training, inference, buffers, classes })
+        let mut network =
+            Network { graph, backend, training, inference, wanted: vec![], activations, parameters, classes };
+        network.train_only(|_| true);
+        Ok(network)
     }
 
     /// The graph.
@@ -135,7 +168,7 @@ impl<B: Backend> Network<B> {
     /// # Errors
     /// When the device fails.
     pub fn weights(&self) -> Result<Vec<f32>, Error> {
-        self.backend.read(&self.buffers.weights)
+        self.backend.read(&self.parameters.weights)
     }
 
     /// Gradients of the last backward pass, in memory order.
@@ -143,7 +176,7 @@ impl<B: Backend> Network<B> {
     /// # Errors
     /// When the device fails.
     pub fn gradients(&self) -> Result<Vec<f32>, Error> {
-        self.backend.read(&self.buffers.gradients)
+        self.backend.read(&self.parameters.gradients)
     }
 
     /// Running statistics.
@@ -151,12 +184,31 @@ impl<B: Backend> Network<B> {
     /// # Errors
     /// When the device fails.
     pub fn running(&self) -> Result<Vec<f32>, Error> {
-        self.backend.read(&self.buffers.running)
+        self.backend.read(&self.parameters.running)
+    }
+
+    /// One parameter's weights in memory order.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn parameter(&self, parameter: &Parameter) -> Result<Vec<f32>, Error> {
+        self.backend.read_range(&self.parameters.weights, parameter.range())
     }
 
     /// Gives the optimiser the flat vectors: (backend, gradients, weights).
     pub fn parameters(&mut self) -> (&mut B, &B::Vector, &mut B::Vector) {
-        (&mut self.backend, &self.buffers.gradients, &mut self.buffers.weights)
+        (&mut self.backend, &self.parameters.gradients, &mut self.parameters.weights)
+    }
+
+    /// Makes room for a third plan's operations as well, before any of the others' is recorded.
+    pub(super) fn reserve_too(&mut self, plan: &Plan) -> Result<(), Error> {
+        let (convs, norms) = operations([Some(&self.inference), self.training.as_ref(), Some(plan)]);
+        self.backend.reserve(&convs, &norms)
+    }
+
+    /// What scoring reads, and the device.
+    pub(super) fn parts(&mut self) -> (&Graph, &mut B, &mut Parameters<B>) {
+        (&self.graph, &mut self.backend, &mut self.parameters)
     }
 
     /// Puts normalised images \[N,32,32,3\] and labels in place for the next forward pass.
@@ -165,8 +217,8 @@ impl<B: Backend> Network<B> {
     /// When the device fails.
     pub fn set_batch(&mut self, training: bool, images: &[f32], labels: &[u8]) -> Result<(), Error> {
         let slot = self.plan(training).images;
-        self.backend.write_tensor(images, self.buffers.tensors[slot].get_mut())?;
-        self.backend.write_bytes(labels, &mut self.buffers.labels)
+        self.backend.write_tensor(images, self.activations.tensors[slot].get_mut())?;
+        self.backend.write_bytes(labels, &mut self.activations.labels)
     }
 
     /// Draws the next `n` images of a split for the next forward pass.
@@ -175,8 +227,8 @@ impl<B: Backend> Network<B> {
     /// When the data cannot be read or the device fails.
     pub fn draw_batch(&mut self, training: bool, data: &mut B::Data, n: usize) -> Result<(), Error> {
         let slot = self.plan(training).images;
-        let images = self.buffers.tensors[slot].get_mut();
-        self.backend.next_batch(data, n, images, &mut self.buffers.labels)
+        let images = self.activations.tensors[slot].get_mut();
+        self.backend.next_batch(data, n, images, &mut self.activations.labels)
     }
 
     /// Does `work` and, where the device can, only records it the first time, to replay the recording then and from
@@ -205,13 +257,32 @@ impl<B: Backend> Network<B> {
     /// When the device fails.
     pub fn logits(&self, training: bool, n: usize) -> Result<Vec<f32>, Error> {
         let slot = self.plan(training).logits;
-        self.backend.read_tensor(&self.buffers.tensors[slot].borrow(), n * self.classes)
+        self.backend.read_tensor(&self.activations.tensors[slot].borrow(), n * self.classes)
     }
 
     fn plan(&self, training: bool) -> &Plan {
         match &self.training {
             Some(plan) if training => plan,
             _ => &self.inference,
+        }
+    }
+
+    /// Leaves out of the backward passes to come what no trained weight needs: `trained` says whether a range of the flat
+    /// vector has one. A filter without any keeps the gradient it had, and nothing is computed below the lowest
+    /// layer with one. Recordings made before do not know of it.
+    pub fn train_only(&mut self, trained: impl Fn(&Range<usize>) -> bool) {
+        let steps = self.training.iter().flat_map(|plan| &plan.backward);
+        let has_trained = |step: &Backward| match step {
+            Backward::Conv { filter, .. } => trained(filter),
+            Backward::Norm { affine, .. } => trained(&affine.weight) || trained(&affine.bias),
+            Backward::AveragePool { .. } => false,
+            Backward::Linear { weight, bias, .. } => trained(weight) || bias.as_ref().is_some_and(&trained),
+        };
+        self.wanted = steps.map(|step| Wanted { weights: has_trained(step), input: true }).collect();
+        let lowest = self.wanted.iter().rposition(|wanted| wanted.weights);
+        self.wanted.truncate(lowest.map_or(0, |lowest| lowest + 1));
+        if let Some(lowest) = self.wanted.last_mut() {
+            lowest.input = false;
         }
     }
 
@@ -232,10 +303,11 @@ impl<B: Backend> Network<B> {
             _ => &self.inference,
         };
         for (_, step) in &plan.forward {
-            forward_step(step, n, statistics, &self.graph, &mut self.backend, &mut self.buffers)?;
+            let Network { graph, backend, activations, parameters, .. } = self;
+            forward_step(step, n, statistics, graph, backend, activations, parameters)?;
         }
         let loss = Loss { n, classes: self.classes, smoothing };
-        let Buffers { tensors, labels, .. } = &self.buffers;
+        let Activations { tensors, labels, .. } = &self.activations;
         let mut dlogits = plan.dlogits.map(|slot| tensors[slot].borrow_mut());
         let logits = tensors[plan.logits].borrow();
         self.backend.softmax_cross_entropy(&loss, &logits, labels, dlogits.as_deref_mut())
@@ -247,22 +319,26 @@ impl<B: Backend> Network<B> {
     /// # Errors
     /// When the device fails.
     pub fn backward(&mut self, n: usize) -> Result<(), Error> {
-        for step in self.training.iter().flat_map(|plan| &plan.backward) {
-            backward_step(step, n, &self.graph, &mut self.backend, &mut self.buffers)?;
+        let steps = self.training.iter().flat_map(|plan| &plan.backward);
+        for (step, wanted) in steps.zip(&self.wanted) {
+            let Network { graph, backend, activations, parameters, .. } = self;
+            backward_step(step, *wanted, n, graph, backend, activations, parameters)?;
         }
         Ok(())
     }
 }
 
-fn forward_step<B: Backend>(
+pub(super) fn forward_step<B: Backend>(
     step: &Forward,
     n: usize,
     statistics: Statistics,
     graph: &Graph,
     backend: &mut B,
-    buffers: &mut Buffers<B>,
+    activations: &mut Activations<B>,
+    parameters: &mut Parameters<B>,
 ) -> Result<(), Error> {
-    let Buffers { tensors, winners: all_winners, weights, running, moments, sums, .. } = buffers;
+    let Activations { tensors, winners: all_winners, .. } = activations;
+    let Parameters { weights, running, moments, sums, .. } = parameters;
     match step {
         Forward::Conv { conv, x, filter, y, statistic } => {
             let (x, mut y) = (tensors[*x].borrow(), tensors[*y].borrow_mut());
@@ -308,20 +384,35 @@ fn forward_step<B: Backend>(
     }
 }
 
+/// Where a plan wants a residual's gradient, given the tensor of its slot.
+pub(super) fn residual_gradient<T>(residual: Residual, slot: Option<&mut T>) -> ResidualGradient<'_, T> {
+    match (residual, slot) {
+        (Residual::Overwrite(_), Some(slot)) => ResidualGradient::Overwrite(slot),
+        (Residual::Accumulate(_), Some(slot)) => ResidualGradient::Accumulate(slot),
+        (Residual::InPlace, _) => ResidualGradient::InPlace,
+        _ => ResidualGradient::None,
+    }
+}
+
 fn backward_step<B: Backend>(
     step: &Backward,
+    wanted: Wanted,
     n: usize,
     graph: &Graph,
     backend: &mut B,
-    buffers: &mut Buffers<B>,
+    activations: &mut Activations<B>,
+    parameters: &mut Parameters<B>,
 ) -> Result<(), Error> {
-    let Buffers { tensors, winners: all_winners, weights, gradients, moments, .. } = buffers;
+    let Activations { tensors, winners: all_winners, .. } = activations;
+    let Parameters { weights, gradients, moments, .. } = parameters;
     match step {
         Backward::Conv { conv, x, dy, filter, dx } => {
             let conv = Conv { n, ..*conv };
             let dy = tensors[*dy].borrow();
-            backend.conv_wgrad(&conv, &tensors[*x].borrow(), &dy, gradients, filter.clone())?;
-            if let Some((dx, accumulate)) = *dx {
+            if wanted.weights {
+                backend.conv_wgrad(&conv, &tensors[*x].borrow(), &dy, gradients, filter.clone())?;
+            }
+            if let Some((dx, accumulate)) = dx.filter(|_| wanted.input) {
                 let mut dx = tensors[dx].borrow_mut();
                 backend.conv_dgrad(&conv, &dy, weights, filter.clone(), &mut dx, accumulate)?;
             }
@@ -343,12 +434,7 @@ fn backward_step<B: Backend>(
                 at: graph.layout.statistics[*statistic].range(),
                 dy: &mut *tensors[*dy].borrow_mut(),
                 dx: &mut *tensors[*dx].borrow_mut(),
-                residual: match (residual, other.as_deref_mut()) {
-                    (Residual::Overwrite(_), Some(other)) => ResidualGradient::Overwrite(other),
-                    (Residual::Accumulate(_), Some(other)) => ResidualGradient::Accumulate(other),
-                    (Residual::InPlace, _) => ResidualGradient::InPlace,
-                    _ => ResidualGradient::None,
-                },
+                residual: residual_gradient(*residual, other.as_deref_mut()),
                 gradients,
             };
             backend.norm_backward(&Norm { n, ..*norm }, norm_buffers)

@@ -8,6 +8,18 @@ use crate::backend::{Affine, AveragePool, Conv, Linear, Norm};
 /// Position of a buffer in [`Plan::slots`].
 pub type Slot = usize;
 
+/// What a plan is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Forward alone.
+    Inference,
+    /// Forward, then backward once.
+    Training,
+    /// Forward, then backward any number of times, each from a gradient of the logits written anew: what the backward
+    /// steps read of the forward pass is never overwritten.
+    Scoring,
+}
+
 #[allow(missing_docs)] // The backend's operations of the same names describe each field.
 /// A step of the forward pass. Geometries have `n` = the plan's batch.
 #[derive(Clone, Debug, PartialEq)]
@@ -89,13 +101,13 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The plan for batches of up to `batch` images, with a backward pass if `training`.
+    /// The plan for batches of up to `batch` images.
     ///
     /// # Errors
     /// When the graph holds an operation where no step can compute it.
-    pub fn new(graph: &Graph, batch: usize, training: bool) -> Result<Plan, Error> {
+    pub fn new(graph: &Graph, batch: usize, mode: Mode) -> Result<Plan, Error> {
         let groups = fuse(graph)?;
-        Builder::new(graph, batch, training).build(groups)
+        Builder::new(graph, batch, mode).build(groups)
     }
 
     /// Bytes of all activation buffers at `element` bytes each, winners included.
@@ -191,7 +203,7 @@ struct Value {
 struct Builder<'a> {
     graph: &'a Graph,
     batch: usize,
-    training: bool,
+    mode: Mode,
     /// Slots are value numbers until [`Builder::build`] assigns buffers.
     values: Vec<Value>,
     /// The value each node's output lives in.
@@ -203,10 +215,10 @@ struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    fn new(graph: &'a Graph, batch: usize, training: bool) -> Self {
+    fn new(graph: &'a Graph, batch: usize, mode: Mode) -> Self {
         let nodes = graph.nodes.len();
         let (output, gradient) = (vec![None; nodes], vec![None; nodes]);
-        Builder { graph, batch, training, values: vec![], output, gradient, winners: vec![], clock: 0 }
+        Builder { graph, batch, mode, values: vec![], output, gradient, winners: vec![], clock: 0 }
     }
 
     fn value(&mut self, node: NodeId) -> usize {
@@ -239,7 +251,8 @@ impl<'a> Builder<'a> {
         let last = self.graph.nodes.len() - 1;
         let logits = self.input(last)?;
         let (mut backward, mut dlogits) = (vec![], None);
-        if self.training {
+        let (computed, done) = (self.values.len(), self.clock);
+        if self.mode != Mode::Inference {
             let gradient = self.value(last);
             self.gradient[last] = Some(gradient);
             dlogits = Some(gradient);
@@ -247,6 +260,14 @@ impl<'a> Builder<'a> {
                 self.clock += 1;
                 backward.push(self.backward(group, step)?);
             }
+        }
+        if self.mode == Mode::Scoring {
+            let read_backward = |value: &&mut Value| value.last > done;
+            self.values[..computed]
+                .iter_mut()
+                .filter(read_backward)
+                .for_each(|value| value.last = self.clock);
+            self.values[logits].last = self.clock;
         }
         let (slots, place) = assign(&self.values);
         let mut forward: Vec<_> = forward.into_iter().map(|(group, step)| (group.nodes, step)).collect();
@@ -292,7 +313,7 @@ impl<'a> Builder<'a> {
                 let norm = self.norm(group, n, node.shape);
                 let residual = group.residual.map(|r| self.input(r)).transpose()?;
                 let y = self.value(last);
-                let winners = (self.training && norm.pool.is_some()).then(|| {
+                let winners = (self.mode != Mode::Inference && norm.pool.is_some()).then(|| {
                     self.winners.push(n * graph.nodes[last].shape.elements());
                     self.winners.len() - 1
                 });

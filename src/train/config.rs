@@ -4,8 +4,9 @@ use std::fmt::Display;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Device, Precision, Preset};
+use super::{Device, MaskFlags, Masking, Precision, Preset};
 use crate::graph::Model;
+use crate::mask::{Kind, Samples};
 
 /// The widest network. Every canonical index then fits 32 bits, for each of the models.
 const MAX_WIDTH: usize = 512;
@@ -18,7 +19,7 @@ pub struct Flags {
     /// Recipe for the flags that are not given [default: auto, which is dawn on a GPU and quick on a CPU]
     #[arg(long, value_enum)]
     pub preset: Option<Preset>,
-    /// Network [default: resnet9]
+    /// Network [default: resnet9; small-checkpoints resnet34]
     #[arg(long, value_enum)]
     pub model: Option<Model>,
     /// Channels of the network's stem; all others scale with it [default: dawn 64, quick 16]
@@ -48,6 +49,9 @@ pub struct Flags {
     /// Train on the first so many images [default: dawn all, quick 10000]
     #[arg(long, value_name = "N")]
     pub train_images: Option<usize>,
+    /// Which weights are trained.
+    #[command(flatten)]
+    pub mask: MaskFlags,
     /// Data set [default: cifar10]
     #[arg(long, value_enum)]
     pub data: Option<DataSource>,
@@ -115,6 +119,9 @@ pub struct Config {
     pub label_smoothing: f64,
     /// The first so many training images; all when none.
     pub train_images: Option<usize>,
+    /// Which weights are trained; all when none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mask: Option<Masking>,
     /// Name of the data set: at first the one asked for, then, and in `config.json`, the one there is.
     pub data: String,
     /// What trains.
@@ -185,7 +192,7 @@ impl Config {
         let epochs = flags.epochs.unwrap_or(recipe.epochs);
         let config = Config {
             preset: preset.to_string(),
-            model: flags.model.unwrap_or(Model::Resnet9),
+            model: flags.model.unwrap_or(recipe.model),
             width: flags.width.unwrap_or(recipe.width),
             epochs,
             batch_size: flags.batch_size.unwrap_or(recipe.batch_size),
@@ -195,6 +202,7 @@ impl Config {
             weight_decay: flags.weight_decay.unwrap_or(5e-4),
             label_smoothing: flags.label_smoothing.unwrap_or(0.0),
             train_images: flags.train_images.or(recipe.train_images),
+            mask: flags.mask.masking(recipe.mask)?,
             data: flags.data.unwrap_or_default().to_string(),
             device: device.to_string(),
             precision: flags.precision.unwrap_or(device.precision()),
@@ -237,7 +245,12 @@ impl Config {
                 format!("{} stores {precision}; leave the flag out, or choose another --device", self.device);
             return Err(ConfigError::value("precision", self.precision, need));
         }
-        self.train_images.map_or(Ok(()), |images| self.check_batch(images))
+        if let Some(mask) = &self.mask {
+            let graph = self.model.graph(self.width);
+            let layout = graph.map_err(|e| ConfigError::value("width", self.width, e.to_string()))?.layout;
+            mask.check(&layout, self.epochs)?;
+        }
+        self.train_images.map_or(Ok(()), |images| self.check_images(images))
     }
 
     /// What trains.
@@ -260,13 +273,17 @@ impl Config {
             }
             wanted => {
                 let images = wanted.unwrap_or(available);
-                self.check_batch(images)?;
+                self.check_images(images)?;
                 Ok(images)
             }
         }
     }
 
-    fn check_batch(&self, images: usize) -> Result<(), ConfigError> {
+    fn check_images(&self, images: usize) -> Result<(), ConfigError> {
+        if let Some(Masking { kind: Kind::Fisher, fisher_samples, .. }) = self.mask {
+            Samples::check(fisher_samples, images)
+                .map_err(|error| ConfigError::value("fisher-samples", fisher_samples, error.to_string()))?;
+        }
         if self.batch_size <= images {
             return Ok(());
         }
@@ -307,6 +324,7 @@ impl Config {
         same("label-smoothing", &flags.label_smoothing, self.label_smoothing)?;
         let images = self.train_images.map_or("all".to_string(), |images| images.to_string());
         same("train-images", &flags.train_images, images)?;
+        flags.mask.agrees(self.mask.as_ref())?;
         same("data", &flags.data, &self.data)?;
         same("device", &device, &self.device)?;
         same("precision", &flags.precision, self.precision)?;

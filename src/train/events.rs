@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::Config;
+use crate::mask::Kind;
 
 /// One epoch's row in the table and in `metrics.jsonl`. Losses are means over images, accuracies percent.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -27,6 +28,27 @@ pub struct EpochReport {
     pub total_seconds: f64,
     /// Training images a second of `train_seconds`.
     pub images_per_second: f64,
+    /// Weights that were trained.
+    pub kept: usize,
+}
+
+/// A mask that has been selected.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MaskReport {
+    /// The epoch that it is the first to serve, from 1.
+    pub epoch: u32,
+    /// How it was chosen.
+    pub kind: Kind,
+    /// Samples that scored the weights.
+    pub samples: usize,
+    /// Weights that are kept.
+    pub kept: usize,
+    /// Of so many.
+    pub weights: usize,
+    /// Those of them that the mask before kept as well, if there was one.
+    pub stayed: Option<usize>,
+    /// Wall time of the selection; the epoch's training time counts it.
+    pub seconds: f64,
 }
 
 /// How a run ended.
@@ -69,6 +91,8 @@ pub enum Event<'a> {
         /// Images in a step.
         batch: usize,
     },
+    /// A mask is in force.
+    Mask(&'a MaskReport),
     /// An epoch is trained and evaluated.
     Epoch(&'a EpochReport),
     /// A checkpoint is safely on disk.

@@ -1,17 +1,16 @@
 //! The folder a run leaves: `config.json`, `metrics.jsonl`, `logs.tsv`, `final.safetensors`, `checkpoints/`.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{Config, ConfigError};
-use crate::checkpoint::{self, atomic};
+use crate::checkpoint::{self, Problem, RunLock, atomic, lock};
 
 const CONFIG: &str = "config.json";
 const METRICS: &str = "metrics.jsonl";
 const LOGS: &str = "logs.tsv";
 const CHECKPOINTS: &str = "checkpoints";
-const LOCK: &str = ".lock";
 
 /// Why a folder cannot be a run's.
 #[derive(Debug, thiserror::Error)]
@@ -61,9 +60,9 @@ pub enum FolderError {
         /// Which.
         error: ConfigError,
     },
-    /// Another program trains in it.
-    #[error("{}: another program is training in this folder", .0.display())]
-    InUse(PathBuf),
+    /// Another program writes to it.
+    #[error(transparent)]
+    InUse(checkpoint::Error),
     /// A file in it cannot be written.
     #[error(transparent)]
     File(#[from] checkpoint::Error),
@@ -80,7 +79,7 @@ impl FolderError {
 pub struct RunFolder {
     path: PathBuf,
     /// Holds the lock.
-    _lock: File,
+    _lock: RunLock,
     /// What to remove if the run never begins.
     made: Made,
 }
@@ -120,7 +119,7 @@ impl RunFolder {
         let checkpoints = path.join(CHECKPOINTS);
         let result =
             fs::create_dir_all(&checkpoints).map_err(FolderError::io(&checkpoints, "create this folder"));
-        let lock = result.and_then(|()| lock(path)).inspect_err(|error| {
+        let lock = result.and_then(|()| take_lock(path)).inspect_err(|error| {
             if !matches!(error, FolderError::InUse(_)) {
                 remove(path, &made);
             }
@@ -168,7 +167,7 @@ impl RunFolder {
 
         let checkpoints = path.join(CHECKPOINTS);
         fs::create_dir_all(&checkpoints).map_err(FolderError::io(&checkpoints, "create this folder"))?;
-        let folder = RunFolder { path: path.to_path_buf(), _lock: lock(path)?, made: Made::Nothing };
+        let folder = RunFolder { path: path.to_path_buf(), _lock: take_lock(path)?, made: Made::Nothing };
         folder.probe()?;
         atomic::remove_leftovers(path)?;
         atomic::remove_leftovers(&checkpoints)?;
@@ -261,7 +260,7 @@ impl Drop for RunFolder {
 /// Removes what [`RunFolder::create`] made. Only empty folders go, and failing leaves no more than an empty one.
 fn remove(path: &Path, made: &Made) {
     if *made != Made::Nothing {
-        let _ = fs::remove_file(path.join(LOCK));
+        let _ = fs::remove_file(path.join(lock::FILE));
         let _ = fs::remove_dir(path.join(CHECKPOINTS));
     }
     if let Made::Folders(folders) = made {
@@ -280,7 +279,7 @@ fn refuse_occupied(path: &Path) -> Result<(), FolderError> {
         let entry = entry.map_err(FolderError::io(path, "list it"))?;
         let name = entry.file_name().to_string_lossy().into_owned();
         let empty = || fs::read_dir(entry.path()).is_ok_and(|mut entries| entries.next().is_none());
-        if name != LOCK && !atomic::is_temporary(&name) && !(name == CHECKPOINTS && empty()) {
+        if name != lock::FILE && !atomic::is_temporary(&name) && !(name == CHECKPOINTS && empty()) {
             names.push(name);
         }
     }
@@ -290,13 +289,10 @@ fn refuse_occupied(path: &Path) -> Result<(), FolderError> {
     }
 }
 
-/// Locks a folder. Where the file system knows no locks, programs are not kept apart.
-fn lock(path: &Path) -> Result<File, FolderError> {
-    let file = path.join(LOCK);
-    let lock =
-        File::options().create(true).append(true).open(&file).map_err(FolderError::io(&file, "write it"))?;
-    match lock.try_lock() {
-        Err(TryLockError::WouldBlock) => Err(FolderError::InUse(path.to_path_buf())),
-        Ok(()) | Err(TryLockError::Error(_)) => Ok(lock),
-    }
+/// Locks a folder.
+fn take_lock(path: &Path) -> Result<RunLock, FolderError> {
+    RunLock::take(path).map_err(|error| match error.problem() {
+        Problem::InUse { .. } => FolderError::InUse(error),
+        _ => FolderError::File(error),
+    })
 }

@@ -6,17 +6,21 @@ mod evaluate;
 mod events;
 mod folder;
 pub mod listeners;
+mod masking;
 mod preset;
 mod run;
 pub mod summary;
+mod update;
 
 pub use config::{Config, ConfigError, DataSource, Flags, Reasons};
 pub use device::{Device, Precision};
 pub use evaluate::evaluate;
-pub use events::{EpochReport, Event, Listener, Outcome};
+pub use events::{EpochReport, Event, Listener, MaskReport, Outcome};
 pub use folder::{FolderError, RunFolder};
+pub use masking::{CheckpointState, FisherTarget, MaskFlags, Masking};
 pub use preset::Preset;
-pub use run::{Stop, batches, run};
+pub use run::{Stop, batches, run, scoring_plan};
+pub use update::Rule;
 
 /// Why a run stopped.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +67,12 @@ pub enum Error {
         /// 10^6 bytes.
         free: usize,
     },
+    /// No mask keeps what is asked for.
+    #[error(transparent)]
+    Mask(#[from] crate::mask::Error),
+    /// The checkpoint to resume from has values alone.
+    #[error("the run's checkpoints hold no velocities (--checkpoint-state off): it cannot be gone on with")]
+    NoVelocity,
     /// The checkpoint to resume from is the last.
     #[error("all {epochs} epochs are done: there is nothing left to train")]
     NothingLeft {

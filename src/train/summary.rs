@@ -2,11 +2,11 @@
 
 use std::io::{self, Write};
 
-use super::{Config, Error, batches, grouped};
-use crate::backend::Backend;
+use super::{Config, Error, batches, grouped, scoring_plan};
+use crate::backend::Sparse;
 use crate::data::IMAGE;
 use crate::graph::Graph;
-use crate::graph::network::{plans, shared_slots};
+use crate::graph::network::{operations, plans, shared_slots};
 use crate::graph::plan::Plan;
 use crate::graph::summary::{rows, training_flops};
 
@@ -19,28 +19,33 @@ pub struct Memory {
     pub weights: usize,
     /// What operations need beside their buffers.
     pub scratch: usize,
+    /// Scores, and what samples are scored in.
+    pub scoring: usize,
     /// The images.
     pub data: usize,
 }
 
 impl Memory {
-    /// What a backend needs for a network's plans and so many images.
-    pub fn new<B: Backend>(
+    /// What a backend needs for a network's plans, for scoring by a plan of its own, and for so many images.
+    pub fn new<B: Sparse>(
         graph: &Graph,
         (training, inference): (Option<&Plan>, &Plan),
+        scoring: Option<&Plan>,
         images: usize,
     ) -> Memory {
         let activations: usize = shared_slots(training, inference).iter().sum();
         let winners: usize = training.iter().flat_map(|plan| &plan.winners).sum();
-        let (mut convs, mut norms) = (inference.convs(), inference.norms());
-        training.iter().for_each(|plan| {
-            convs.extend(plan.convs());
-            norms.extend(plan.norms());
-        });
+        let (convs, norms) = operations([Some(inference), training, scoring]);
         Memory {
             activations: activations * B::ACTIVATION + winners,
             weights: graph.layout.weights() * B::WEIGHT,
             scratch: B::scratch_bytes(&convs, &norms),
+            scoring: scoring.map_or(0, |plan| {
+                let (scores, moments) = (graph.layout.weights(), plan.batch * graph.layout.statistics_len());
+                plan.activation_bytes(B::ACTIVATION)
+                    + size_of::<f32>() * (scores + moments)
+                    + B::scoring_bytes(&plan.convs(), &plan.norms())
+            }),
             // Pixels and a label.
             data: images * (IMAGE + 1),
         }
@@ -48,7 +53,7 @@ impl Memory {
 
     /// All of it.
     pub fn total(&self) -> usize {
-        self.activations + self.weights + self.scratch + self.data
+        self.activations + self.weights + self.scratch + self.scoring + self.data
     }
 }
 
@@ -57,12 +62,13 @@ impl Memory {
 ///
 /// # Errors
 /// When the model cannot be planned or `out` not written.
-pub fn print<B: Backend>(out: &mut impl Write, config: &Config, images: usize) -> Result<(), Error> {
+pub fn print<B: Sparse>(out: &mut impl Write, config: &Config, images: usize) -> Result<(), Error> {
     let graph = config.model.graph(config.width)?;
     let (training, inference) = plans(&graph, batches(config))?;
     let plan = training.as_ref().unwrap_or(&inference);
     let rows = rows(&graph, plan);
-    let memory = Memory::new::<B>(&graph, (training.as_ref(), &inference), images);
+    let scoring = scoring_plan(config, &graph)?;
+    let memory = Memory::new::<B>(&graph, (training.as_ref(), &inference), scoring.as_ref(), images);
 
     let width = rows.iter().map(|row| row.nodes.len()).max().unwrap_or(0);
     let mut table = || -> io::Result<()> {
@@ -81,6 +87,7 @@ pub fn print<B: Backend>(out: &mut impl Write, config: &Config, images: usize) -
             ("activations", memory.activations),
             ("weights, gradients, velocity", memory.weights),
             ("scratch", memory.scratch),
+            ("scoring", memory.scoring),
             ("images", memory.data),
             ("memory in all", memory.total()),
         ] {

@@ -27,6 +27,16 @@ pub fn evaluate(directory: &Path, flags: &str) -> Command {
     command(cargo_bin!("evaluate"), directory, flags)
 }
 
+/// `checkpoint`, likewise.
+pub fn checkpoint(directory: &Path, flags: &str) -> Command {
+    command(cargo_bin!("checkpoint"), directory, flags)
+}
+
+/// `mask`, likewise.
+pub fn mask(directory: &Path, flags: &str) -> Command {
+    command(cargo_bin!("mask"), directory, flags)
+}
+
 fn command(program: &Path, directory: &Path, flags: &str) -> Command {
     let mut command = Command::new(program);
     command.current_dir(directory).args(flags.split_whitespace()).stdin(Stdio::null());
@@ -132,7 +142,9 @@ pub fn restore(folder: &Path, files: &BTreeMap<String, Vec<u8>>) {
 pub fn listing(folder: &Path) -> BTreeMap<String, Option<(u64, SystemTime)>> {
     let entry = |path: String| {
         let metadata = fs::metadata(folder.join(&path)).unwrap();
-        let file = metadata.is_file().then(|| (metadata.len(), metadata.modified().unwrap()));
+        // Whoever takes a run's lock writes its number there.
+        let kept = metadata.is_file() && !path.ends_with(".lock");
+        let file = kept.then(|| (metadata.len(), metadata.modified().unwrap()));
         (path, file)
     };
     walk(folder).into_iter().map(entry).collect()

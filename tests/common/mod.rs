@@ -8,6 +8,7 @@ pub mod gpu;
 pub mod nets;
 pub mod norm;
 pub mod reference;
+pub mod score;
 
 use fishmask::rng::{Purpose, Stream};
 use reference::Tensor;

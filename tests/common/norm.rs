@@ -96,6 +96,11 @@ pub fn winners(norm: &Norm, unpooled: &Tensor) -> Vec<u8> {
 /// The same through the reference. `given` takes the moments as they are and the gradient's formula with them;
 /// otherwise the tape's own batch statistics.
 pub fn reference(norm: &Norm, inputs: &Inputs, given: bool) -> Outputs {
+    reference_by(norm, inputs, given.then_some(true))
+}
+
+/// The same; `given` takes the moments as they are, and says whether they depend on x or are constants.
+pub fn reference_by(norm: &Norm, inputs: &Inputs, given: Option<bool>) -> Outputs {
     let mut tape = Tape::default();
     let (x, residual) = (tape.leaf(&inputs.x), tape.leaf(&inputs.residual));
     let (weight, bias) = (tape.leaf(&inputs.weight), tape.leaf(&inputs.bias));
@@ -103,7 +108,7 @@ pub fn reference(norm: &Norm, inputs: &Inputs, given: bool) -> Outputs {
     let channel = |i: usize| i / plane % c;
     let moment = |part: usize, i: usize| f64::from(inputs.moments[part * c + channel(i)]);
     let x_hat = Tensor::from_fn(&inputs.x.shape, |i| (inputs.x.data[i] - moment(0, i)) * moment(1, i));
-    let z = if given {
+    let z = if given.is_some() {
         let affine = |i: usize| inputs.weight.data[channel(i)] * x_hat.data[i] + inputs.bias.data[channel(i)];
         tape.leaf(&Tensor::from_fn(&inputs.x.shape, affine))
     } else {
@@ -113,7 +118,7 @@ pub fn reference(norm: &Norm, inputs: &Inputs, given: bool) -> Outputs {
     let gradients = tape.backward(y, &inputs.dy);
     let dresidual =
         if norm.residual { gradients.of(residual).clone() } else { Tensor::zeros(&inputs.x.shape) };
-    let (dx, dweight, dbias) = if given {
+    let (dx, dweight, dbias) = if let Some(through) = given {
         let dz = gradients.of(z);
         let (mut dweight, mut dbias) = (vec![0.0; c], vec![0.0; c]);
         for (i, dz) in dz.data.iter().enumerate() {
@@ -123,8 +128,8 @@ pub fn reference(norm: &Norm, inputs: &Inputs, given: bool) -> Outputs {
         let count = (norm.n * plane) as f64;
         let dx = Tensor::from_fn(&inputs.x.shape, |i| {
             let k = channel(i);
-            let centred = dz.data[i] - dbias[k] / count - x_hat.data[i] * dweight[k] / count;
-            inputs.weight.data[k] * moment(1, i) * centred
+            let means = if through { (dbias[k] + x_hat.data[i] * dweight[k]) / count } else { 0.0 };
+            inputs.weight.data[k] * moment(1, i) * (dz.data[i] - means)
         });
         (dx, dweight, dbias)
     } else {

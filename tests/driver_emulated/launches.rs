@@ -32,6 +32,8 @@ fn run_sgd(device: &Emulated) {
         velocity: device.address(&velocity) as *mut f32,
         gradients: device.address(&gradients) as *const f32,
         halves: device.address(&halves) as *mut half::f16,
+        kept: std::ptr::null(),
+        indices: std::ptr::null(),
         rates: device.address(&rates) as *const f32,
         step: device.address(&step) as *const u32,
         n: n as u32,

@@ -1,7 +1,10 @@
 //! The linear layer.
 
+use rayon::prelude::*;
+
 use super::matmul::{Matrix, matmul};
-use crate::backend::Linear;
+use super::simd::vectorised;
+use crate::backend::{Linear, Power};
 
 /// y \[N,K\] = scale (x \[N,C\] weight\[K,C\]^T + bias \[K\]), overwritten.
 pub(super) fn forward(linear: &Linear, x: &[f32], weight: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
@@ -35,5 +38,28 @@ pub(super) fn bias_grad(linear: &Linear, dy: &[f32], dbias: &mut [f32]) {
     for (i, dbias) in dbias.iter_mut().enumerate() {
         let sum: f64 = dy.chunks_exact(k).take(n).map(|row| f64::from(row[i])).sum();
         *dbias = (sum * f64::from(scale)) as f32;
+    }
+}
+
+/// Adds to `scores` \[K,C\] the power of each image's gradient of the weight, scale dy x, image by image.
+pub(super) fn weight_score(linear: &Linear, power: Power, x: &[f32], dy: &[f32], scores: &mut [f32]) {
+    let &Linear { n, c, k, scale } = linear;
+    scores.par_chunks_exact_mut(c).enumerate().for_each(|(i, scores)| {
+        vectorised(
+            #[inline(always)]
+            || {
+                for (x, dy) in x.chunks_exact(c).zip(dy.chunks_exact(k)).take(n) {
+                    let d = scale * dy[i];
+                    scores.iter_mut().zip(x).for_each(|(score, x)| *score += power.of(d * x));
+                }
+            },
+        );
+    });
+}
+
+/// Adds to `scores` \[K\] the power of each image's gradient of the bias, scale dy.
+pub(super) fn bias_score(linear: &Linear, power: Power, dy: &[f32], scores: &mut [f32]) {
+    for dy in dy.chunks_exact(linear.k).take(linear.n) {
+        scores.iter_mut().zip(dy).for_each(|(score, dy)| *score += power.of(linear.scale * dy));
     }
 }

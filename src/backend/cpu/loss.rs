@@ -1,6 +1,6 @@
 //! Softmax cross-entropy.
 
-use crate::backend::{Loss, Totals};
+use crate::backend::{Loss, Power, Target, Totals};
 
 /// Adds the batch to `totals`; `dlogits` = softmax(logits) - target, overwritten. A batch has few logits, so one
 /// thread does it, image by image and in order, which fixes the sum's bits.
@@ -32,6 +32,35 @@ pub(super) fn softmax_cross_entropy(
             for (i, (d, &v)) in row.iter_mut().zip(logits).enumerate() {
                 *d = ((f64::from(v) - log_sum).exp() - target(i)) as f32;
             }
+        }
+    }
+}
+
+/// `dlogits` = softmax(logits) - target, each image's for a label or a class of its own, overwritten; of a class, times
+/// what its probability weighs.
+pub(super) fn score_gradient(
+    loss: &Loss,
+    power: Power,
+    target: Target,
+    logits: &[f32],
+    labels: &[u8],
+    dlogits: &mut [f32],
+) {
+    let &Loss { n, classes, smoothing } = loss;
+    let spread = f64::from(smoothing) / classes as f64;
+    let rows = logits.chunks_exact(classes).zip(dlogits.chunks_exact_mut(classes));
+    for ((logits, dlogits), label) in rows.zip(labels).take(n) {
+        let largest = logits.iter().fold(f32::NEG_INFINITY, |largest, &v| largest.max(v));
+        let sum: f64 = logits.iter().map(|&v| (f64::from(v) - f64::from(largest)).exp()).sum();
+        let probability = |v: f32| (f64::from(v) - f64::from(largest)).exp() / sum;
+        let (class, factor) = match (target, power) {
+            (Target::Label, _) => (usize::from(*label), 1.0),
+            (Target::Class(class), Power::Square) => (class, probability(logits[class]).sqrt()),
+            (Target::Class(class), Power::Absolute) => (class, probability(logits[class])),
+        };
+        for (i, (d, &v)) in dlogits.iter_mut().zip(logits).enumerate() {
+            let target = spread + if i == class { 1.0 - f64::from(smoothing) } else { 0.0 };
+            *d = (factor * (probability(v) - target)) as f32;
         }
     }
 }

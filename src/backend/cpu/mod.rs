@@ -8,8 +8,11 @@ mod loss;
 mod matmul;
 mod norm;
 mod pool;
+mod sample_norm;
 mod sgd;
 mod simd;
+mod sparse;
+mod top_k;
 
 use std::convert::Infallible;
 use std::ops::Range;
@@ -29,6 +32,7 @@ use crate::data::{IMAGE, Prefetcher, Split};
 pub struct Cpu {
     workspace: Option<conv::Workspace>,
     scratch: norm::Scratch,
+    scoring: sparse::Scratch,
     totals: Totals,
     fault: Option<Fault>,
     rates: Vec<f32>,
@@ -50,6 +54,14 @@ impl Cpu {
 
     fn workspace(&mut self) -> &mut conv::Workspace {
         self.workspace.get_or_insert_with(|| conv::Workspace::new(&[]))
+    }
+
+    /// The next step's learning rate, which that step uses up.
+    fn next_rate(&mut self) -> Result<f32, Error> {
+        let steps = Error::Steps { steps: self.step + 1, most: self.rates.len() };
+        let &lr = self.rates.get(self.step).ok_or(steps)?;
+        self.step += 1;
+        Ok(lr)
     }
 
     /// Remembers the first place where not all values are finite.
@@ -106,6 +118,10 @@ impl Backend for Cpu {
 
     fn read(&self, vector: &Vec<f32>) -> Result<Vec<f32>, Error> {
         Ok(vector.clone())
+    }
+
+    fn read_range(&self, vector: &Vec<f32>, range: Range<usize>) -> Result<Vec<f32>, Error> {
+        Ok(vector[range].to_vec())
     }
 
     fn read_tensor(&self, tensor: &Vec<f32>, elements: usize) -> Result<Vec<f32>, Error> {
@@ -247,37 +263,15 @@ impl Backend for Cpu {
     }
 
     fn norm_forward(&mut self, norm: &Norm, b: NormForward<Self>) -> Result<(), Error> {
-        let affine = (&b.weights[b.affine.weight.clone()], &b.weights[b.affine.bias.clone()]);
-        let buffers = norm::Forward {
-            x: b.x,
-            residual: b.residual.map(Vec::as_slice),
-            affine,
-            moments: &b.moments[b.at],
-            y: b.y,
-            winners: b.winners.map(Vec::as_mut_slice),
-        };
-        norm::forward(norm, buffers, &mut self.scratch);
+        norm::forward(norm, norm::Forward::of(b), &mut self.scratch);
         Ok(())
     }
 
     fn norm_backward(&mut self, norm: &Norm, b: NormBackward<Self>) -> Result<(), Error> {
-        let affine = (&b.weights[b.affine.weight.clone()], &b.weights[b.affine.bias.clone()]);
-        let (weight, bias) = (b.affine.weight.clone(), b.affine.bias.clone());
-        let gradients = b.gradients.get_disjoint_mut([weight, bias]);
-        #[allow(clippy::expect_used)]
-        let [weight, bias] = gradients.expect("a layout's parameters do not overlap");
-        let mut buffers = norm::Backward {
-            x: b.x,
-            y: b.y.map(Vec::as_slice),
-            winners: b.winners.map(Vec::as_slice),
-            affine,
-            moments: &b.moments[b.at.clone()],
-            dy: b.dy,
-            dx: b.dx,
-            gradients: (weight, bias),
-        };
+        let place = Place::Backward(b.at.start);
+        let (mut buffers, residual) = norm::Backward::of(b);
         norm::begin(norm, &mut buffers);
-        match b.residual {
+        match residual {
             ResidualGradient::None | ResidualGradient::InPlace => {}
             ResidualGradient::Overwrite(to) => norm::residual(norm, &buffers, to, false),
             ResidualGradient::Accumulate(to) => norm::residual(norm, &buffers, to, true),
@@ -285,7 +279,7 @@ impl Backend for Cpu {
         norm::finish(norm, &mut buffers, &mut self.scratch);
         let (weight, bias) = &buffers.gradients;
         let finite = weight.iter().chain(bias.iter()).all(|v| v.is_finite());
-        self.watch(finite, Place::Backward(b.at.start));
+        self.watch(finite, place);
         Ok(())
     }
 
@@ -381,9 +375,7 @@ impl Backend for Cpu {
         velocity: &mut Vec<f32>,
         weights: &mut Vec<f32>,
     ) -> Result<(), Error> {
-        let &lr =
-            self.rates.get(self.step).ok_or(Error::Steps { steps: self.step + 1, most: self.rates.len() })?;
-        self.step += 1;
+        let lr = self.next_rate()?;
         sgd::step(sgd, lr, gradients, velocity, weights);
         Ok(())
     }

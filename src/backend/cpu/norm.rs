@@ -6,8 +6,9 @@
 
 use rayon::prelude::*;
 
+use super::Cpu;
 use super::simd::vectorised;
-use crate::backend::{DEAD, Norm, Pool};
+use crate::backend::{DEAD, Norm, NormBackward, NormForward, Pool, ResidualGradient};
 
 /// Elements of a period: the least multiple of the channels at or above 256.
 pub(super) fn period(channels: usize) -> usize {
@@ -77,7 +78,7 @@ pub(super) fn running_statistics(running: &[f32], moments: &mut [f32]) {
 }
 
 /// Writes `value(channel)` over a period.
-fn repeat(channels: usize, to: &mut [f32], value: impl Fn(usize) -> f32) {
+pub(super) fn repeat(channels: usize, to: &mut [f32], value: impl Fn(usize) -> f32) {
     for (i, v) in to[..channels].iter_mut().enumerate() {
         *v = value(i);
     }
@@ -87,7 +88,7 @@ fn repeat(channels: usize, to: &mut [f32], value: impl Fn(usize) -> f32) {
 }
 
 /// ReLU as a lower bound: 0, or none. `bound(NaN)` stays NaN, so that a diverged run shows.
-fn floor(relu: bool) -> f32 {
+pub(super) fn floor(relu: bool) -> f32 {
     if relu { 0.0 } else { f32::NEG_INFINITY }
 }
 
@@ -97,11 +98,11 @@ fn bound(value: f32, floor: f32) -> f32 {
 }
 
 /// The normalised value as one multiply-add; the backward pass repeats it to see where the ReLU was open.
-struct Constants<'a> {
-    scale: &'a [f32],
-    shift: &'a [f32],
-    floor: f32,
-    floor_sum: f32,
+pub(super) struct Constants<'a> {
+    pub scale: &'a [f32],
+    pub shift: &'a [f32],
+    pub floor: f32,
+    pub floor_sum: f32,
 }
 
 /// Buffers of [`forward`]; [`crate::backend::NormForward`] has the shapes.
@@ -113,6 +114,20 @@ pub(super) struct Forward<'a> {
     pub moments: &'a [f32],
     pub y: &'a mut [f32],
     pub winners: Option<&'a mut [u8]>,
+}
+
+impl<'a> Forward<'a> {
+    /// The parts of the flat vectors that a norm reads.
+    pub(super) fn of(b: NormForward<'a, Cpu>) -> Self {
+        Forward {
+            x: b.x,
+            residual: b.residual.map(Vec::as_slice),
+            affine: (&b.weights[b.affine.weight.clone()], &b.weights[b.affine.bias.clone()]),
+            moments: &b.moments[b.at],
+            y: b.y,
+            winners: b.winners.map(Vec::as_mut_slice),
+        }
+    }
 }
 
 /// y = pool(relu_sum(residual + relu(scale x + shift))), overwritten.
@@ -155,7 +170,7 @@ pub(super) fn forward(norm: &Norm, b: Forward, scratch: &mut Scratch) {
 }
 
 #[inline(always)]
-fn forward_image(constants: &Constants, x: &[f32], residual: Option<&[f32]>, y: &mut [f32]) {
+pub(super) fn forward_image(constants: &Constants, x: &[f32], residual: Option<&[f32]>, y: &mut [f32]) {
     let &Constants { scale, shift, floor, floor_sum } = constants;
     let period = scale.len();
     match residual {
@@ -198,7 +213,7 @@ fn load(from: &[f32], at: usize, lanes: usize) -> [f32; LANES] {
 }
 
 #[inline(always)]
-fn pool_image(
+pub(super) fn pool_image(
     norm: &Norm,
     pool: Pool,
     constants: &Constants,
@@ -262,6 +277,27 @@ pub(super) struct Backward<'a> {
     pub dx: &'a mut [f32],
     /// Scale's and shift's.
     pub gradients: (&'a mut [f32], &'a mut [f32]),
+}
+
+impl<'a> Backward<'a> {
+    /// The parts of the flat vectors that a norm reads and writes; and where the residual's gradient goes.
+    pub(super) fn of(b: NormBackward<'a, Cpu>) -> (Self, ResidualGradient<'a, Vec<f32>>) {
+        let (weight, bias) = (b.affine.weight.clone(), b.affine.bias.clone());
+        let gradients = b.gradients.get_disjoint_mut([weight, bias]);
+        #[allow(clippy::expect_used)]
+        let [weight, bias] = gradients.expect("a layout's parameters do not overlap");
+        let buffers = Backward {
+            x: b.x,
+            y: b.y.map(Vec::as_slice),
+            winners: b.winners.map(Vec::as_slice),
+            affine: (&b.weights[b.affine.weight.clone()], &b.weights[b.affine.bias.clone()]),
+            moments: &b.moments[b.at],
+            dy: b.dy,
+            dx: b.dx,
+            gradients: (weight, bias),
+        };
+        (buffers, b.residual)
+    }
 }
 
 /// The gradient behind the last ReLU and the pool lands in dy (nothing pooled) or dx (pooled), where the
@@ -331,13 +367,13 @@ pub(super) fn residual(norm: &Norm, b: &Backward, to: &mut [f32], accumulate: bo
 
 /// Per-channel constants of the backward pass, each a period long.
 #[derive(Clone, Copy)]
-struct Slopes<'a> {
-    scale: &'a [f32],
-    shift: &'a [f32],
-    mean: &'a [f32],
+pub(super) struct Slopes<'a> {
+    pub scale: &'a [f32],
+    pub shift: &'a [f32],
+    pub mean: &'a [f32],
     /// dx = scale dz + slope (x - mean) + offset.
-    slope: &'a [f32],
-    offset: &'a [f32],
+    pub slope: &'a [f32],
+    pub offset: &'a [f32],
 }
 
 /// Through the ReLU and the normalisation: gradients of scale and shift, and dx. With xhat = (x - mean) rstd,
@@ -416,7 +452,15 @@ fn through(dz: f32, x: f32, scale: f32, shift: f32, open: f32) -> f32 {
 
 /// Sums of dz and dz (x - mean) over an image's pixels, by place in the period.
 #[inline(always)]
-fn sum_image(scale: &[f32], shift: &[f32], mean: &[f32], open: f32, dz: &[f32], x: &[f32], sums: &mut [f32]) {
+pub(super) fn sum_image(
+    scale: &[f32],
+    shift: &[f32],
+    mean: &[f32],
+    open: f32,
+    dz: &[f32],
+    x: &[f32],
+    sums: &mut [f32],
+) {
     sums.fill(0.0);
     let (sum, product) = sums.split_at_mut(scale.len());
     for (dz, x) in dz.chunks(scale.len()).zip(x.chunks(scale.len())) {
@@ -431,7 +475,7 @@ fn sum_image(scale: &[f32], shift: &[f32], mean: &[f32], open: f32, dz: &[f32], 
 }
 
 #[inline(always)]
-fn gradient_image(slopes: Slopes, open: f32, x: &[f32], dy: &[f32], dx: &mut [f32]) {
+pub(super) fn gradient_image(slopes: Slopes, open: f32, x: &[f32], dy: &[f32], dx: &mut [f32]) {
     let period = slopes.scale.len();
     for ((x, dy), dx) in x.chunks(period).zip(dy.chunks(period)).zip(dx.chunks_mut(period)) {
         let Slopes { scale, shift, mean, slope, offset } = slopes;
@@ -446,7 +490,7 @@ fn gradient_image(slopes: Slopes, open: f32, x: &[f32], dy: &[f32], dx: &mut [f3
 }
 
 #[inline(always)]
-fn gradient_in_place(slopes: Slopes, open: f32, x: &[f32], dx: &mut [f32]) {
+pub(super) fn gradient_in_place(slopes: Slopes, open: f32, x: &[f32], dx: &mut [f32]) {
     let period = slopes.scale.len();
     for (x, dx) in x.chunks(period).zip(dx.chunks_mut(period)) {
         let Slopes { scale, shift, mean, slope, offset } = slopes;

@@ -77,9 +77,20 @@ impl<D: Driver, T: Pod> Array<D, T> {
     /// # Panics
     /// If there are fewer.
     pub fn read(&self, driver: &D, count: usize) -> Result<Vec<T>, Error> {
-        assert!(count <= self.len, "{count} values read from an array of {}", self.len);
-        let mut values = vec![T::zeroed(); count];
-        driver.download(&self.buffer, 0, bytemuck::cast_slice_mut(&mut values))?;
+        self.read_range(driver, 0..count)
+    }
+
+    /// The values of a range.
+    ///
+    /// # Errors
+    /// When the device fails.
+    ///
+    /// # Panics
+    /// If the range does not lie inside.
+    pub fn read_range(&self, driver: &D, range: Range<usize>) -> Result<Vec<T>, Error> {
+        self.check(&range);
+        let mut values = vec![T::zeroed(); range.len()];
+        driver.download(&self.buffer, range.start * size_of::<T>(), bytemuck::cast_slice_mut(&mut values))?;
         Ok(values)
     }
 

@@ -5,12 +5,12 @@ use std::ops::Range;
 use half::f16;
 
 use super::args::linear::{
-    DGRAD_IMAGES, FORWARD_IMAGES, LINEAR_DGRAD, LINEAR_FORWARD, LINEAR_WGRAD, LinearDgradArgs,
-    LinearForwardArgs, LinearWgradArgs, OUTPUTS, WGRAD_WARPS,
+    DGRAD_IMAGES, FORWARD_IMAGES, LINEAR_DGRAD, LINEAR_FORWARD, LINEAR_SCORE_ABSOLUTE, LINEAR_SCORE_SQUARE,
+    LINEAR_WGRAD, LinearDgradArgs, LinearForwardArgs, LinearWgradArgs, OUTPUTS, WGRAD_WARPS,
 };
 use super::{Array, Cuda, Vector};
-use crate::backend::{Error, Linear};
-use crate::driver::{Driver, Launch};
+use crate::backend::{Error, Linear, Power};
+use crate::driver::{Driver, Kernel, Launch};
 
 /// Images, inputs and outputs as kernels take them, after a check of the lengths.
 fn shape<D: Driver>(
@@ -92,6 +92,39 @@ impl<D: Driver> Cuda<D> {
         weight: Range<usize>,
         bias: Option<Range<usize>>,
     ) -> Result<(), Error> {
+        self.linear_sums(&LINEAR_WGRAD, linear, linear.scale, x, dy, gradients, weight, bias)
+    }
+
+    #[allow(clippy::too_many_arguments)] // The operation's own.
+    pub(super) fn linear_scores(
+        &mut self,
+        linear: &Linear,
+        power: Power,
+        x: &Array<D, f16>,
+        dy: &Array<D, f16>,
+        scores: &mut Vector<D>,
+        weight: Range<usize>,
+        bias: Option<Range<usize>>,
+    ) -> Result<(), Error> {
+        let (kernel, scale) = match power {
+            Power::Square => (&LINEAR_SCORE_SQUARE, linear.scale * linear.scale),
+            Power::Absolute => (&LINEAR_SCORE_ABSOLUTE, linear.scale.abs()),
+        };
+        self.linear_sums(kernel, linear, scale, x, dy, scores, weight, bias)
+    }
+
+    #[allow(clippy::too_many_arguments)] // The operation's own, and how.
+    fn linear_sums(
+        &mut self,
+        kernel: &Kernel<LinearWgradArgs>,
+        linear: &Linear,
+        scale: f32,
+        x: &Array<D, f16>,
+        dy: &Array<D, f16>,
+        gradients: &mut Vector<D>,
+        weight: Range<usize>,
+        bias: Option<Range<usize>>,
+    ) -> Result<(), Error> {
         let [n, c, k] = shape(linear, x, dy, &weight);
         if let Some(bias) = &bias {
             assert!(bias.len() == linear.k, "one bias an output");
@@ -105,11 +138,11 @@ impl<D: Driver> Cuda<D> {
             n,
             c,
             k,
-            scale: linear.scale,
+            scale,
         };
         // A few images a warp at least.
         let warps = n.div_ceil(4).clamp(1, WGRAD_WARPS);
         let launch = plane(columns.div_ceil(32), k.div_ceil(OUTPUTS), 32 * warps);
-        Ok(self.driver.launch(&LINEAR_WGRAD, launch, args)?)
+        Ok(self.driver.launch(kernel, launch, args)?)
     }
 }

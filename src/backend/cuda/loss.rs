@@ -2,9 +2,11 @@
 
 use half::f16;
 
-use super::args::loss::{LOSS_THREADS, LossArgs, SOFTMAX_CROSS_ENTROPY};
+use super::args::loss::{
+    LABEL, LOSS_THREADS, LossArgs, SCORE_GRADIENT, SOFTMAX_CROSS_ENTROPY, ScoreGradientArgs,
+};
 use super::{Array, Cuda};
-use crate::backend::{Error, Fault, Loss, Place, Totals};
+use crate::backend::{Error, Fault, Loss, Place, Power, Target, Totals};
 use crate::driver::{Driver, Launch};
 
 /// What a step leaves for the host to read.
@@ -87,5 +89,41 @@ impl<D: Driver> Cuda<D> {
         };
         let threads = args.n.next_multiple_of(32).clamp(32, LOSS_THREADS);
         Ok(self.driver.launch(&SOFTMAX_CROSS_ENTROPY, Launch::new(1, threads), args)?)
+    }
+
+    pub(super) fn sample_gradient(
+        &mut self,
+        loss: &Loss,
+        power: Power,
+        target: Target,
+        logits: &Array<D, f16>,
+        labels: &Array<D, u8>,
+        dlogits: &mut Array<D, f16>,
+    ) -> Result<(), Error> {
+        let &Loss { n, classes, smoothing } = loss;
+        let values = n * classes;
+        let room = logits.len() >= values && dlogits.len() >= values && labels.len() >= n;
+        assert!(room, "buffers too short for {loss:?}");
+        assert!(values <= u32::MAX as usize, "{loss:?} is too large");
+        let wanted = match target {
+            Target::Label => LABEL,
+            Target::Class(class) => {
+                assert!(class < classes, "class {class} of {classes}");
+                class as u32
+            }
+        };
+        let args = ScoreGradientArgs {
+            logits: logits.pointer(),
+            labels: labels.pointer(),
+            dlogits: dlogits.pointer_mut(),
+            spread: f64::from(smoothing) / classes as f64,
+            share: 1.0 - f64::from(smoothing),
+            n: n as u32,
+            classes: classes as u32,
+            wanted,
+            absolute: (power == Power::Absolute).into(),
+        };
+        let launch = Launch::new(args.n.div_ceil(128).max(1), 128);
+        Ok(self.driver.launch(&SCORE_GRADIENT, launch, args)?)
     }
 }

@@ -12,6 +12,7 @@ mod loss;
 mod norm;
 mod pool;
 mod sgd;
+mod sparse;
 mod top_k;
 
 use std::ops::Range;
@@ -35,6 +36,8 @@ pub struct Cuda<D: Driver> {
     driver: D,
     /// Where kernels leave partial results for the kernel after them; see [`Backend::reserve`].
     scratch: Array<D, f32>,
+    /// The same for scoring; see [`Sparse::reserve_scoring`](super::Sparse::reserve_scoring).
+    scoring: Array<D, f32>,
     loss: loss::State<D>,
     sgd: sgd::State<D>,
 }
@@ -47,6 +50,7 @@ impl<D: Driver> Cuda<D> {
     pub fn new(driver: D) -> Result<Self, Error> {
         Ok(Cuda {
             scratch: Array::new(&driver, 0)?,
+            scoring: Array::new(&driver, 0)?,
             loss: loss::State::new(&driver)?,
             sgd: sgd::State::new(&driver)?,
             driver,
@@ -110,6 +114,10 @@ impl<D: Driver> Backend for Cuda<D> {
 
     fn read(&self, vector: &Vector<D>) -> Result<Vec<f32>, Error> {
         Ok(vector.values.read(&self.driver, vector.values.len())?)
+    }
+
+    fn read_range(&self, vector: &Vector<D>, range: Range<usize>) -> Result<Vec<f32>, Error> {
+        Ok(vector.values.read_range(&self.driver, range)?)
     }
 
     fn read_tensor(&self, tensor: &Self::Tensor, elements: usize) -> Result<Vec<f32>, Error> {

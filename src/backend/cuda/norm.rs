@@ -6,11 +6,13 @@ use half::f16;
 
 use super::args::batch_norm::{
     self as kernels, BACKWARD_BATCH, BatchMomentsArgs, FORWARD_BATCH, GRADIENT_LANES, NormForwardArgs,
-    NormGradientsArgs, NormInputArgs, NormSumsArgs, RunningMomentsArgs, SampleMomentsArgs, THREADS, Tile,
-    Window,
+    NormGradientsArgs, NormInputArgs, NormScoresArgs, NormSumsArgs, RunningMomentsArgs, SampleMomentsArgs,
+    THREADS, Tile, Window,
 };
 use super::{Array, Cuda, Vector, loss};
-use crate::backend::{Affine, DEAD, Error, Norm, NormBackward, NormForward, Place, Pool, ResidualGradient};
+use crate::backend::{
+    Affine, DEAD, Error, Moments, Norm, NormBackward, NormForward, Place, Pool, Power, ResidualGradient,
+};
 use crate::driver::{Driver, Kernel, Launch};
 
 const _: () = assert!(kernels::DEAD == DEAD as u32);
@@ -120,14 +122,36 @@ fn window(norm: &Norm) -> Window {
     }
 }
 
-/// Values of scratch a batch norm's backward pass needs: partial sums, then slopes, for any `n` up to the norm's,
-/// together or each image alone.
+/// Values of scratch a backward pass needs: partial sums, then slopes, for any `n` up to the norm's.
+fn backward_scratch(norm: &Norm, group: Group) -> usize {
+    let shape = Shape::new(norm, group);
+    shape.groups * (shape.blocks(shape.outputs, sums_batch(norm)) + 1) * 2 * norm.c
+}
+
+/// Values of scratch a batch norm's backward pass needs.
 pub(super) fn scratch(norm: &Norm) -> usize {
-    let of = |group| {
-        let shape = Shape::new(norm, group);
-        shape.groups * (shape.blocks(shape.outputs, sums_batch(norm)) + 1) * 2 * norm.c
-    };
-    of(Group::Batch).max(of(Group::Sample))
+    backward_scratch(norm, Group::Batch)
+}
+
+/// Values of scratch its scores need: each image's gradients, then its backward pass's.
+pub(super) fn score_scratch(norm: &Norm) -> usize {
+    2 * norm.c * norm.n + backward_scratch(norm, Group::Sample)
+}
+
+/// Where a backward pass leaves gradients of scale and shift, and what it may use on the way.
+struct Results {
+    /// \[C\]; the next group's is `stride` further on.
+    dweight: *mut f32,
+    /// Alike.
+    dbias: *mut f32,
+    stride: usize,
+    /// `room` values.
+    scratch: *mut f32,
+    room: usize,
+    /// Where a gradient that is not finite is noted, or null.
+    fault: *mut u64,
+    /// Whether the moments do not depend on x.
+    constant: bool,
 }
 
 /// Lower bound that a ReLU is, or none.
@@ -183,39 +207,55 @@ impl<D: Driver> Cuda<D> {
         moments: &mut Vector<D>,
         at: Range<usize>,
     ) -> Result<(), Error> {
-        let c = (at.len() / 2) as u32;
-        let args = RunningMomentsArgs {
-            running: running.values.slice(&at),
-            moments: moments.values.slice_mut(&at),
-            c,
-            eps: Norm::EPS,
-        };
-        let launch = Launch::new(c.div_ceil(THREADS), THREADS);
+        let c = at.len() / 2;
+        self.constant_moments(running.values.slice(&at), 1, c, moments.values.slice_mut(&at))
+    }
+
+    /// The same for each of some groups.
+    fn constant_moments(
+        &mut self,
+        running: *const f32,
+        groups: usize,
+        c: usize,
+        moments: *mut f32,
+    ) -> Result<(), Error> {
+        let c = c as u32;
+        let args = RunningMomentsArgs { running, moments, c, eps: Norm::EPS };
+        let grid = [c.div_ceil(THREADS), groups as u32, 1];
+        let launch = Launch { grid, block: THREADS, shared: 0 };
         Ok(self.driver.launch(&kernels::RUNNING_MOMENTS, launch, args)?)
     }
 
-    /// Each image's own moments \[N,2,C\] of x \[N,H,W,C\]: its mean, then its 1/sqrt(var + eps), over its pixels alone.
-    /// Overwritten; running statistics are not touched.
-    ///
-    /// # Errors
-    /// When the device fails.
-    ///
-    /// # Panics
-    /// If a buffer is too small.
-    pub fn sample_statistics(
+    pub(super) fn image_moments(
         &mut self,
         norm: &Norm,
-        x: &Array<D, f16>,
+        of: Moments<Self>,
         moments: &mut Vector<D>,
+        at: Range<usize>,
     ) -> Result<(), Error> {
+        assert!(at.len() == norm.n * 2 * norm.c, "two moments a channel of each image");
+        match of {
+            Moments::Sample(x) => self.own_moments(norm, x, moments.values.slice_mut(&at)),
+            Moments::Running(running, from) => {
+                assert!(from.len() == 2 * norm.c, "two running statistics a channel");
+                self.constant_moments(
+                    running.values.slice(&from),
+                    norm.n,
+                    norm.c,
+                    moments.values.slice_mut(&at),
+                )
+            }
+        }
+    }
+
+    fn own_moments(&mut self, norm: &Norm, x: &Array<D, f16>, moments: *mut f32) -> Result<(), Error> {
         let shape = Shape::new(norm, Group::Sample);
         holds(x, shape.elements(shape.inputs), "x");
-        holds(&moments.values, norm.n * 2 * norm.c, "an image's moments");
         let (mut tile, mut launch) = shape.tile(shape.inputs, 1);
         (tile.chunk, launch.grid[0]) = (shape.inputs as u32, 1);
         let args = SampleMomentsArgs {
             x: x.pointer(),
-            moments: moments.values.pointer_mut(),
+            moments,
             tile,
             pixels: shape.inputs as u32,
             c: norm.c as u32,
@@ -225,28 +265,43 @@ impl<D: Driver> Cuda<D> {
         Ok(self.driver.launch(kernel, launch, args)?)
     }
 
-    /// [`crate::backend::Backend::norm_forward`] with each image's own moments, [`Cuda::sample_statistics`]'s: \[N,2,C\] at
-    /// [`NormForward::at`].
-    ///
-    /// # Errors
-    /// When the device fails.
-    ///
-    /// # Panics
-    /// If a buffer is too small.
-    pub fn sample_norm(&mut self, norm: &Norm, buffers: NormForward<Self>) -> Result<(), Error> {
+    pub(super) fn image_norm(&mut self, norm: &Norm, buffers: NormForward<Self>) -> Result<(), Error> {
         self.norm_in_groups(norm, Group::Sample, buffers)
     }
 
-    /// [`crate::backend::Backend::norm_backward`] through each image's own statistics, with moments as in
-    /// [`Cuda::sample_norm`]. The gradients are each image's own \[N,2,C\]: weight's, then bias's. Nothing is noted as a fault.
-    ///
-    /// # Errors
-    /// When the device fails.
-    ///
-    /// # Panics
-    /// If a buffer is too small.
-    pub fn sample_norm_backward(&mut self, norm: &Norm, buffers: NormBackward<Self>) -> Result<(), Error> {
-        self.norm_backward_in_groups(norm, Group::Sample, buffers)
+    /// Each image's own gradients go to scratch first.
+    pub(super) fn image_norm_scores(
+        &mut self,
+        norm: &Norm,
+        power: Power,
+        through: bool,
+        buffers: NormBackward<Self>,
+    ) -> Result<(), Error> {
+        let (all, needed, reserved) = (2 * norm.c * norm.n, score_scratch(norm), self.scoring.len());
+        assert!(needed <= reserved, "scores of {norm:?} need {needed} values of scratch, not {reserved}");
+        let gradients = self.scoring.pointer_mut();
+        let scores = &mut buffers.gradients.values;
+        let args = NormScoresArgs {
+            gradients,
+            weight: scores.slice_mut(&buffers.affine.weight),
+            bias: scores.slice_mut(&buffers.affine.bias),
+            n: norm.n as u32,
+            c: norm.c as u32,
+            absolute: (power == Power::Absolute).into(),
+        };
+        let results = Results {
+            dweight: gradients,
+            dbias: gradients.wrapping_add(norm.c),
+            stride: 2 * norm.c,
+            // Behind the gradients.
+            scratch: gradients.wrapping_add(all),
+            room: reserved - all,
+            fault: std::ptr::null_mut(),
+            constant: !through,
+        };
+        self.norm_backward_in_groups(norm, Group::Sample, results, buffers)?;
+        let grid = [args.c.div_ceil(GRADIENT_LANES), 2, 1];
+        Ok(self.driver.launch(&kernels::NORM_SCORES, Launch { grid, block: THREADS, shared: 0 }, args)?)
     }
 
     pub(super) fn fused_norm(&mut self, norm: &Norm, buffers: NormForward<Self>) -> Result<(), Error> {
@@ -258,7 +313,17 @@ impl<D: Driver> Cuda<D> {
         norm: &Norm,
         buffers: NormBackward<Self>,
     ) -> Result<(), Error> {
-        self.norm_backward_in_groups(norm, Group::Batch, buffers)
+        let gradients = &mut buffers.gradients.values;
+        let results = Results {
+            dweight: gradients.slice_mut(&buffers.affine.weight),
+            dbias: gradients.slice_mut(&buffers.affine.bias),
+            stride: 0,
+            scratch: self.scratch.pointer_mut(),
+            room: self.scratch.len(),
+            fault: self.loss.fault.pointer_mut(),
+            constant: false,
+        };
+        self.norm_backward_in_groups(norm, Group::Batch, results, buffers)
     }
 
     fn norm_in_groups(&mut self, norm: &Norm, group: Group, b: NormForward<Self>) -> Result<(), Error> {
@@ -300,6 +365,7 @@ impl<D: Driver> Cuda<D> {
         &mut self,
         norm: &Norm,
         group: Group,
+        to: Results,
         b: NormBackward<Self>,
     ) -> Result<(), Error> {
         let shape = Shape::new(norm, group);
@@ -338,7 +404,9 @@ impl<D: Driver> Cuda<D> {
         let (tile, launch) = shape.tile(shape.outputs, sums_batch(norm));
         let blocks = launch.grid[0] as usize;
         let partials = 2 * c * shape.groups * blocks;
-        let slopes = self.scratch.slice_mut(&(partials..partials + 2 * c * shape.groups));
+        let needed = partials + 2 * c * shape.groups;
+        assert!(needed <= to.room, "a norm needs {needed} values of scratch, not {}", to.room);
+        let slopes = to.scratch.wrapping_add(partials);
         let args = NormSumsArgs {
             x: b.x.pointer(),
             y,
@@ -349,7 +417,7 @@ impl<D: Driver> Cuda<D> {
             weight,
             bias,
             moments,
-            partials: self.scratch.pointer_mut(),
+            partials: to.scratch,
             tile,
             window,
             inputs: shape.inputs as u32,
@@ -363,32 +431,21 @@ impl<D: Driver> Cuda<D> {
         };
         self.driver.launch(kernel, launch, args)?;
 
-        let gradients = &mut b.gradients.values;
-        let (dweight, dbias, stride, fault) = match group {
-            Group::Batch => {
-                let (dweight, dbias) =
-                    (gradients.slice_mut(&b.affine.weight), gradients.slice_mut(&b.affine.bias));
-                (dweight, dbias, 0, self.loss.fault.pointer_mut())
-            }
-            Group::Sample => {
-                let all = gradients.slice_mut(&(0..2 * c * norm.n));
-                (all, all.wrapping_add(c), 2 * c, std::ptr::null_mut())
-            }
-        };
         let args = NormGradientsArgs {
-            partials: self.scratch.pointer(),
+            partials: to.scratch,
             weight,
             moments,
-            dweight,
-            dbias,
+            dweight: to.dweight,
+            dbias: to.dbias,
             slopes,
-            fault,
+            fault: to.fault,
             step: self.sgd.step.pointer(),
             place: loss::place(Place::Backward(b.at.start)),
-            stride: stride as u32,
+            stride: to.stride as u32,
             blocks: blocks as u32,
             count: shape.inputs as u32,
             c: c as u32,
+            constant: to.constant.into(),
         };
         let grid = [(c as u32).div_ceil(GRADIENT_LANES), 1, shape.groups as u32];
         self.driver.launch(&kernels::NORM_GRADIENTS, Launch { grid, block: THREADS, shared: 0 }, args)?;

@@ -1,11 +1,13 @@
 //! What the programs share: the data's flags and progress, threads, and how an error is told.
 
+mod finish;
+
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use fishmask::backend::Backend;
+use fishmask::backend::Sparse;
 use fishmask::backend::cpu::Cpu;
 use fishmask::backend::cuda::Cuda;
 use fishmask::data::{self, Dataset, Progress, Source};
@@ -14,6 +16,8 @@ use fishmask::driver::cuda::Gpu;
 use fishmask::driver::emulated::Emulated;
 use fishmask::train::{Device, config};
 use indicatif::{ProgressBar, ProgressStyle};
+
+pub use finish::finish;
 
 /// Where the data is and how it may be got.
 #[derive(clap::Args)]
@@ -95,7 +99,7 @@ impl Shown {
 /// What a program does on whatever device it was told.
 pub trait Work {
     /// Does it.
-    fn on<B: Backend>(self, backend: B) -> anyhow::Result<ExitCode>;
+    fn on<B: Sparse>(self, backend: B) -> anyhow::Result<ExitCode>;
 }
 
 /// Whether the first GPU can be used, or why not.
@@ -125,25 +129,4 @@ pub fn use_threads(given: Option<usize>) -> anyhow::Result<()> {
     let threads = config::threads(given)?;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
     pool.build_global().with_context(|| format!("--threads {threads}: the threads cannot be started"))
-}
-
-/// Ends a program: its own code, or 1 and one line with what went wrong.
-pub fn finish(result: anyhow::Result<ExitCode>) -> ExitCode {
-    result.unwrap_or_else(|error| {
-        let io =
-            |cause: &(dyn std::error::Error + 'static)| Some(cause.downcast_ref::<std::io::Error>()?.kind());
-        if error.chain().filter_map(io).any(|kind| kind == std::io::ErrorKind::BrokenPipe) {
-            // The reader, `head` say, has seen enough: end as SIGPIPE would have it, in silence.
-            return ExitCode::from(128 + 13);
-        }
-        let mut line = String::new();
-        // A message often tells its cause as well; it is not told twice.
-        for cause in error.chain().map(ToString::to_string) {
-            if !line.contains(&cause) {
-                line = if line.is_empty() { cause } else { format!("{line}: {cause}") };
-            }
-        }
-        eprintln!("error: {line}");
-        ExitCode::FAILURE
-    })
 }

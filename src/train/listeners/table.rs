@@ -3,8 +3,11 @@
 use std::io::{self, Write};
 use std::path::Path;
 
+use crate::mask::Kind;
 use crate::train::config::SYNTHETIC;
-use crate::train::{Config, EpochReport, Error, Event, Listener, Outcome, Reasons, grouped};
+use crate::train::{
+    CheckpointState, Config, EpochReport, Error, Event, Listener, MaskReport, Outcome, Reasons, grouped,
+};
 
 /// Header, a row an epoch, and a last line. Where the data set is not CIFAR-10, each of them names it.
 #[derive(Debug)]
@@ -12,12 +15,14 @@ pub struct Table<W> {
     out: W,
     reasons: Reasons,
     data: String,
+    /// Whether checkpoints hold what resuming takes.
+    resumable: bool,
 }
 
 impl<W: Write> Table<W> {
     /// Writes to `out`.
     pub fn new(out: W, reasons: Reasons) -> Self {
-        Table { out, reasons, data: String::new() }
+        Table { out, reasons, data: String::new(), resumable: true }
     }
 
     /// The writer.
@@ -48,6 +53,9 @@ impl<W: Write> Table<W> {
         let steps = training / batch_size;
         write!(out, "train    {epochs} epochs of {steps} steps of {batch_size} images, ")?;
         writeln!(out, "lr up to {lr} at epoch {}, seed {seed}", rounded(*peak_epoch))?;
+        if let Some(mask) = &config.mask {
+            writeln!(out, "mask     {}", mask.describe())?;
+        }
         writeln!(out, "folder   {}", folder.display())?;
         match resumed {
             Some((epoch, 0)) => writeln!(out, "resumed  after epoch {epoch}")?,
@@ -57,6 +65,23 @@ impl<W: Write> Table<W> {
         writeln!(out)?;
         write!(out, "epoch      lr  train loss  train acc  test loss  test acc  train s  test s  total s")?;
         writeln!(out, "{}", if self.data == SYNTHETIC { "  data" } else { "" })?;
+        out.flush()
+    }
+
+    /// A line among the rows.
+    fn mask(&mut self, r: &MaskReport) -> io::Result<()> {
+        let out = &mut self.out;
+        let share = 100.0 * r.kept as f64 / r.weights as f64;
+        let [kept, weights, samples] = [r.kept, r.weights, r.samples].map(|n| grouped(n as u64));
+        write!(out, "       mask of {kept} of {weights} weights ({share:.2}%), ")?;
+        match r.kind {
+            Kind::Random => write!(out, "by lot")?,
+            _ => write!(out, "by {samples} samples")?,
+        }
+        if let Some(stayed) = r.stayed {
+            write!(out, ", {:.1}% as before", 100.0 * stayed as f64 / r.kept as f64)?;
+        }
+        writeln!(out, ", {:.1} s", r.seconds)?;
         out.flush()
     }
 
@@ -86,6 +111,13 @@ impl<W: Write> Table<W> {
                     15 => "SIGTERM".into(),
                     other => format!("signal {other}"),
                 };
+                if !self.resumable {
+                    writeln!(
+                        out,
+                        "\nstopped by {name}; without --checkpoint-state it cannot be gone on with; run: {folder}"
+                    )?;
+                    return out.flush();
+                }
                 writeln!(
                     out,
                     "\nstopped by {name}; the checkpoint is written; go on with: train --resume {folder}"
@@ -101,8 +133,10 @@ impl<W: Write> Listener for Table<W> {
         let result = match *event {
             Event::Started { config, device, data, images, parameters, resumed, folder } => {
                 self.data = data.to_string();
+                self.resumable = config.mask.is_none_or(|mask| mask.checkpoint_state == CheckpointState::On);
                 self.header((config, device), images, parameters, resumed, folder)
             }
+            Event::Mask(report) => self.mask(report),
             Event::Epoch(report) => self.row(report),
             Event::Ended { outcome, folder } => self.last(outcome, folder),
             Event::Step { .. } | Event::Checkpoint(_) => Ok(()),

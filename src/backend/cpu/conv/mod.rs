@@ -8,6 +8,7 @@
 //! bits whatever the number of threads. Work is spread over the current rayon pool.
 
 mod im2col;
+pub(super) mod score;
 mod scratch;
 mod sums;
 mod tiles;

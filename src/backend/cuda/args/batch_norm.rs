@@ -141,6 +141,26 @@ pub struct NormGradientsArgs {
     pub count: u32,
     /// Channels.
     pub c: u32,
+    /// 1: the moments are constants, 0: they are those of x.
+    pub constant: u32,
+}
+
+/// Scores of weight and bias from each image's gradients.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct NormScoresArgs {
+    /// \[N,2,C\]: weight's, then bias's.
+    pub gradients: *const f32,
+    /// Scores of the weight \[C\], added to.
+    pub weight: *mut f32,
+    /// Scores of the bias \[C\], added to.
+    pub bias: *mut f32,
+    /// Images.
+    pub n: u32,
+    /// Channels.
+    pub c: u32,
+    /// 1: magnitudes are summed, 0: squares.
+    pub absolute: u32,
 }
 
 /// The gradient of x: `dx = scale dz + slope x + offset`.
@@ -209,13 +229,13 @@ pub struct BatchMomentsArgs {
     pub momentum: f64,
 }
 
-/// Moments from running statistics.
+/// Moments from running statistics, for each of G groups.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct RunningMomentsArgs {
     /// \[2,C\].
     pub running: *const f32,
-    /// \[2,C\], overwritten.
+    /// \[G,2,C\], overwritten.
     pub moments: *mut f32,
     /// Channels.
     pub c: u32,
@@ -270,6 +290,8 @@ pub const NORM_POOL_SUMS_8: Kernel<NormSumsArgs> = Kernel::new("batch_norm", "no
 pub const NORM_POOL_SUMS_1: Kernel<NormSumsArgs> = Kernel::new("batch_norm", "norm_pool_sums_1");
 /// [`GRADIENT_LANES`] channels a block along x, groups along z.
 pub const NORM_GRADIENTS: Kernel<NormGradientsArgs> = Kernel::new("batch_norm", "norm_gradients");
+/// [`GRADIENT_LANES`] channels a block along x, weight and bias along y.
+pub const NORM_SCORES: Kernel<NormScoresArgs> = Kernel::new("batch_norm", "norm_scores");
 /// Without a pool.
 pub const NORM_INPUT_8: Kernel<NormInputArgs> = Kernel::new("batch_norm", "norm_input_8");
 /// One channel.
@@ -280,7 +302,7 @@ pub const NORM_POOL_INPUT_8: Kernel<NormInputArgs> = Kernel::new("batch_norm", "
 pub const NORM_POOL_INPUT_1: Kernel<NormInputArgs> = Kernel::new("batch_norm", "norm_pool_input_1");
 /// A thread a channel.
 pub const BATCH_MOMENTS: Kernel<BatchMomentsArgs> = Kernel::new("batch_norm", "batch_moments");
-/// A thread a channel.
+/// A thread a channel, groups along y.
 pub const RUNNING_MOMENTS: Kernel<RunningMomentsArgs> = Kernel::new("batch_norm", "running_moments");
 /// 8 channels a thread, an image a block along z.
 pub const SAMPLE_MOMENTS_8: Kernel<SampleMomentsArgs> = Kernel::new("batch_norm", "sample_moments_8");

@@ -55,7 +55,8 @@ pub struct LinearDgradArgs {
     pub scale: f32,
 }
 
-/// dweight = scale dy^T x; dbias = scale sum over images of dy.
+/// dweight = scale dy^T x; dbias = scale sum over images of dy. Or scores: dweight += scale sum over images of the square, or
+/// magnitude, of dy x; dbias alike.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct LinearWgradArgs {
@@ -63,9 +64,9 @@ pub struct LinearWgradArgs {
     pub x: *const f16,
     /// \[n,K\].
     pub dy: *const f16,
-    /// \[K,C\], overwritten.
+    /// \[K,C\], overwritten; scores are added to.
     pub dweight: *mut f32,
-    /// \[K\], overwritten, or null.
+    /// \[K\], alike, or null.
     pub dbias: *mut f32,
     /// Images.
     pub n: u32,
@@ -73,7 +74,7 @@ pub struct LinearWgradArgs {
     pub c: u32,
     /// Outputs.
     pub k: u32,
-    /// The constant.
+    /// The constant; for scores, its square or magnitude.
     pub scale: f32,
 }
 
@@ -83,3 +84,7 @@ pub const LINEAR_FORWARD: Kernel<LinearForwardArgs> = Kernel::new("linear", "lin
 pub const LINEAR_DGRAD: Kernel<LinearDgradArgs> = Kernel::new("linear", "linear_dgrad");
 /// Grid ((C + bias) / 32, K / [`OUTPUTS`]), at most 32 [`WGRAD_WARPS`] threads.
 pub const LINEAR_WGRAD: Kernel<LinearWgradArgs> = Kernel::new("linear", "linear_wgrad");
+/// The same.
+pub const LINEAR_SCORE_SQUARE: Kernel<LinearWgradArgs> = Kernel::new("linear", "linear_score_square");
+/// The same.
+pub const LINEAR_SCORE_ABSOLUTE: Kernel<LinearWgradArgs> = Kernel::new("linear", "linear_score_absolute");

@@ -3,7 +3,9 @@
 
 pub mod augment;
 pub mod batch_norm;
+pub mod clear;
 pub mod conv;
+pub mod conv_score;
 pub mod counter;
 pub mod linear;
 pub mod loss;

@@ -6,7 +6,7 @@
 use crate::backend::Conv;
 
 /// Its multiprocessors.
-const PROCESSORS: usize = 132;
+pub(super) const PROCESSORS: usize = 132;
 /// Pixels of y a step of wgrad's sum takes.
 pub(super) const STEP: usize = 32;
 
@@ -15,7 +15,7 @@ pub(super) const STEP: usize = 32;
 pub enum Algorithm {
     /// One thread an element; any geometry.
     Analytic,
-    /// Tensor cores, with operands read element by element; fprop and wgrad of any C and K.
+    /// Tensor cores, with operands read element by element; all but dgrad, of any C and K.
     Gather,
     /// Tensor cores, with operands read 8 channels at a time.
     Tensor(Tile),
@@ -30,7 +30,7 @@ pub enum Tile {
     T128x128,
     /// 256 x 64: fprop, dgrad.
     T256x64,
-    /// 64 x 64: fprop, dgrad.
+    /// 64 x 64: fprop, dgrad, scores.
     T64x64,
     /// 64 x 128: wgrad.
     T64x128,
@@ -45,6 +45,8 @@ pub enum Pass {
     Dgrad,
     /// The filter's gradient.
     Wgrad,
+    /// The filter's scores.
+    Score,
 }
 
 impl Tile {
@@ -102,10 +104,11 @@ impl Pass {
         let fits = match self {
             Pass::Fprop => conv.c.is_multiple_of(8) && filter.is_multiple_of(8),
             Pass::Dgrad => conv.c.is_multiple_of(8) && conv.k.is_multiple_of(8) && filter.is_multiple_of(8),
-            Pass::Wgrad => conv.c.is_multiple_of(8) && conv.k.is_multiple_of(8),
+            Pass::Wgrad | Pass::Score => conv.c.is_multiple_of(8) && conv.k.is_multiple_of(8),
         };
         let tiles = match self {
             Pass::Wgrad => [Tile::T256x128, Tile::T128x128, Tile::T64x128].as_slice(),
+            Pass::Score => &[Tile::T64x64],
             _ => &[Tile::T256x128, Tile::T128x128, Tile::T256x64, Tile::T64x64],
         };
         all.extend(tiles.iter().filter(|_| fits).map(|&tile| Algorithm::Tensor(tile)));
@@ -121,13 +124,14 @@ impl Pass {
             Pass::Fprop => (conv.n * conv.p() * conv.q(), conv.k, taps * conv.c / STEP),
             // A class of pixels meets about this share of the taps.
             Pass::Dgrad => (conv.n * conv.h * conv.w, conv.c, taps * conv.k / STEP / conv.stride.pow(2)),
-            Pass::Wgrad => (conv.k, taps * conv.c, 0),
+            Pass::Wgrad | Pass::Score => (conv.k, taps * conv.c, 0),
         };
         let narrow = |length: usize, tile: usize| (1..=tile / 2).contains(&(length % tile));
         let wanted: &[Tile] = match self {
             Pass::Wgrad if rows <= 64 => &[Tile::T64x128],
             Pass::Wgrad if narrow(rows, 256) => &[Tile::T128x128],
             Pass::Wgrad => &[Tile::T256x128],
+            Pass::Score => &[Tile::T64x64],
             _ if narrow(columns, 128) => &[Tile::T256x64, Tile::T64x64],
             _ if steps < 32 => &[Tile::T128x128, Tile::T64x64],
             _ => &[Tile::T256x128, Tile::T128x128, Tile::T64x64],

@@ -1,6 +1,7 @@
-//! Convolution: fprop with batch norm's sums, dgrad, wgrad.
+//! Convolution: fprop with batch norm's sums, dgrad, wgrad; scores in [`score`].
 
 mod choice;
+mod score;
 
 use std::ops::Range;
 
@@ -11,6 +12,7 @@ use super::{Array, Cuda, Vector};
 use crate::backend::{Conv, Error};
 use crate::driver::{Driver, Kernel, Launch};
 pub use choice::{Algorithm, Pass, Tile};
+pub(super) use score::scratch as score_scratch;
 
 /// Values of scratch all three passes of a convolution need.
 pub(super) fn scratch(conv: &Conv) -> usize {

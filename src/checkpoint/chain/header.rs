@@ -1,0 +1,141 @@
+//! The metadata of a chain's files, and the hash that guards them.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::Progress;
+use crate::backend::Totals;
+use crate::checkpoint::container::KEY;
+use crate::checkpoint::hash::feed;
+use crate::checkpoint::{Error, Hash, Problem, bits};
+use crate::graph::Model;
+
+/// Changes whenever a file written by one program cannot be read by the other.
+const FORMAT: u32 = 1;
+
+/// The JSON of the metadata entry.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Header {
+    format: u32,
+    pub model: Model,
+    pub width: usize,
+    /// BLAKE3 of the file's data (what follows its header) and this JSON with an empty `check`.
+    check: String,
+    #[serde(flatten)]
+    pub contents: Contents,
+}
+
+/// What a file holds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Contents {
+    Base {
+        weights: Hash,
+        #[serde(flatten)]
+        progress: Fields,
+    },
+    Mask {
+        mask: Hash,
+    },
+    Delta {
+        weights: Hash,
+        parent: Hash,
+        mask: Hash,
+        #[serde(flatten)]
+        progress: Fields,
+    },
+}
+
+/// [`Progress`] as JSON.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Fields {
+    epoch: u32,
+    batch: u32,
+    #[serde(with = "bits")]
+    loss: f64,
+    correct: u64,
+    images: u64,
+    #[serde(with = "bits")]
+    train_seconds: f64,
+    #[serde(with = "bits")]
+    total_seconds: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    test_accuracy: Option<f64>,
+}
+
+impl From<&Progress> for Fields {
+    fn from(p: &Progress) -> Fields {
+        let Progress { epoch, batch, totals, train_seconds, total_seconds, test_accuracy } = *p;
+        let Totals { loss, correct, images } = totals;
+        Fields { epoch, batch, loss, correct, images, train_seconds, total_seconds, test_accuracy }
+    }
+}
+
+impl From<&Fields> for Progress {
+    fn from(f: &Fields) -> Progress {
+        let Fields { epoch, batch, loss, correct, images, train_seconds, total_seconds, test_accuracy } = *f;
+        let totals = Totals { loss, correct, images };
+        Progress { epoch, batch, totals, train_seconds, total_seconds, test_accuracy }
+    }
+}
+
+impl Header {
+    pub fn new((model, width): (Model, usize), contents: Contents) -> Header {
+        Header { format: FORMAT, model, width, check: String::new(), contents }
+    }
+
+    /// The JSON that guards data, which `data` has been fed; always of the same length. A base's weights are its data.
+    pub fn seal(mut self, mut data: blake3::Hasher) -> Result<String, serde_json::Error> {
+        if let Contents::Base { weights, .. } = &mut self.contents {
+            *weights = Hash::of(&data);
+        }
+        let json = serde_json::to_string(&self)?;
+        self.check = Hash::of(data.update(json.as_bytes())).to_string();
+        serde_json::to_string(&self)
+    }
+
+    /// Reads the metadata entry, which may be missing.
+    pub fn parse(path: &Path, json: Option<&str>) -> Result<Header, Error> {
+        let bad = |reason: String| Error::new(path, Problem::NotChain { reason });
+        let json = json.ok_or_else(|| bad(format!("it has no metadata entry `{KEY}`")))?;
+        let reason = |e: serde_json::Error| bad(format!("metadata entry `{KEY}`: {e}"));
+        // The format first: the rest is only known to be there in this one.
+        #[derive(Deserialize)]
+        struct Format {
+            format: u32,
+        }
+        let Format { format } = serde_json::from_str(json).map_err(reason)?;
+        if format != FORMAT {
+            return Err(bad(format!("its format is version {format}; this program reads version {FORMAT}")));
+        }
+        serde_json::from_str(json).map_err(reason)
+    }
+
+    /// Whether data and JSON are what was written. Returns the hash of the data alone.
+    pub fn check(&self, path: &Path, json: &str, data: &[u8]) -> Result<Hash, Error> {
+        let mut hasher = blake3::Hasher::new();
+        feed(&mut hasher, data);
+        let hash = Hash::of(&hasher);
+        // Only an empty one is not found: it would stand for itself.
+        hasher.update(json.replacen(&format!("\"{}\"", self.check), "\"\"", 1).as_bytes());
+        let found = Hash::of(&hasher);
+        if self.check == found.to_string() {
+            return Ok(hash);
+        }
+        Err(Error::new(path, Problem::Damaged { expected: self.check.clone(), found }))
+    }
+
+    /// The name that a file of this content has.
+    pub fn file_name(&self) -> String {
+        match &self.contents {
+            Contents::Base { progress: p, .. } => {
+                format!("base-{:04}-step-{:05}.safetensors", p.epoch, p.batch)
+            }
+            Contents::Mask { mask } => format!("mask-{}.safetensors", mask.short()),
+            Contents::Delta { progress: p, .. } => {
+                format!("epoch-{:04}-step-{:05}.delta.safetensors", p.epoch, p.batch)
+            }
+        }
+    }
+}

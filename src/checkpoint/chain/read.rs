@@ -1,0 +1,299 @@
+//! Restoring: a base, then the deltas from it to the one asked for, each checked by its hash.
+
+use std::path::{Path, PathBuf};
+
+use half::f16;
+use safetensors::Dtype;
+
+use super::header::Contents;
+use super::index::{Chain, Checkpoint, Kind};
+use super::look::{check_model, named_time};
+use super::{Progress, Vector, file};
+use crate::checkpoint::weights::{self, Flat};
+use crate::checkpoint::{Error, Hash, Problem, container, full};
+
+/// Momentum, as a checkpoint keeps it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Velocity {
+    /// It does not.
+    Absent,
+    /// One a kept weight, in the order of the mask's indices.
+    Kept(Vec<f32>),
+    /// One a weight, in memory order.
+    Dense(Vec<f32>),
+}
+
+/// What a checkpoint restores to; every hash on the way was right.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Restored {
+    /// Its file.
+    pub path: PathBuf,
+    /// When it was written.
+    pub progress: Progress,
+    /// All weights, in memory order.
+    pub weights: Vec<f32>,
+    /// All running statistics.
+    pub running: Vec<f32>,
+    /// Momentum.
+    pub velocity: Velocity,
+    /// Canonical indices of the mask in force, ascending; none where training was dense.
+    pub mask: Option<Vec<u32>>,
+}
+
+/// A delta's own content.
+pub(super) struct Delta {
+    pub values: Vec<f32>,
+    pub running: Vec<f32>,
+    pub velocity: Velocity,
+}
+
+impl Chain {
+    /// Restores the checkpoint after `epoch` epochs and `batch` steps of the next; of several the full one, then the
+    /// delta.
+    ///
+    /// # Errors
+    /// When there is none, or as [`Chain::restore`].
+    pub fn load(&self, epoch: u32, batch: u32) -> Result<Restored, Error> {
+        if let Some(found) = self.checkpoints.iter().rfind(|c| c.time() == (epoch, batch)) {
+            return self.restore(found);
+        }
+        if let Some(path) =
+            self.broken.iter().map(Error::path).find(|p| named_time(p) == Some((epoch, batch)))
+        {
+            return Err(self.why_broken(path));
+        }
+        let mut names: Vec<String> = self.checkpoints.iter().map(|c| describe(c.time())).collect();
+        names.dedup();
+        let found = match &names[..] {
+            [] => "none".to_string(),
+            [first, .., last] if names.len() > 4 => format!("{} from {first} to {last}", names.len()),
+            few => few.join(", "),
+        };
+        Err(Error::new(&self.folder, Problem::Absent { epoch, batch, found }))
+    }
+
+    /// Restores the newest checkpoint that a run can go on from; none when there is none.
+    ///
+    /// # Errors
+    /// As [`Chain::restore`]. When the newest cannot be used, no other is used in its place: the error names both, and
+    /// the user decides.
+    pub fn load_latest(&self) -> Result<Option<Restored>, Error> {
+        let real = |path: &&Path| !is_base(path);
+        let broken = self.broken.iter().map(Error::path).filter(real);
+        let broken = broken.filter_map(|path| Some((named_time(path)?, path))).max();
+        let (path, error) = match (self.latest(), broken) {
+            (Some(newest), broken) if broken.is_none_or(|(time, _)| time <= newest.time()) => {
+                match self.restore(newest) {
+                    Ok(restored) => return Ok(Some(restored)),
+                    Err(error) => (&*newest.path, error),
+                }
+            }
+            (_, Some((_, path))) => (path, self.why_broken(path)),
+            (_, None) => return Ok(None),
+        };
+        let mut older = self.checkpoints.iter().rev().filter(|c| !c.is_base() && c.path != path);
+        let older = older.find(|c| self.restore(c).is_ok()).map(|c| c.path.clone());
+        Err(Error::new(&self.folder, Problem::Newest { error, older }))
+    }
+
+    /// Restores a checkpoint of this chain.
+    ///
+    /// # Errors
+    /// When a file it needs is missing or cannot be read, is not what was written, or leads to other weights than its
+    /// hash says.
+    pub fn restore(&self, checkpoint: &Checkpoint) -> Result<Restored, Error> {
+        let path = checkpoint.path.clone();
+        if let Kind::Full { mask } = checkpoint.kind {
+            let state = full::load(&path, (self.model, self.width), &self.layout)?;
+            let mask = mask.map(|mask| self.mask(mask, checkpoint)).transpose()?;
+            return Ok(Restored {
+                path,
+                progress: checkpoint.progress,
+                weights: state.weights,
+                running: state.running,
+                velocity: Velocity::Dense(state.velocity),
+                mask,
+            });
+        }
+        let mut links = vec![checkpoint];
+        while let Some(&last) = links.last()
+            && let Kind::Delta { parent, .. } = last.kind
+        {
+            links.push(self.parent(last, parent)?);
+        }
+        let mut vector = None;
+        let (mut velocity, mut mask) = (Velocity::Absent, None);
+        for link in links.into_iter().rev() {
+            let Some(vector) = &mut vector else {
+                vector = Some(self.base(link)?);
+                continue;
+            };
+            let (delta, indices) = self.delta(link, mask.take())?;
+            velocity = self.apply(link, delta, &indices.1, vector)?;
+            mask = Some(indices);
+        }
+        let Vector { canonical, running } = vector.unwrap_or(Vector { canonical: vec![], running: vec![] });
+        Ok(Restored {
+            path,
+            progress: checkpoint.progress,
+            weights: self.layout.to_memory(&canonical),
+            running,
+            velocity,
+            mask: mask.map(|(_, indices)| indices),
+        })
+    }
+
+    /// What is wrong with a file whose head could not be used.
+    pub(super) fn why_broken(&self, path: &Path) -> Error {
+        let mut bytes = vec![];
+        let unusable = || Error::new(path, Problem::NotChain { reason: "its head cannot be used".into() });
+        match full::parse_name(&path.file_name().unwrap_or_default().to_string_lossy()) {
+            Some(_) => {
+                full::load(path, (self.model, self.width), &self.layout).err().unwrap_or_else(unusable)
+            }
+            None => {
+                let file = file::read(path, &mut bytes);
+                let model = file.and_then(|f| {
+                    check_model(path, (self.model, self.width), (f.header.model, f.header.width))
+                });
+                model.err().unwrap_or_else(unusable)
+            }
+        }
+    }
+
+    /// Reads a base.
+    pub(super) fn base(&self, base: &Checkpoint) -> Result<Vector, Error> {
+        let mut bytes = vec![];
+        let file = file::read(&base.path, &mut bytes)?;
+        let &Contents::Base { weights: expected, .. } = &file.header.contents else {
+            return Err(Error::new(&base.path, Problem::NotChain { reason: "it is no base".into() }));
+        };
+        let all = weights::expected(&self.layout);
+        weights::check(&base.path, &file.tensors, &all, &self.layout)?;
+        let mut flat = Flat::new(&self.layout);
+        flat.take(&file.tensors, &all);
+        let vector = Vector { canonical: flat.weights, running: flat.running };
+        // In canonical order, as it is written, the data is what the hash is of.
+        let in_order = file.names.iter().eq(all.iter().map(|t| &t.name));
+        match if in_order { file.data } else { vector.hash() } {
+            found if found == expected => Ok(vector),
+            found => Err(Error::new(&base.path, Problem::Restored { expected, found })),
+        }
+    }
+
+    /// Reads a delta and its mask, of which `known` may be the one.
+    pub(super) fn delta(
+        &self,
+        checkpoint: &Checkpoint,
+        known: Option<(Hash, Vec<u32>)>,
+    ) -> Result<(Delta, (Hash, Vec<u32>)), Error> {
+        let path = &checkpoint.path;
+        let mut bytes = vec![];
+        let file = file::read(path, &mut bytes)?;
+        let &Contents::Delta { mask: hash, .. } = &file.header.contents else {
+            return Err(Error::new(path, Problem::NotChain { reason: "it is no delta".into() }));
+        };
+        file.only(&["running", "velocity", "values"])?;
+        let mask = match known.filter(|(known, _)| *known == hash) {
+            Some(known) => known,
+            None => (hash, self.mask(hash, checkpoint)?),
+        };
+        let kept = Some(mask.1.len());
+        let (values, dtype) = file.flat("values", &[Dtype::F32, Dtype::F16], kept)?;
+        let values = match dtype {
+            Dtype::F16 => values.as_chunks::<2>().0.iter().map(|&b| f16::from_le_bytes(b).to_f32()).collect(),
+            _ => container::values(values).collect(),
+        };
+        let (running, _) = file.flat("running", &[Dtype::F32], Some(self.layout.statistics_len()))?;
+        let velocity = match file.tensors.tensor("velocity") {
+            Ok(_) => {
+                Velocity::Kept(container::values(file.flat("velocity", &[Dtype::F32], kept)?.0).collect())
+            }
+            Err(_) => Velocity::Absent,
+        };
+        Ok((Delta { values, running: container::values(running).collect(), velocity }, mask))
+    }
+
+    /// Puts a delta's values into the vector of its parent, or of another delta of the same parent and mask.
+    pub(super) fn apply(
+        &self,
+        checkpoint: &Checkpoint,
+        delta: Delta,
+        indices: &[u32],
+        vector: &mut Vector,
+    ) -> Result<Velocity, Error> {
+        for (&index, value) in indices.iter().zip(delta.values) {
+            vector.canonical[index as usize] = value;
+        }
+        vector.running = delta.running;
+        if let Some(expected) = checkpoint.weights {
+            check_hash(&checkpoint.path, expected, vector)?;
+        }
+        Ok(delta.velocity)
+    }
+
+    /// Reads the indices of a mask that a checkpoint needs.
+    pub(super) fn mask(&self, hash: Hash, needs: &Checkpoint) -> Result<Vec<u32>, Error> {
+        self.read_mask(&self.mask_file(hash, needs)?.path)
+    }
+
+    /// Reads a mask.
+    pub(super) fn read_mask(&self, path: &Path) -> Result<Vec<u32>, Error> {
+        let mut bytes = vec![];
+        let file = file::read(path, &mut bytes)?;
+        check_model(path, (self.model, self.width), (file.header.model, file.header.width))?;
+        file.only(&["indices"])?;
+        let (bytes, _) = file.flat("indices", &[Dtype::U32], None)?;
+        let indices: Vec<u32> = bytes.as_chunks::<4>().0.iter().map(|&b| u32::from_le_bytes(b)).collect();
+        check_indices(path, &indices, self.layout.weights())?;
+        let found = Hash::of_indices(&indices);
+        match file.header.contents {
+            Contents::Mask { mask } if mask == found => Ok(indices),
+            Contents::Mask { mask } => {
+                Err(Error::new(path, Problem::Damaged { expected: mask.to_string(), found }))
+            }
+            _ => Err(Error::new(path, Problem::NotChain { reason: "it is no mask".into() })),
+        }
+    }
+}
+
+/// Whether indices are a mask of a vector of so many weights: in range, ascending, none twice.
+pub(super) fn check_indices(path: &Path, indices: &[u32], weights: usize) -> Result<(), Error> {
+    let fail =
+        |place, reason| Err(Error::new(path, Problem::Indices { place, index: indices[place], reason }));
+    if let Some(place) = indices.iter().position(|&index| index as usize >= weights) {
+        return fail(
+            place,
+            format!("out of range; the model has {weights} weights, so it is another model's mask"),
+        );
+    }
+    match indices.windows(2).position(|pair| pair[0] >= pair[1]) {
+        Some(before) if indices[before] == indices[before + 1] => {
+            fail(before + 1, "it is there twice; a mask holds each index once".into())
+        }
+        Some(before) => fail(
+            before + 1,
+            format!("less than {} before it; a mask's indices are sorted ascending", indices[before]),
+        ),
+        None => Ok(()),
+    }
+}
+
+fn check_hash(path: &Path, expected: Hash, vector: &Vector) -> Result<(), Error> {
+    match vector.hash() {
+        found if found == expected => Ok(()),
+        found => Err(Error::new(path, Problem::Restored { expected, found })),
+    }
+}
+
+fn is_base(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("base-"))
+}
+
+/// A time in words.
+fn describe((epoch, batch): full::Time) -> String {
+    match batch {
+        0 => format!("epoch {epoch}"),
+        _ => format!("epoch {epoch} step {batch}"),
+    }
+}

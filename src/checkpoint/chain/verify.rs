@@ -1,0 +1,75 @@
+//! Every hash and every parent of a chain.
+
+use std::path::{Path, PathBuf};
+
+use super::Vector;
+use super::index::{Chain, Checkpoint, Kind};
+use crate::checkpoint::{Error, Hash};
+
+/// A file, and what is wrong with it or with what it needs.
+#[derive(Debug)]
+pub struct Verified {
+    /// The file.
+    pub path: PathBuf,
+    /// The first thing found.
+    pub result: Result<(), Error>,
+}
+
+/// What the vector being carried from checkpoint to checkpoint is.
+struct At {
+    vector: Vector,
+    weights: Option<Hash>,
+    /// Parent and mask of the delta it is of.
+    delta: Option<(Hash, Hash)>,
+    mask: Option<(Hash, Vec<u32>)>,
+}
+
+impl Chain {
+    /// Checks every file: masks first, then checkpoints by time, then files that cannot be used at all. Each base and
+    /// delta is restored.
+    pub fn verify(&self) -> Vec<Verified> {
+        let mut verified: Vec<Verified> = self
+            .masks
+            .iter()
+            .map(|mask| Verified { path: mask.path.clone(), result: self.read_mask(&mask.path).map(drop) })
+            .collect();
+        verified.extend(self.verify_only(|_| true));
+        let broken = self.broken.iter().map(|e| (e.path(), self.why_broken(e.path())));
+        verified
+            .extend(broken.map(|(path, error)| Verified { path: path.to_path_buf(), result: Err(error) }));
+        verified
+    }
+
+    /// Restores those checkpoints that `wanted` names, by time.
+    pub(super) fn verify_only(&self, wanted: impl Fn(&Path) -> bool) -> Vec<Verified> {
+        let mut at = None;
+        let wanted = self.checkpoints.iter().filter(|c| wanted(&c.path));
+        let check = |c: &Checkpoint| {
+            let result = match c.kind {
+                Kind::Full { .. } => self.restore(c).map(drop),
+                _ => self.step(c, at.take()).map(|next| at = Some(next)),
+            };
+            Verified { path: c.path.clone(), result }
+        };
+        wanted.map(check).collect()
+    }
+
+    /// Restores a base or delta: from the one before, if that is its parent or was of the same mask, so that a whole
+    /// chain costs one pass; else from its base.
+    fn step(&self, c: &Checkpoint, before: Option<At>) -> Result<At, Error> {
+        let Kind::Delta { parent, mask } = c.kind else {
+            return Ok(At { vector: self.base(c)?, weights: c.weights, delta: None, mask: None });
+        };
+        // The parent must be there, whether or not it is needed.
+        let above = self.parent(c, parent)?;
+        let usable = |at: &At| at.weights == Some(parent) || at.delta == Some((parent, mask));
+        let before = match before.filter(usable) {
+            Some(before) => before,
+            None => self.step(above, None)?,
+        };
+        let mut vector = before.vector;
+        let (delta, indices) = self.delta(c, before.mask)?;
+        self.apply(c, delta, &indices.1, &mut vector)?;
+        Ok(At { vector, weights: c.weights, delta: Some((parent, mask)), mask: Some(indices) })
+    }
+}

@@ -1,0 +1,231 @@
+//! Masks: which weights training may change (SPEC section 4).
+//!
+//! A mask is a set of canonical indices, ascending. It knows nothing of layers but where the classifier begins; how weights
+//! are scored and the largest scores found is [`select`]'s.
+
+pub mod file;
+pub mod select;
+pub mod table;
+
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
+use crate::graph::Layout;
+
+pub use select::{Order, Samples};
+
+/// Why a mask cannot be.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum Error {
+    /// Not a share of the weights.
+    #[error("a keep ratio of {ratio} is not above 0 and at most 1")]
+    Ratio {
+        /// The share asked for.
+        ratio: f64,
+    },
+    /// The classifier, which is always kept, leaves nothing to choose.
+    #[error(
+        "a keep ratio of {ratio} keeps {kept} of {weights} weights, and the classifier alone has {classifier}: it must be at \
+         least {least:.2e}"
+    )]
+    TooSmall {
+        /// The share asked for.
+        ratio: f64,
+        /// Weights it keeps.
+        kept: usize,
+        /// Of so many.
+        weights: usize,
+        /// Weights of the classifier.
+        classifier: usize,
+        /// The least share that leaves a weight to choose.
+        least: f64,
+    },
+    /// More samples than there are images.
+    #[error("{asked} samples were asked for, and there are {images} images")]
+    Samples {
+        /// Asked for.
+        asked: usize,
+        /// There are.
+        images: usize,
+    },
+    /// No sample.
+    #[error("scores need at least 1 sample")]
+    NoSample,
+    /// Not ascending indices of the flat vector.
+    #[error(
+        "index {index} at place {place} of a mask over {weights} weights: indices must ascend and lie below that"
+    )]
+    Index {
+        /// The first that does not fit.
+        index: u32,
+        /// Its place.
+        place: usize,
+        /// Length of the flat vector.
+        weights: usize,
+    },
+}
+
+/// What is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// All weights.
+    #[default]
+    Dense,
+    /// Those with the largest Fisher information.
+    Fisher,
+    /// Any, by lot.
+    Random,
+}
+
+/// How many weights a mask keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quota {
+    /// All that are kept.
+    pub kept: usize,
+    /// Weights before the classifier, among which is chosen.
+    pub scored: usize,
+    /// How many of them are kept.
+    pub chosen: usize,
+}
+
+/// The classifier's range, at the end of the flat vector: `fc.*`, which only ResNets have. Empty without one.
+pub fn classifier(layout: &Layout) -> Range<usize> {
+    let end = layout.weights();
+    let tail = layout.parameters.iter().rev().take_while(|p| p.name.starts_with("fc."));
+    tail.last().map_or(end, |first| first.offset)..end
+}
+
+impl Quota {
+    /// What a keep ratio means for a model: floor(weights * ratio) in all, the classifier among them.
+    ///
+    /// # Errors
+    /// When it is no ratio, or leaves nothing beside the classifier.
+    pub fn new(layout: &Layout, ratio: f64) -> Result<Quota, Error> {
+        if !(ratio > 0.0 && ratio <= 1.0) {
+            return Err(Error::Ratio { ratio });
+        }
+        let (weights, classifier) = (layout.weights(), classifier(layout));
+        let kept = (weights as f64 * ratio).floor() as usize;
+        if kept <= classifier.len() {
+            let least = (classifier.len() + 1) as f64 / weights as f64;
+            return Err(Error::TooSmall { ratio, kept, weights, classifier: classifier.len(), least });
+        }
+        Ok(Quota { kept, scored: classifier.start, chosen: kept - classifier.len() })
+    }
+}
+
+/// Canonical indices of the weights that are kept, ascending.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mask {
+    indices: Vec<u32>,
+    weights: usize,
+}
+
+impl Mask {
+    /// A mask over a flat vector of `weights` elements.
+    ///
+    /// # Errors
+    /// When the indices do not ascend or one lies beyond the vector.
+    pub fn new(indices: Vec<u32>, weights: usize) -> Result<Mask, Error> {
+        let beyond = indices.iter().position(|&i| i as usize >= weights);
+        let place = indices.windows(2).position(|pair| pair[0] >= pair[1]).map(|place| place + 1);
+        match beyond.into_iter().chain(place).min() {
+            Some(place) => Err(Error::Index { index: indices[place], place, weights }),
+            None => Ok(Mask { indices, weights }),
+        }
+    }
+
+    /// The indices.
+    pub fn indices(&self) -> &[u32] {
+        &self.indices
+    }
+
+    /// How many weights are kept.
+    pub fn len(&self) -> usize {
+        self.indices.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.indices.is_empty()
+    }
+
+    /// Length of the flat vector.
+    pub fn weights(&self) -> usize {
+        self.weights
+    }
+
+    /// How many weights of a range of the flat vector are kept. Parameters have the same range in either order.
+    pub fn kept(&self, range: &Range<usize>) -> usize {
+        self.within(range).len()
+    }
+
+    /// The kept indices within a range.
+    pub fn within(&self, range: &Range<usize>) -> &[u32] {
+        let [from, to] =
+            [range.start, range.end].map(|end| self.indices.partition_point(|&i| (i as usize) < end));
+        &self.indices[from..to]
+    }
+
+    /// How many weights both masks keep in a range.
+    pub fn shared(&self, other: &Mask, range: &Range<usize>) -> usize {
+        let (mut ours, mut theirs) = (self.within(range), other.within(range));
+        let mut shared = 0;
+        while let (Some(a), Some(b)) = (ours.first(), theirs.first()) {
+            shared += usize::from(a == b);
+            if a <= b {
+                ours = &ours[1..];
+            }
+            if b <= a {
+                theirs = &theirs[1..];
+            }
+        }
+        shared
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::Model;
+
+    #[test]
+    fn indices_must_ascend_within_the_vector() {
+        assert_eq!(Mask::new(vec![0, 3, 9], 10).unwrap().indices(), [0, 3, 9]);
+        let refused = |indices: &[u32]| Mask::new(indices.to_vec(), 10).unwrap_err();
+        assert_eq!(refused(&[0, 10]), Error::Index { index: 10, place: 1, weights: 10 });
+        assert_eq!(refused(&[4, 4]), Error::Index { index: 4, place: 1, weights: 10 });
+        assert_eq!(refused(&[0, 5, 3, 12]), Error::Index { index: 3, place: 2, weights: 10 });
+        assert!(Mask::new(vec![], 0).unwrap().is_empty());
+    }
+
+    #[test]
+    fn counts_within_ranges() {
+        let a = Mask::new(vec![1, 2, 5, 7, 8], 10).unwrap();
+        let b = Mask::new(vec![0, 2, 7, 9], 10).unwrap();
+        assert_eq!((a.kept(&(0..10)), a.kept(&(2..8)), a.kept(&(3..5))), (5, 3, 0));
+        assert_eq!((a.shared(&b, &(0..10)), a.shared(&b, &(3..10)), b.shared(&a, &(0..7))), (2, 1, 1));
+    }
+
+    #[test]
+    fn quotas_count_the_classifier() {
+        let layout = |model: Model| model.graph(64).unwrap().layout;
+        let [nine, thirty_four] = [Model::Resnet9, Model::Resnet34].map(layout);
+        // 6,573,120 * 0.02 = 131,462.4; no classifier is set apart.
+        let quota = Quota::new(&nine, 0.02).unwrap();
+        assert_eq!(quota, Quota { kept: 131_462, scored: 6_573_120, chosen: 131_462 });
+        // 21,282,122 * 0.005 = 106,410.61, of which fc has 512 * 10 + 10.
+        let quota = Quota::new(&thirty_four, 0.005).unwrap();
+        assert_eq!(quota, Quota { kept: 106_410, scored: 21_276_992, chosen: 106_410 - 5_130 });
+        assert_eq!(Quota::new(&nine, 1.0).unwrap().chosen, 6_573_120);
+
+        let error = Quota::new(&thirty_four, 0.0002).unwrap_err();
+        assert!(error.to_string().ends_with("it must be at least 2.41e-4"), "{error}");
+        assert!(Quota::new(&thirty_four, 2.42e-4).is_ok());
+        for ratio in [0.0, -0.1, 1.000_001, f64::NAN, f64::INFINITY] {
+            assert!(matches!(Quota::new(&nine, ratio), Err(Error::Ratio { .. })), "{ratio}");
+        }
+    }
+}

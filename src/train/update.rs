@@ -1,0 +1,129 @@
+//! What a training step does to the weights: all of them, or those a mask keeps.
+
+use serde::{Deserialize, Serialize};
+
+use crate::backend::{Error, Sgd, Sparse};
+use crate::graph::Network;
+use crate::mask::Mask;
+
+/// What a mask leaves alone (SPEC section 4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Rule {
+    /// Weights outside the mask keep their bits.
+    #[default]
+    Strict,
+    /// Only the gradient is masked: momentum and decay move every weight, as in the authors' code.
+    Published,
+}
+
+/// The optimiser's velocity, and the mask that is in force.
+pub(super) struct Update<B: Sparse> {
+    /// One a weight or, under the strict rule, one a kept weight, in memory order.
+    velocity: B::Vector,
+    masked: Option<Masked<B>>,
+}
+
+struct Masked<B: Sparse> {
+    mask: Mask,
+    kept: Kept<B>,
+}
+
+enum Kept<B: Sparse> {
+    Strict {
+        indices: B::Indices,
+        /// (index in memory, place in the mask), ascending.
+        order: Vec<(u32, u32)>,
+    },
+    Published {
+        /// One a weight.
+        flags: B::Bytes,
+    },
+}
+
+impl<B: Sparse> Update<B> {
+    /// Every weight is trained, from a velocity in memory order.
+    pub fn dense(network: &mut Network<B>, velocity: &[f32]) -> Result<Self, Error> {
+        Ok(Update { velocity: network.backend().vector(velocity)?, masked: None })
+    }
+
+    /// Trains what a mask keeps from now on. Velocities of weights that were trained before stay; under the strict rule
+    /// a newly kept weight starts at 0, and the others' are forgotten.
+    pub fn restrict(&mut self, network: &mut Network<B>, mask: Mask, rule: Rule) -> Result<(), Error> {
+        let order = network.graph().layout.memory_order(mask.indices());
+        let kept = match rule {
+            Rule::Strict => {
+                let velocity = self.velocity_at(network, &order)?;
+                let indices: Vec<u32> = order.iter().map(|(index, _)| *index).collect();
+                let backend = network.backend();
+                self.velocity = backend.vector(&velocity)?;
+                Kept::Strict { indices: backend.indices(&indices)?, order }
+            }
+            Rule::Published => {
+                let mut values = vec![0; mask.weights()];
+                order.iter().for_each(|&(index, _)| values[index as usize] = 1);
+                let mut flags = network.backend().bytes(values.len())?;
+                network.backend().write_bytes(&values, &mut flags)?;
+                Kept::Published { flags }
+            }
+        };
+        network.train_only(|range| mask.kept(range) > 0);
+        self.masked = Some(Masked { mask, kept });
+        Ok(())
+    }
+
+    /// The velocities of these weights, 0 where there is none.
+    fn velocity_at(&self, network: &mut Network<B>, order: &[(u32, u32)]) -> Result<Vec<f32>, Error> {
+        let velocity = network.backend().read(&self.velocity)?;
+        let Some(Masked { kept: Kept::Strict { order: old, .. }, .. }) = &self.masked else {
+            return Ok(order.iter().map(|&(index, _)| velocity[index as usize]).collect());
+        };
+        let mut before = old.iter().zip(&velocity).peekable();
+        let value = |&(index, _): &(u32, u32)| {
+            while before.next_if(|((old, _), _)| *old < index).is_some() {}
+            before.next_if(|((old, _), _)| *old == index).map_or(0.0, |(_, value)| *value)
+        };
+        Ok(order.iter().map(value).collect())
+    }
+
+    /// Takes up velocities that [`Update::velocity`] gave, for the mask in force.
+    pub fn resume(&mut self, network: &mut Network<B>, velocity: &[f32]) -> Result<(), Error> {
+        self.velocity = match &self.masked {
+            Some(Masked { kept: Kept::Strict { order, .. }, .. }) => {
+                let memory: Vec<f32> = order.iter().map(|&(_, place)| velocity[place as usize]).collect();
+                network.backend().vector(&memory)?
+            }
+            _ => network.backend().vector(velocity)?,
+        };
+        Ok(())
+    }
+
+    /// The mask in force.
+    pub fn mask(&self) -> Option<&Mask> {
+        self.masked.as_ref().map(|masked| &masked.mask)
+    }
+
+    /// One step with the network's gradients.
+    pub fn step(&mut self, network: &mut Network<B>, sgd: &Sgd) -> Result<(), Error> {
+        let (backend, gradients, weights) = network.parameters();
+        let velocity = &mut self.velocity;
+        match self.masked.as_ref().map(|masked| &masked.kept) {
+            None => backend.sgd(sgd, gradients, velocity, weights),
+            Some(Kept::Strict { indices, .. }) => {
+                backend.sgd_strict(sgd, indices, gradients, velocity, weights)
+            }
+            Some(Kept::Published { flags }) => {
+                backend.sgd_published(sgd, flags, gradients, velocity, weights)
+            }
+        }
+    }
+
+    /// The velocity: in memory order, one a weight, or, under the strict rule, one a kept weight in the mask's order.
+    pub fn velocity(&self, network: &mut Network<B>) -> Result<Vec<f32>, Error> {
+        let memory = network.backend().read(&self.velocity)?;
+        let Some(Masked { kept: Kept::Strict { order, .. }, .. }) = &self.masked else { return Ok(memory) };
+        let mut velocity = vec![0.0; memory.len()];
+        order.iter().zip(memory).for_each(|(&(_, place), value)| velocity[place as usize] = value);
+        Ok(velocity)
+    }
+}

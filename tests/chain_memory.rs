@@ -1,0 +1,81 @@
+//! Memory while writing a chain, counted by the allocator on all threads: always less than the vector. A binary of one
+//! test, so that nothing else allocates meanwhile.
+#![allow(unsafe_code, clippy::unwrap_used, clippy::expect_used)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use fishmask::checkpoint::Error;
+use fishmask::checkpoint::chain::{Progress, Values, Writer};
+use fishmask::graph::Model;
+use fishmask::graph::layout::Parameter;
+use tempfile::tempdir;
+
+struct Counting;
+
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+fn more(bytes: usize) {
+    PEAK.fetch_max(LIVE.fetch_add(bytes, Relaxed) + bytes, Relaxed);
+}
+
+// SAFETY: every call goes to the system's allocator unchanged; counting neither allocates nor unwinds. What has no
+// function here is made of these.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        more(layout.size());
+        // SAFETY: the caller keeps this function's contract, which is the system allocator's.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size(), Relaxed);
+        // SAFETY: as above.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// The most that `f` holds at once beyond what there was before, in bytes.
+fn peak<T>(f: impl FnOnce() -> T) -> usize {
+    let before = LIVE.load(Relaxed);
+    PEAK.store(before, Relaxed);
+    f();
+    PEAK.load(Relaxed) - before
+}
+
+#[test]
+fn writing_takes_less_than_the_vector() {
+    for (model, width, shares) in [(Model::Resnet34, 16, [200, 50, 10]), (Model::Resnet9, 16, [200, 50, 10])]
+    {
+        let layout = model.graph(width).unwrap().layout;
+        let (vector, running) = (4 * layout.weights(), layout.initial_statistics());
+        // Made parameter by parameter: what a source holds counts as well.
+        let source = |p: &Parameter| Ok::<_, Error>(vec![1e-3 * p.offset as f32; p.count()]);
+        for values in [Values::F32, Values::F16] {
+            let folder = tempdir().unwrap();
+            let mut writer = Writer::open(folder.path(), (model, width), &layout, values).unwrap();
+            let at = Progress::default();
+            let base = peak(|| writer.base(&at, &running, source).unwrap());
+            assert!(base < vector / 2, "{model}: {base} of {vector} bytes for a base");
+            for share in shares {
+                let kept = layout.weights() / share;
+                let indices: Vec<u32> = (0..kept as u32).map(|i| share as u32 * i).collect();
+                let velocity = vec![1.0; kept];
+                let velocity = (values == Values::F32).then_some(&velocity[..]);
+                let mask = peak(|| writer.mask(&indices, &running, source).unwrap());
+                let delta = peak(|| writer.delta(&at, velocity, &running, source).unwrap());
+                println!(
+                    "{model}, 1 of {share}, {values:?}: of {vector} bytes base {base}, mask {mask}, delta {delta}"
+                );
+                assert!(
+                    mask.max(delta) < vector,
+                    "{model}, 1 of {share}: {mask} and {delta} of {vector} bytes"
+                );
+            }
+        }
+    }
+}
