@@ -161,3 +161,38 @@ fn agrees_with_pytorch() {
         }
     }
 }
+
+/// What is trained has the gradient that it has when all is, bit for bit; filters that are not keep their old one, and so
+/// does all below the lowest that is.
+#[test]
+fn trained_alone_a_parameter_has_the_same_gradient() {
+    for (model, name) in NETS {
+        let (net, graph) = (Net { name, width: 2 }, model.graph(2).unwrap());
+        let (state, layout) = (state(&net, &graph), graph.layout.clone());
+        let mut network = network(graph, 3, &state);
+        let mut gradients = |trained: &dyn Fn(usize) -> bool, seed: u64| {
+            let labels: Vec<u8> = labels(3, 10, seed).iter().map(|&l| l as u8).collect();
+            network.set_batch(true, &channels_last(&normals(&[3, 3, 32, 32], seed)), &labels).unwrap();
+            network.train_only(|range| trained(range.start));
+            network.forward(true, Statistics::Batch, 3, 0.0).unwrap();
+            network.backward(3).unwrap();
+            network.gradients().unwrap()
+        };
+        let expected = gradients(&|_| true, 2);
+        for (i, p) in layout.parameters.iter().enumerate() {
+            let old = gradients(&|_| true, 1);
+            let found = gradients(&|start| start == p.offset, 2);
+            assert!(found[p.range()] == expected[p.range()], "{name} {}", p.name);
+            assert!(found[p.range()] != old[p.range()], "{name} {}", p.name);
+            // Parameters before a convolution are those of layers below it, but for a shortcut's.
+            let below = if p.shape.len() == 4 && !p.name.contains("downsample") { i } else { 0 };
+            let filters =
+                layout.parameters.iter().filter(|other| other.shape.len() == 4 && other.offset != p.offset);
+            for idle in filters.chain(&layout.parameters[..below]) {
+                assert!(found[idle.range()] == old[idle.range()], "{name} {}: {}", p.name, idle.name);
+            }
+        }
+        assert!(gradients(&|_| true, 2) == expected, "{name}: all again");
+        assert!(gradients(&|_| false, 1) == expected, "{name}: nothing trained, nothing computed");
+    }
+}
