@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use fishmask::backend::Totals;
+use fishmask::checkpoint::chain::Chain;
 use fishmask::checkpoint::full::{self, State};
-use fishmask::checkpoint::{Problem, weights};
+use fishmask::checkpoint::{Error, Problem, weights};
 use fishmask::graph::{Init, Layout, Model};
 use proptest::prelude::*;
 use safetensors::tensor::{Dtype, TensorView};
@@ -72,6 +73,12 @@ struct Fixture {
 impl Fixture {
     fn new() -> Self {
         Fixture { layout: small(), folder: tempfile::tempdir().unwrap() }
+    }
+
+    /// The checkpoint that a run would go on from, which is read.
+    fn latest(&self) -> Result<Option<PathBuf>, Error> {
+        let restored = Chain::read(self.folder.path(), ID, &self.layout)?.load_latest()?;
+        Ok(restored.map(|restored| restored.path))
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -311,11 +318,11 @@ fn names_sort_by_time_and_two_are_kept() {
         names.sort();
         names
     };
-    assert_eq!(full::latest(f.folder.path()).unwrap(), None);
+    assert_eq!(f.latest().unwrap(), None);
     let mut saved = vec![];
     for (epoch, batch) in [(1, 0), (2, 0), (2, 78), (10, 0)] {
         saved.push(full::save(f.folder.path(), ID, &f.layout, &state(&f.layout, epoch, batch)).unwrap());
-        assert_eq!(full::latest(f.folder.path()).unwrap().as_ref(), saved.last());
+        assert_eq!(f.latest().unwrap().as_ref(), saved.last());
     }
     assert!(saved.is_sorted());
     assert_eq!(
@@ -325,8 +332,7 @@ fn names_sort_by_time_and_two_are_kept() {
     // What a killed writer leaves is no checkpoint.
     fs::write(f.path(".epoch-0011-step-00000.safetensors.7.partial"), "half").unwrap();
     fs::write(f.path("notes.txt"), "mine").unwrap();
-    let (path, _) = full::load_latest(f.folder.path(), ID, &f.layout).unwrap().unwrap();
-    assert_eq!(path, saved[3]);
+    assert_eq!(f.latest().unwrap().as_ref(), Some(&saved[3]));
 }
 
 #[test]
@@ -337,11 +343,11 @@ fn a_damaged_newest_checkpoint_is_named_with_the_older_and_never_passed_over() {
     let mut bytes = fs::read(&newest).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(&newest, bytes).unwrap();
-    let text = full::load_latest(f.folder.path(), ID, &f.layout).unwrap_err().to_string();
+    let text = f.latest().unwrap_err().to_string();
     assert!(text.contains(&format!("({}: damaged: its md5 should be", newest.display())), "{text}");
     assert!(text.ends_with(&format!("remove it to go on from {}", older.display())), "{text}");
     fs::write(&older, "gone too").unwrap();
-    let text = full::load_latest(f.folder.path(), ID, &f.layout).unwrap_err().to_string();
+    let text = f.latest().unwrap_err().to_string();
     assert!(text.ends_with("there is no older one that can"), "{text}");
 }
 

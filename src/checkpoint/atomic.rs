@@ -23,7 +23,7 @@ pub fn write(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -
     })
 }
 
-/// As [`write`], through the file itself, unbuffered.
+/// As [`write()`], through the file itself, unbuffered.
 ///
 /// # Errors
 /// As [`write`].

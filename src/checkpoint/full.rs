@@ -154,36 +154,6 @@ pub fn load(path: &Path, (model, width): (Model, usize), layout: &Layout) -> Res
     })
 }
 
-/// The newest checkpoint of a folder, none when it holds none. Other files are passed over.
-///
-/// # Errors
-/// When the folder cannot be read.
-pub fn latest(folder: &Path) -> Result<Option<PathBuf>, Error> {
-    Ok(list(folder)?.pop().map(|(_, path)| path))
-}
-
-/// Reads the newest checkpoint of a folder; none when it holds none.
-///
-/// # Errors
-/// As [`load`]. When the newest cannot be used, no other is used in its place: the error names both, and the user
-/// decides.
-pub fn load_latest(
-    folder: &Path,
-    model: (Model, usize),
-    layout: &Layout,
-) -> Result<Option<(PathBuf, State)>, Error> {
-    let mut paths = list(folder)?;
-    let Some((_, newest)) = paths.pop() else { return Ok(None) };
-    match load(&newest, model, layout) {
-        Ok(state) => Ok(Some((newest, state))),
-        Err(error) => {
-            let usable = |(_, path): &&(Time, PathBuf)| load(path, model, layout).is_ok();
-            let older = paths.iter().rev().find(usable).map(|(_, path)| path.clone());
-            Err(Error::new(folder, Problem::Newest { error, older }))
-        }
-    }
-}
-
 /// Removes all but the newest [`KEPT`] checkpoints up to `state`. Later ones are left alone: they cannot be of
 /// this run, and are not ours to judge.
 fn prune(folder: &Path, state: &State) -> Result<(), Error> {

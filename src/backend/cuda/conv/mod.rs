@@ -1,4 +1,4 @@
-//! Convolution: fprop with batch norm's sums, dgrad, wgrad; scores in [`score`].
+//! Convolution: fprop with batch norm's sums, dgrad, wgrad; scores in `score.rs`.
 
 mod choice;
 mod score;
