@@ -38,10 +38,11 @@ impl Hash {
     }
 }
 
+/// Bytes from which on a second thread pays, as the crate advises.
+pub(super) const PAYS: usize = 128 << 10;
+
 /// Feeds a hasher, on all threads where that pays.
 pub(super) fn feed(hasher: &mut blake3::Hasher, bytes: &[u8]) {
-    /// As the crate advises.
-    const PAYS: usize = 128 << 10;
     if bytes.len() < PAYS {
         hasher.update(bytes)
     } else {

@@ -61,6 +61,18 @@ impl Parameter {
     /// # Panics
     /// If `weights` does not hold [`Parameter::count`] elements.
     pub fn make_canonical(&self, weights: &mut [f32]) {
+        self.reorder(weights, false);
+    }
+
+    /// The way back of [`Parameter::make_canonical`].
+    ///
+    /// # Panics
+    /// If `weights` does not hold [`Parameter::count`] elements.
+    pub fn make_memory(&self, weights: &mut [f32]) {
+        self.reorder(weights, true);
+    }
+
+    fn reorder(&self, weights: &mut [f32], into_memory: bool) {
         assert_eq!(weights.len(), self.count(), "{} has as many weights", self.name);
         if let [_, c, r, s] = self.shape[..] {
             weights.par_chunks_exact_mut(c * r * s).for_each_init(
@@ -68,7 +80,7 @@ impl Parameter {
                 |filter: &mut Vec<f32>, weights| {
                     filter.clear();
                     filter.extend_from_slice(weights);
-                    permute(self, filter, weights, false);
+                    permute(self, filter, weights, into_memory);
                 },
             );
         }
@@ -225,13 +237,35 @@ fn permute(parameter: &Parameter, from: &[f32], to: &mut [f32], into_memory: boo
     };
     // Between [C, taps] and [taps, C], filter by filter.
     let taps = r * s;
-    let (rows, columns) = if into_memory { (c, taps) } else { (taps, c) };
     for (from, to) in from.chunks_exact(c * taps).zip(to.chunks_exact_mut(c * taps)) {
-        for row in 0..rows {
-            for column in 0..columns {
-                to[column * rows + row] = from[row * columns + column];
+        match (taps, into_memory) {
+            (1, _) => to.copy_from_slice(from),
+            // Nearly all filters; a row of known length takes a third of the time.
+            (9, true) => spread(from.as_chunks::<9>().0, to),
+            (9, false) => gather(from, to.as_chunks_mut::<9>().0),
+            _ => {
+                let (rows, columns) = if into_memory { (c, taps) } else { (taps, c) };
+                for (i, value) in from.iter().enumerate() {
+                    to[i % columns * rows + i / columns] = *value;
+                }
             }
         }
+    }
+}
+
+/// \[C, N\] to \[N, C\].
+fn spread<const N: usize>(from: &[[f32; N]], to: &mut [f32]) {
+    let c = from.len();
+    for (tap, to) in to.chunks_exact_mut(c).enumerate() {
+        to.iter_mut().zip(from).for_each(|(to, from)| *to = from[tap]);
+    }
+}
+
+/// \[N, C\] to \[C, N\].
+fn gather<const N: usize>(from: &[f32], to: &mut [[f32; N]]) {
+    let c = to.len();
+    for (tap, from) in from.chunks_exact(c).enumerate() {
+        to.iter_mut().zip(from).for_each(|(to, from)| to[tap] = *from);
     }
 }
 
@@ -274,6 +308,8 @@ mod tests {
         let canonical = layout.to_canonical(&memory);
         layout.parameters.iter().for_each(|p| p.make_canonical(&mut memory[p.range()]));
         assert_eq!(memory, canonical);
+        layout.parameters.iter().for_each(|p| p.make_memory(&mut memory[p.range()]));
+        assert!(memory.iter().enumerate().all(|(i, &v)| v == i as f32));
     }
 
     #[test]

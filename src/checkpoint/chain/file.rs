@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::thread::{self, JoinHandle};
 
 use safetensors::{Dtype, SafeTensors};
 use serde_json::json;
 
 use super::header::Header;
-use crate::checkpoint::container::{self, KEY};
-use crate::checkpoint::hash::feed;
+use crate::checkpoint::container::{self, Bytes, KEY};
+use crate::checkpoint::hash::{PAYS, feed};
 use crate::checkpoint::{Error, Hash, Problem, atomic};
 
 /// A tensor to be written: name, type and shape.
@@ -34,14 +35,46 @@ impl Spec {
 pub struct Out<'a> {
     file: &'a mut File,
     hasher: blake3::Hasher,
+    /// Bytes written since the disk was last told to take them.
+    waiting: usize,
+    syncing: Option<JoinHandle<io::Result<()>>>,
 }
 
 impl Out<'_> {
     /// Writes values, little-endian.
     pub fn write<E, T: bytemuck::NoUninit>(&mut self, values: &[T]) -> Result<(), Failed<E>> {
         let bytes = container::little_endian(values);
-        feed(&mut self.hasher, &bytes);
-        self.file.write_all(&bytes).map_err(Failed::Io)
+        let Out { file, hasher, .. } = self;
+        let written = if bytes.len() < PAYS {
+            feed(hasher, &bytes);
+            file.write_all(&bytes)
+        } else {
+            rayon::join(|| feed(hasher, &bytes), || file.write_all(&bytes)).1
+        };
+        written.map_err(Failed::Io)?;
+        self.waiting += bytes.len();
+        self.sync_early().map_err(Failed::Io)
+    }
+
+    /// Has the disk at work on what there is while more is being made.
+    fn sync_early(&mut self) -> io::Result<()> {
+        const ENOUGH: usize = 16 << 20;
+        if self.waiting < ENOUGH || self.syncing.as_ref().is_some_and(|thread| !thread.is_finished()) {
+            return Ok(());
+        }
+        self.finish_sync()?;
+        let file = self.file.try_clone()?;
+        self.syncing = Some(thread::spawn(move || file.sync_data()));
+        self.waiting = 0;
+        Ok(())
+    }
+
+    /// The system tells an error of what was written once: it must not be lost.
+    fn finish_sync(&mut self) -> io::Result<()> {
+        let ended = |thread: JoinHandle<_>| {
+            thread.join().unwrap_or_else(|_| Err(io::Error::other("its sync ended early")))
+        };
+        self.syncing.take().map_or(Ok(()), ended)
     }
 }
 
@@ -67,7 +100,7 @@ pub fn write<E: From<Error>>(
         // Of the final length, but with hashes that only the data will tell.
         let draft = head_bytes(header.clone(), blake3::Hasher::new(), tensors)?;
         file.write_all(&draft)?;
-        let mut out = Out { file, hasher: blake3::Hasher::new() };
+        let mut out = Out { file, hasher: blake3::Hasher::new(), waiting: 0, syncing: None };
         data(&mut out).map_err(|failure| match failure {
             Failed::Io(error) => error,
             Failed::Source(error) => {
@@ -75,7 +108,8 @@ pub fn write<E: From<Error>>(
                 io::Error::other("its content cannot be had")
             }
         })?;
-        let Out { file, hasher } = out;
+        out.finish_sync()?;
+        let Out { file, hasher, .. } = out;
         hash = Some(Hash::of(&hasher));
         file.seek(SeekFrom::Start(0))?;
         file.write_all(&head_bytes(header, hasher, tensors)?)
@@ -112,21 +146,24 @@ pub struct Guarded<'a> {
     pub tensors: SafeTensors<'a>,
     /// Their names by place in the data.
     pub names: Vec<String>,
+    /// Where the data begins in the file.
+    pub begin: usize,
     /// Of the data.
     pub data: Hash,
     path: &'a Path,
 }
 
 /// Reads a file's bytes, checked: its guard, its name, and that it is of the model. `bytes` keeps them.
-pub fn read<'a>(path: &'a Path, bytes: &'a mut Vec<u8>) -> Result<Guarded<'a>, Error> {
+pub fn read<'a>(path: &'a Path, bytes: &'a mut Bytes) -> Result<Guarded<'a>, Error> {
     *bytes = container::read(path)?;
     let tensors = container::parse(path, bytes)?;
     let json = container::metadata(path, bytes)?;
     let header = Header::parse(path, json.as_deref())?;
     let length: usize = tensors.iter().map(|(_, view)| view.data().len()).sum();
-    let data = header.check(path, json.as_deref().unwrap_or_default(), &bytes[bytes.len() - length..])?;
+    let begin = bytes.len() - length;
+    let data = header.check(path, json.as_deref().unwrap_or_default(), &bytes[begin..])?;
     check_name(path, &header.file_name())?;
-    Ok(Guarded { header, names: container::names(path, bytes)?, tensors, data, path })
+    Ok(Guarded { header, names: container::names(path, bytes)?, tensors, begin, data, path })
 }
 
 /// Whether a file has the name its content asks for.

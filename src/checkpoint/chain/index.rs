@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::Progress;
 use super::file;
 use super::look::{Found, look, names};
+use crate::checkpoint::container::Bytes;
 use crate::checkpoint::full::Time;
 use crate::checkpoint::{Error, Hash, Problem};
 use crate::graph::{Layout, Model};
@@ -175,7 +176,7 @@ impl Chain {
 
     /// Why a parent is not found: first because the child's head is damaged; then others may have damaged heads.
     fn why_missing(&self, child: &Checkpoint, parent: Hash) -> Error {
-        let fault = |path: &Path| file::read(path, &mut vec![]).err();
+        let fault = |path: &Path| file::read(path, &mut Bytes::default()).err();
         if let Some(error) = fault(&child.path) {
             return error;
         }
@@ -193,7 +194,8 @@ impl Chain {
             // A file that is there and cannot be used is the thing to tell of.
             let name = format!("mask-{}.safetensors", mask.short());
             let path = self.folder.join(&name);
-            let fault = file::read(&needs.path, &mut vec![]).err().filter(|_| needs.weights.is_some());
+            let fault =
+                file::read(&needs.path, &mut Bytes::default()).err().filter(|_| needs.weights.is_some());
             let there = || self.read_mask(&path).err().filter(|_| path.exists());
             fault.or_else(there).unwrap_or_else(|| Error::new(&needs.path, Problem::MaskMissing { name }))
         })

@@ -9,8 +9,9 @@ use super::header::Contents;
 use super::index::{Chain, Checkpoint, Kind};
 use super::look::{check_model, named_time};
 use super::{Progress, Vector, file};
+use crate::checkpoint::container::{self, Bytes};
 use crate::checkpoint::weights::{self, Flat};
-use crate::checkpoint::{Error, Hash, Problem, container, full};
+use crate::checkpoint::{Error, Hash, Problem, full};
 
 /// Momentum, as a checkpoint keeps it.
 #[derive(Clone, Debug, PartialEq)]
@@ -132,11 +133,13 @@ impl Chain {
             velocity = self.apply(link, delta, &indices.1, vector)?;
             mask = Some(indices);
         }
-        let Vector { canonical, running } = vector.unwrap_or(Vector { canonical: vec![], running: vec![] });
+        let Vector { canonical: mut weights, running } =
+            vector.unwrap_or(Vector { canonical: vec![], running: vec![] });
+        self.layout.parameters.iter().for_each(|p| p.make_memory(&mut weights[p.range()]));
         Ok(Restored {
             path,
             progress: checkpoint.progress,
-            weights: self.layout.to_memory(&canonical),
+            weights,
             running,
             velocity,
             mask: mask.map(|(_, indices)| indices),
@@ -145,7 +148,7 @@ impl Chain {
 
     /// What is wrong with a file whose head could not be used.
     pub(super) fn why_broken(&self, path: &Path) -> Error {
-        let mut bytes = vec![];
+        let mut bytes = Bytes::default();
         let unusable = || Error::new(path, Problem::NotChain { reason: "its head cannot be used".into() });
         match full::parse_name(&path.file_name().unwrap_or_default().to_string_lossy()) {
             Some(_) => {
@@ -163,21 +166,30 @@ impl Chain {
 
     /// Reads a base.
     pub(super) fn base(&self, base: &Checkpoint) -> Result<Vector, Error> {
-        let mut bytes = vec![];
+        let mut bytes = Bytes::default();
         let file = file::read(&base.path, &mut bytes)?;
         let &Contents::Base { weights: expected, .. } = &file.header.contents else {
             return Err(Error::new(&base.path, Problem::NotChain { reason: "it is no base".into() }));
         };
         let all = weights::expected(&self.layout);
         weights::check(&base.path, &file.tensors, &all, &self.layout)?;
-        let mut flat = Flat::new(&self.layout);
-        flat.take(&file.tensors, &all);
-        let vector = Vector { canonical: flat.weights, running: flat.running };
-        // In canonical order, as it is written, the data is what the hash is of.
+        // In canonical order, as it is written, the data is the vector, and what the hash is of.
         let in_order = file.names.iter().eq(all.iter().map(|t| &t.name));
-        match if in_order { file.data } else { vector.hash() } {
-            found if found == expected => Ok(vector),
-            found => Err(Error::new(&base.path, Problem::Restored { expected, found })),
+        let (vector, found) = if in_order && file.begin.is_multiple_of(4) {
+            let (begin, found) = (file.begin / 4, file.data);
+            let mut canonical = bytes.into_values(begin);
+            let running = canonical.split_off(self.layout.weights());
+            (Vector { canonical, running }, found)
+        } else {
+            let mut flat = Flat::new(&self.layout);
+            flat.take(&file.tensors, &all);
+            let vector = Vector { canonical: flat.weights, running: flat.running };
+            let found = vector.hash();
+            (vector, found)
+        };
+        match found == expected {
+            true => Ok(vector),
+            false => Err(Error::new(&base.path, Problem::Restored { expected, found })),
         }
     }
 
@@ -188,7 +200,7 @@ impl Chain {
         known: Option<(Hash, Vec<u32>)>,
     ) -> Result<(Delta, (Hash, Vec<u32>)), Error> {
         let path = &checkpoint.path;
-        let mut bytes = vec![];
+        let mut bytes = Bytes::default();
         let file = file::read(path, &mut bytes)?;
         let &Contents::Delta { mask: hash, .. } = &file.header.contents else {
             return Err(Error::new(path, Problem::NotChain { reason: "it is no delta".into() }));
@@ -239,7 +251,7 @@ impl Chain {
 
     /// Reads a mask.
     pub(super) fn read_mask(&self, path: &Path) -> Result<Vec<u32>, Error> {
-        let mut bytes = vec![];
+        let mut bytes = Bytes::default();
         let file = file::read(path, &mut bytes)?;
         check_model(path, (self.model, self.width), (file.header.model, file.header.width))?;
         file.only(&["indices"])?;

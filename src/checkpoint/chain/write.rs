@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use half::f16;
+use rayon::prelude::*;
 use safetensors::Dtype;
 
 use super::Progress;
@@ -38,14 +39,17 @@ struct Head {
     parent: Option<Hash>,
 }
 
+/// Weights with a checksum of their own.
+const PIECE: usize = 1 << 16;
+
 /// The mask in force.
 struct Mask {
     hash: Hash,
     indices: Vec<u32>,
     /// The `weights` hash of what its deltas build on.
     parent: Hash,
-    /// Hash of the weights as restored, with 0 in the mask's places.
-    outside: Hash,
+    /// Of the weights as restored, with 0 in the mask's places.
+    outside: Vec<u32>,
 }
 
 /// Adds to a run's chain: [`Writer::base`], then [`Writer::mask`] whenever a mask comes into force (and when a run goes
@@ -213,7 +217,7 @@ impl Writer {
         mut source: impl FnMut(&Parameter) -> Result<Vec<f32>, E>,
     ) -> Result<Found, E> {
         assert_eq!(running.len(), self.layout.statistics_len(), "one value a statistic");
-        let (mut whole, mut outside) = (blake3::Hasher::new(), blake3::Hasher::new());
+        let (mut whole, mut outside) = (blake3::Hasher::new(), vec![]);
         let (mut values, mut overflow, mut rest) = (Vec::with_capacity(kept.len()), None, kept);
         for parameter in &self.layout.parameters {
             let mut weights = source(parameter)?;
@@ -224,10 +228,13 @@ impl Writer {
             self.round(begin, if writing { here } else { &[] }, &mut weights, &mut overflow);
             feed(&mut whole, &little_endian(&weights));
             values.extend(here.iter().map(|&i| std::mem::take(&mut weights[i as usize - begin])));
-            feed(&mut outside, &little_endian(&weights));
+            match weights.len() {
+                ..=PIECE => outside.push(checksum(&weights)),
+                _ => outside.extend(weights.par_chunks(PIECE).map(checksum).collect::<Vec<_>>()),
+            }
         }
         feed(&mut whole, &little_endian(running));
-        Ok(Found { values, weights: Hash::of(&whole), outside: Hash::of(&outside), overflow })
+        Ok(Found { values, weights: Hash::of(&whole), outside, overflow })
     }
 
     /// Makes of weights, the first of which is `begin`, what a reader restores. `kept` are those about to be written;
@@ -272,13 +279,21 @@ pub fn save_mask(
     Ok(hash)
 }
 
+/// A CRC-32, which every change of a single weight changes. It costs a fifth of a cryptographic hash, and what it might
+/// let pass is found by `weights` when the delta is restored.
+fn checksum(weights: &[f32]) -> u32 {
+    let mut crc = flate2::Crc::new();
+    crc.update(bytemuck::cast_slice(weights));
+    crc.sum()
+}
+
 /// What a pass over the weights found.
 struct Found {
     values: Vec<f32>,
     /// Of the whole vector and the running statistics.
     weights: Hash,
-    /// Of the weights with 0 in the kept places.
-    outside: Hash,
+    /// A checksum a piece of the weights with 0 in the kept places.
+    outside: Vec<u32>,
     /// The first kept weight that is finite, and infinite as f16.
     overflow: Option<usize>,
 }
