@@ -8,6 +8,7 @@
 pub mod backend;
 pub mod checkpoint;
 pub mod data;
+pub mod distributed;
 #[allow(unsafe_code)]
 pub mod driver;
 pub mod graph;

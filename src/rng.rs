@@ -18,6 +18,10 @@ pub enum Purpose {
     Synthetic = 3,
     /// Random masks; index is the canonical flat index of the weight.
     Mask = 4,
+    /// Seeds of workers; index is the rank.
+    Worker = 5,
+    /// The permutation by which the training images are cut into workers' parts.
+    Shard = 6,
 }
 
 /// Ten rounds of Philox4x32: four random words for a 128-bit counter and a 64-bit key.

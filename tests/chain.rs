@@ -223,7 +223,7 @@ fn a_full_checkpoint_belongs_to_the_chain_with_its_mask() {
         train_seconds: 1.0,
         total_seconds: 2.0,
         weights: vec![4.0; 29],
-        velocity: vec![5.0; 29],
+        velocity: Some(vec![5.0; 29]),
         running: vec![6.0; 10],
         mask: Some(Hash::of_indices(&last.mask)),
     };

@@ -5,8 +5,8 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use fishmask::checkpoint::Error;
-use fishmask::checkpoint::chain::{Progress, Values, Writer};
+use fishmask::checkpoint::chain::{Progress, Values, Worker, Workers, WorkersState, Writer, save_workers};
+use fishmask::checkpoint::{Error, Hash};
 use fishmask::graph::Model;
 use fishmask::graph::layout::Parameter;
 use tempfile::tempdir;
@@ -55,6 +55,27 @@ fn writing_takes_less_than_the_vector() {
         let (vector, running) = (4 * layout.weights(), layout.initial_statistics());
         // Made parameter by parameter: what a source holds counts as well.
         let source = |p: &Parameter| Ok::<_, Error>(vec![1e-3 * p.offset as f32; p.count()]);
+        // Workers' states of many vectors: never more than a slice of one.
+        let (folder, slice) = (tempdir().unwrap(), vec![0.5_f32; 4 << 10]);
+        let (values, velocity) = (layout.weights(), layout.weights());
+        let worker = Worker { values, velocity, running: running.len(), ..Worker::default() };
+        let workers = vec![worker; 3];
+        let state =
+            WorkersState { epoch: 1, batch: 0, weights: Hash::of_indices(&[]), workers, run: String::new() };
+        let write = |rank: usize, part, take: &mut dyn FnMut(&[f32])| {
+            let mut left = state.workers[rank].length(part);
+            while left > 0 {
+                take(&slice[..left.min(slice.len())]);
+                left -= left.min(slice.len());
+            }
+            Ok::<_, Error>(())
+        };
+        let writing = peak(|| save_workers(folder.path(), (model, width), &state, write).unwrap());
+        let path = Workers::path(folder.path(), 1, 0);
+        let opening = peak(|| Workers::open(&path, (model, width)).unwrap());
+        println!("{model}, 3 workers' {vector} bytes twice: writing {writing}, opening {opening}");
+        assert!(writing < vector / 4, "{model}: {writing} of {vector} bytes for three workers");
+        assert!(opening < 5 << 20, "{model}: {opening} bytes to check a file");
         for values in [Values::F32, Values::F16] {
             let folder = tempdir().unwrap();
             let mut writer = Writer::open(folder.path(), (model, width), &layout, values).unwrap();

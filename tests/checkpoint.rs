@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use fishmask::backend::Totals;
-use fishmask::checkpoint::chain::Chain;
+use fishmask::checkpoint::chain::{Chain, Velocity};
 use fishmask::checkpoint::full::{self, State};
 use fishmask::checkpoint::{Error, Problem, weights};
 use fishmask::graph::{Init, Layout, Model};
@@ -44,7 +44,7 @@ fn state(layout: &Layout, epoch: u32, batch: u32) -> State {
         train_seconds: 1.0 / 3.0,
         total_seconds: f64::from_bits(1),
         weights: awkward(layout.weights(), 1),
-        velocity: awkward(layout.weights(), 2),
+        velocity: Some(awkward(layout.weights(), 2)),
         running: awkward(layout.statistics_len(), 3),
         mask: None,
     }
@@ -59,7 +59,7 @@ fn assert_same(a: &State, b: &State) {
     let floats = |s: &State| [s.totals.loss, s.train_seconds, s.total_seconds].map(f64::to_bits);
     assert_eq!(floats(a), floats(b));
     assert_eq!(bits(&a.weights), bits(&b.weights));
-    assert_eq!(bits(&a.velocity), bits(&b.velocity));
+    assert_eq!(a.velocity.as_deref().map(bits), b.velocity.as_deref().map(bits));
     assert_eq!(bits(&a.running), bits(&b.running));
 }
 
@@ -179,6 +179,18 @@ fn num_batches_tracked_is_read_over() {
     let f = Fixture::new();
     let count: (&str, Dtype, &[usize]) = ("bn.num_batches_tracked", Dtype::I64, &[]);
     assert!(weights::load(&f.foreign(&[CONV, BN, MEAN, VAR, count]), &f.layout).is_ok());
+}
+
+#[test]
+fn without_velocity_there_is_none() {
+    let f = Fixture::new();
+    let state = State { velocity: None, ..state(&f.layout, 3, 0) };
+    let path = full::save(f.folder.path(), ID, &f.layout, &state).unwrap();
+    assert_same(&full::load(&path, ID, &f.layout).unwrap(), &state);
+    // What is in it is a file of weights.
+    assert_eq!(bits(&weights::load(&path, &f.layout).unwrap().0), bits(&state.weights));
+    let chain = Chain::read(f.folder.path(), ID, &f.layout).unwrap();
+    assert_eq!(chain.load_latest().unwrap().unwrap().velocity, Velocity::Absent);
 }
 
 #[test]

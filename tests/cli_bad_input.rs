@@ -206,6 +206,29 @@ fn numbers_that_cannot_be() {
 
 /// The final weights with their tensors changed, as `changed.safetensors` in a working directory.
 #[test]
+fn workers_that_cannot_be() {
+    let directory = tempdir().unwrap();
+    for (flags, parts) in [
+        ("--workers 0", ["--workers 0", "at least 1 worker"]),
+        ("--workers 2 --merge-steps 0", ["--merge-steps 0", "at least 1 step"]),
+        (
+            "--workers 5 --shard-data",
+            ["--workers 5", "51 of the 256 training images, fewer than a batch of 64"],
+        ),
+        (
+            "--workers 4 --mask fisher --fisher-samples 9 --keep-ratio 0.3 --worker-masks interleaved",
+            ["--worker-masks interleaved", "a smaller --keep-ratio, fewer --workers"],
+        ),
+    ] {
+        refused(directory.path(), train(directory.path(), &format!("{SMALL} {flags}")), &parts);
+    }
+    // Built with MPI it says how to start it, without how to build it.
+    let distributed = train(directory.path(), &format!("{SMALL} --distributed"));
+    let part = if cfg!(feature = "mpi") { "mpirun -n W" } else { "cargo build --release --features mpi" };
+    refused(directory.path(), distributed, &[part]);
+}
+
+#[test]
 fn a_device_that_is_not_there() {
     let directory = with_run();
     let path = directory.path();

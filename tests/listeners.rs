@@ -8,8 +8,8 @@ use fishmask::backend::cpu::Cpu;
 use fishmask::mask::Kind;
 use fishmask::train::listeners::{Bar, DawnLog, Metrics, Table};
 use fishmask::train::{
-    CheckpointState, Config, EpochReport, Event, Flags, Listener, MaskFlags, MaskReport, Outcome, Reasons,
-    summary,
+    CheckpointState, Config, EpochReport, Event, Exchange, Flags, Listener, MaskFlags, MaskReport, Outcome,
+    Reasons, WorkerFlags, WorkerMasks, summary,
 };
 
 const REPORT: EpochReport = EpochReport {
@@ -24,6 +24,7 @@ const REPORT: EpochReport = EpochReport {
     total_seconds: 36.0,
     images_per_second: 800.0,
     kept: 412_944,
+    exchange: None,
 };
 
 /// Tells a listener a whole run of two epochs.
@@ -33,8 +34,10 @@ fn tell(listener: &mut dyn Listener, data: &str, resumed: Option<(u32, u32)>, ou
     let second = EpochReport { epoch: 2, lr: 0.0, test_accuracy: 100.0, total_seconds: 1234.56, ..REPORT };
     let images = [10_000, 10_000];
     let device = "CPU, 2 threads";
+    let (steps, workers, parameters) = (78, &[][..], 412_345);
+    let config = &config;
     let started =
-        Event::Started { config: &config, device, data, images, parameters: 412_345, resumed, folder };
+        Event::Started { config, device, data, images, steps, workers, parameters, resumed, folder };
     let step = |epoch| Event::Step { epoch, step: 78, steps: 78, batch: 128 };
     let checkpoint = Event::Checkpoint(folder);
     let ended = Event::Ended { outcome, folder };
@@ -99,6 +102,55 @@ fn table_of_a_stopped_run_says_how_to_go_on() {
 }
 
 #[test]
+fn table_and_metrics_of_several_workers() {
+    let workers =
+        WorkerFlags { workers: Some(2), worker_masks: Some(WorkerMasks::Interleaved), ..Default::default() };
+    let mask = MaskFlags { mask: Some(Kind::Fisher), ..MaskFlags::default() };
+    let flags = Flags { workers, mask, ..Flags::default() };
+    let config = &Config::new(&flags, || Err("no GPU".into())).unwrap().0;
+    let exchange = Exchange {
+        merges: 3,
+        sent: 1_765_134,
+        received: 1_764_552,
+        share_of_dense: 35.524,
+        waiting_seconds: 0.46,
+        exchanging_seconds: 12.34,
+    };
+    let report = EpochReport { exchange: Some(exchange), ..REPORT };
+    let names = ["rank 0 on a".to_string(), "rank 1 on b".to_string()];
+    let (mut table, mut metrics) = (Table::new(vec![], Reasons::default()), Metrics::new(vec![]));
+    let started = Event::Started {
+        config,
+        device: "CPU, 2 threads",
+        data: "CIFAR-10",
+        images: [10_000, 10_000],
+        steps: 39,
+        workers: &names,
+        parameters: 1,
+        resumed: None,
+        folder: Path::new("runs/a"),
+    };
+    for event in [started, Event::Epoch(&report)] {
+        table.hear(&event).unwrap();
+        metrics.hear(&event).unwrap();
+    }
+    let text = String::from_utf8(table.into_inner()).unwrap();
+    for part in [
+        "train    8 epochs of 39 steps of 128 images, ",
+        ", square, selected anew every 10 merges\n",
+        "workers  2, merged every 100 steps by their mean, each with its own mask: rank 0 on a, rank 1 on b\n",
+        "  total s  merges   sent MB  received  of dense  wait s  exch s\n",
+        "     36.0       3      1.77      1.76    35.52%     0.5    12.3\n",
+    ] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+    let line: serde_json::Value = serde_json::from_slice(&metrics.into_inner()).unwrap();
+    assert_eq!(line["exchange"]["sent"], 1_765_134);
+    assert_eq!(line["exchange"]["exchanging_seconds"], 12.34);
+    assert_eq!(line["workers"], serde_json::json!(["rank 0 on a", "rank 1 on b"]));
+}
+
+#[test]
 fn table_of_a_masked_run() {
     let flags = |mask| Flags { mask, ..Flags::default() };
     let show = |mask: MaskFlags, reports: &[MaskReport], outcome: &Outcome| {
@@ -106,8 +158,9 @@ fn table_of_a_masked_run() {
         let mut table = Table::new(vec![], Reasons::default());
         let folder = Path::new("runs/a");
         let (device, data, images) = ("CPU, 2 threads", "CIFAR-10", [10_000, 10_000]);
+        let (steps, workers, parameters, resumed, config) = (78, &[][..], 1, None, &config);
         let started =
-            Event::Started { config: &config, device, data, images, parameters: 1, resumed: None, folder };
+            Event::Started { config, device, data, images, steps, workers, parameters, resumed, folder };
         table.hear(&started).unwrap();
         reports.iter().for_each(|report| table.hear(&Event::Mask(report)).unwrap());
         table.hear(&Event::Ended { outcome, folder }).unwrap();
@@ -238,7 +291,7 @@ fn the_bar_hears_a_run_without_a_terminal() {
 fn summary_of_the_quick_network() {
     let config = Config::new(&Flags::default(), || Err("no GPU".into())).unwrap().0;
     let mut out = vec![];
-    summary::print::<Cpu>(&mut out, &config, 20_000).unwrap();
+    summary::print::<Cpu>(&mut out, &config, 1, 20_000).unwrap();
     let text = String::from_utf8(out).unwrap();
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines[0], "resnet9 of width 16, batch 128");

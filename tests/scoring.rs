@@ -189,7 +189,7 @@ fn keeps_the_same_weights<B: Probe + Sparse>(backend: B) {
     let split = synthetic::dataset(48, 1, 0).train;
     let quota = Quota::new(&graph.layout, 0.02).unwrap();
     let rule = Rule { power: Power::Square, expect: false, running: true };
-    let samples = Samples { count: 48, order: Order::Shuffled, augment: true, seed: 3, epoch: 0 };
+    let samples = Samples { first: 0, count: 48, order: Order::Shuffled, augment: true, seed: 3, epoch: 0 };
     let expected = selected(Cpu::new(), &graph, &split, rule, &samples, quota);
     let found = selected(backend, &graph, &split, rule, &samples, quota);
     assert_eq!((expected.len(), found.len()), (quota.kept, quota.kept));

@@ -1,111 +1,15 @@
 //! Training runs through the library: they learn, and stopping and resuming leaves no trace in the result.
 
+mod train_support;
+
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 
 use fishmask::backend::Power;
-use fishmask::backend::cpu::Cpu;
-use fishmask::backend::cuda::Cuda;
 use fishmask::checkpoint::chain::{Chain, Kind, Velocity};
 use fishmask::checkpoint::weights;
-use fishmask::data::{Dataset, synthetic};
-use fishmask::driver::emulated::Emulated;
-use fishmask::graph::Model;
 use fishmask::mask;
-use fishmask::train::{
-    self, CheckpointState, Config, EpochReport, Error, Event, FisherTarget, Listener, MaskReport, Masking,
-    Outcome, Precision, Rule, Stop,
-};
-
-fn config() -> Config {
-    Config {
-        preset: "test".into(),
-        model: Model::Resnet9,
-        width: 4,
-        epochs: 3,
-        batch_size: 32,
-        lr: 0.2,
-        peak_epoch: 1.0,
-        momentum: 0.9,
-        weight_decay: 5e-4,
-        label_smoothing: 0.1,
-        train_images: None,
-        mask: None,
-        data: "synthetic".into(),
-        device: "cpu".into(),
-        precision: Precision::F32,
-        seed: 5,
-        checkpoint_every: 1,
-    }
-}
-
-fn dataset(config: &Config) -> Dataset {
-    // 18 whole batches and a partial one that is dropped; 210 test images are less than one evaluation batch.
-    let images = config.train_images.unwrap_or(18 * 32 + 7);
-    synthetic::dataset(images, if config.device == "cpu" { 210 } else { 21 }, 0)
-}
-
-/// A Fisher mask of 5%, strict and fixed.
-fn masking() -> Masking {
-    Masking {
-        kind: mask::Kind::Fisher,
-        keep_ratio: 0.05,
-        fisher_samples: 40,
-        fisher_target: FisherTarget::Label,
-        fisher_power: Power::Square,
-        warmup_epochs: 0,
-        mask_every: 0,
-        update_rule: Rule::Strict,
-        checkpoint_state: CheckpointState::On,
-        checkpoint_values: Precision::F32,
-    }
-}
-
-/// Keeps the reports; can pull the stop after some steps.
-#[derive(Default)]
-struct Watch {
-    reports: Vec<EpochReport>,
-    masks: Vec<MaskReport>,
-    steps: u32,
-    stop_after: Option<u32>,
-    stop: Stop,
-}
-
-impl Listener for Watch {
-    fn hear(&mut self, event: &Event) -> Result<(), Error> {
-        match event {
-            Event::Step { .. } => {
-                self.steps += 1;
-                if Some(self.steps) == self.stop_after {
-                    self.stop.0.store(15, Ordering::Relaxed);
-                }
-            }
-            Event::Epoch(report) => self.reports.push(**report),
-            Event::Mask(report) => self.masks.push(**report),
-            _ => {}
-        }
-        Ok(())
-    }
-}
-
-/// Trains in `folder`, resuming if it holds a checkpoint: outcome and what was heard.
-fn train(config: &Config, folder: &Path, stop_after: Option<u32>) -> (Result<Outcome, Error>, Watch) {
-    std::fs::create_dir_all(folder.join("checkpoints")).unwrap();
-    let layout = config.model.graph(config.width).unwrap().layout;
-    let chain = Chain::read(&folder.join("checkpoints"), (config.model, config.width), &layout).unwrap();
-    let state = chain.load_latest().unwrap();
-    let mut watch = Watch { stop_after, ..Watch::default() };
-    let stop = watch.stop.clone();
-    let listeners: &mut [&mut dyn Listener] = &mut [&mut watch];
-    let outcome = match config.device.as_str() {
-        "cpu" => train::run(Cpu::new(), config, dataset(config), folder, state, listeners, &stop),
-        _ => {
-            let backend = Cuda::new(Emulated::new()).unwrap();
-            train::run(backend, config, dataset(config), folder, state, listeners, &stop)
-        }
-    };
-    (outcome, watch)
-}
+use fishmask::train::{CheckpointState, Config, Error, FisherTarget, Masking, Outcome, Precision, Rule};
+use train_support::{config, final_bytes, masking, stopped_and_resumed_ends_with_the_same_bits, train};
 
 /// The newest full checkpoint of a run.
 fn latest(folder: &Path) -> Option<PathBuf> {
@@ -118,10 +22,6 @@ fn emulated() -> Config {
     let config =
         Config { width: 8, epochs: 2, device: "emulated".into(), precision: Precision::F16, ..config() };
     Config { train_images: Some(5 * 32 + 7), ..config }
-}
-
-fn final_bytes(folder: &Path) -> Vec<u8> {
-    std::fs::read(folder.join("final.safetensors")).unwrap()
 }
 
 #[test]
@@ -166,42 +66,15 @@ fn same_bits_with_any_number_of_threads_emulated() {
     same_bits_with_any_number_of_threads(&emulated());
 }
 
-/// Each of `cases` is the steps of one run after which it is stopped.
-fn stopped_and_resumed_ends_with_the_same_bits(config: &Config, cases: &[&[u32]]) {
-    let whole = tempfile::tempdir().unwrap();
-    let (_, uninterrupted) = train(config, whole.path(), None);
-    let numbers =
-        |r: &EpochReport| (r.epoch, r.lr, r.train_loss, r.train_accuracy, r.test_loss, r.test_accuracy);
-    for stops in cases {
-        let folder = tempfile::tempdir().unwrap();
-        let (mut done, mut reports) = (0, vec![]);
-        for stop in stops.iter().map(|&s| Some(s)).chain([None]) {
-            let (outcome, watch) = train(config, folder.path(), stop.map(|s: u32| s - done));
-            reports.extend(watch.reports.iter().map(numbers));
-            done += watch.steps;
-            match (stop, outcome.unwrap()) {
-                (Some(_), Outcome::Interrupted(15)) => {
-                    assert!(!folder.path().join("final.safetensors").exists())
-                }
-                (None, Outcome::Finished(_)) => {}
-                (_, outcome) => panic!("{stops:?}: {outcome:?}"),
-            }
-        }
-        assert_eq!(done, uninterrupted.steps, "{stops:?}: no step is lost or done twice");
-        assert_eq!(reports, uninterrupted.reports.iter().map(numbers).collect::<Vec<_>>(), "{stops:?}");
-        assert!(final_bytes(folder.path()) == final_bytes(whole.path()), "{stops:?}");
-    }
-}
-
 #[test]
 fn stopped_and_resumed_ends_with_the_same_bits_cpu() {
     // Mid-epoch, the last step of an epoch, the first of the next, twice in a run.
-    stopped_and_resumed_ends_with_the_same_bits(&config(), &[&[5], &[18], &[19], &[7, 30], &[53]]);
+    stopped_and_resumed_ends_with_the_same_bits(&config(), &[&[5], &[18], &[19], &[7, 23], &[53]]);
 }
 
 #[test]
 fn stopped_and_resumed_ends_with_the_same_bits_emulated() {
-    stopped_and_resumed_ends_with_the_same_bits(&emulated(), &[&[2], &[5, 9]]);
+    stopped_and_resumed_ends_with_the_same_bits(&emulated(), &[&[2], &[5, 4]]);
 }
 
 #[test]
@@ -332,14 +205,14 @@ fn masked_runs_stopped_and_resumed_end_with_the_same_bits_cpu() {
     ];
     for masking in cases {
         let config = Config { mask: Some(masking), ..config() };
-        stopped_and_resumed_ends_with_the_same_bits(&config, &[&[5], &[18], &[7, 30], &[37, 53]]);
+        stopped_and_resumed_ends_with_the_same_bits(&config, &[&[5], &[18], &[7, 23], &[37, 16]]);
     }
 }
 
 #[test]
 fn masked_runs_stopped_and_resumed_end_with_the_same_bits_emulated() {
     let config = Config { mask: Some(Masking { mask_every: 1, ..masking() }), ..emulated() };
-    stopped_and_resumed_ends_with_the_same_bits(&config, &[&[2, 5]]);
+    stopped_and_resumed_ends_with_the_same_bits(&config, &[&[2, 3]]);
 }
 
 /// Every epoch of a chain restores to what the run had: the last to its final weights, each to what the next one starts

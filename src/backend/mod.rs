@@ -365,6 +365,8 @@ pub trait Backend {
     fn read(&self, vector: &Self::Vector) -> Result<Vec<f32>, Error>;
     /// A part of a vector's values.
     fn read_range(&self, vector: &Self::Vector, range: Range<usize>) -> Result<Vec<f32>, Error>;
+    /// Replaces a vector's values, all of them, where they are.
+    fn write(&self, values: &[f32], vector: &mut Self::Vector) -> Result<(), Error>;
     /// The first `elements` of some activations, as f32.
     fn read_tensor(&self, tensor: &Self::Tensor, elements: usize) -> Result<Vec<f32>, Error>;
     /// Replaces the first elements of some activations.

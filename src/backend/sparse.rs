@@ -123,6 +123,15 @@ pub trait Sparse: Backend {
 
     /// Indices on the device.
     fn indices(&self, indices: &[u32]) -> Result<Self::Indices, Error>;
+    /// A vector's values at these indices, in their order.
+    fn gather(&self, indices: &Self::Indices, vector: &Self::Vector) -> Result<Vec<f32>, Error>;
+    /// Replaces a vector's values at these indices, in their order.
+    fn scatter(
+        &self,
+        indices: &Self::Indices,
+        values: &[f32],
+        vector: &mut Self::Vector,
+    ) -> Result<(), Error>;
     /// One optimiser step over the kept weights alone; `velocity` has one value for each of them, in their order. Nothing
     /// else is touched, nor read.
     fn sgd_strict(

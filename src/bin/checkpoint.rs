@@ -119,12 +119,23 @@ fn list(chain: &Chain, accuracies: &BTreeMap<u32, f64>) -> anyhow::Result<()> {
     let (out, dense) = (&mut stdout().lock(), chain.dense_bytes() as f64);
     let (model, width) = chain.model();
     writeln!(out, "{model} of width {width}, {} weights", chain.layout().weights())?;
+    // A column more where there are such files.
+    let any_workers = chain.checkpoints().iter().any(|c| chain.workers(c).is_some());
+    let column = |text: &str| if any_workers { format!(" {text:>14}") } else { String::new() };
     writeln!(
         out,
-        "{:>5} {:>5}  {:<5} {:>10} {:>12} {:>8} {:>7}",
-        "epoch", "step", "kind", "kept", "bytes", "of dense", "test %"
+        "{:>5} {:>5}  {:<5} {:>10} {:>12} {:>8} {:>7}{}",
+        "epoch",
+        "step",
+        "kind",
+        "kept",
+        "bytes",
+        "of dense",
+        "test %",
+        column("workers' bytes")
     )?;
-    for Checkpoint { kind, progress, kept, bytes, .. } in chain.checkpoints() {
+    for checkpoint in chain.checkpoints() {
+        let Checkpoint { kind, progress, kept, bytes, .. } = checkpoint;
         let kind = match kind {
             Kind::Base => "base",
             Kind::Delta { .. } => "delta",
@@ -133,7 +144,11 @@ fn list(chain: &Chain, accuracies: &BTreeMap<u32, f64>) -> anyhow::Result<()> {
         let known = accuracies.get(&progress.epoch).filter(|_| progress.batch == 0);
         let accuracy = progress.test_accuracy.or(known.copied()).map_or("-".into(), |a| format!("{a:.2}"));
         let (epoch, batch, share) = (progress.epoch, progress.batch, 100.0 * *bytes as f64 / dense);
-        writeln!(out, "{epoch:>5} {batch:>5}  {kind:<5} {kept:>10} {bytes:>12} {share:>7.2}% {accuracy:>7}")?;
+        let workers = column(&chain.workers(checkpoint).map_or("-".into(), |file| file.bytes.to_string()));
+        writeln!(
+            out,
+            "{epoch:>5} {batch:>5}  {kind:<5} {kept:>10} {bytes:>12} {share:>7.2}% {accuracy:>7}{workers}"
+        )?;
     }
     for error in chain.broken() {
         writeln!(out, "{error}")?;

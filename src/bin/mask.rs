@@ -146,7 +146,7 @@ impl common::Work for Choice<'_> {
             running: cli.bn == Bn::Running,
         };
         let (order, augment) = (cli.sample_order, cli.augment == Switch::On);
-        let samples = Samples { count, order, augment, seed: cli.seed, epoch: 0 };
+        let samples = Samples { first: 0, count, order, augment, seed: cli.seed, epoch: 0 };
         select::score(&mut network, &mut scoring, rule, &split, &samples)?;
         let mask = select::largest(&mut network, &mut scoring, quota)?;
         let scores = scoring.read(&mut network)?;

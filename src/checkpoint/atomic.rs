@@ -26,7 +26,7 @@ pub fn write(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -
 /// As [`write()`], through the file itself, unbuffered.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_file(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> Result<(), Error> {
     let temporary = temporary(path)?;
     let result = (|| {
@@ -43,10 +43,10 @@ pub fn write_file(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -
     })
 }
 
-/// As [`write`], from bytes at hand.
+/// As [`write()`], from bytes at hand.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     write(path, |writer| writer.write_all(bytes))
 }
@@ -78,7 +78,7 @@ pub fn sync_folder(folder: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }
 
-/// Whether a file name is one that [`write`] gives its temporary files.
+/// Whether a file name is one that [`write()`] gives its temporary files.
 pub fn is_temporary(name: &str) -> bool {
     name.starts_with('.') && name.ends_with(SUFFIX)
 }

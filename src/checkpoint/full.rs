@@ -1,7 +1,7 @@
 //! Full checkpoints: all that a resumed run needs to end with the bits of one that was never stopped.
 //!
-//! A safetensors file holds the weights and running statistics as [`super::weights`] does, the velocity as
-//! `velocity.<parameter>`, and one metadata entry, `fishmask`, with the rest as JSON. Numbers that JSON would round
+//! A safetensors file holds the weights and running statistics as [`super::weights`] does, the velocity, if there is
+//! one, as `velocity.<parameter>`, and one metadata entry, `fishmask`, with the rest as JSON. Numbers that JSON would round
 //! are written as the hexadecimal of their bits. An md5 over all of it tells damage from content.
 
 use std::fs;
@@ -13,14 +13,14 @@ use serde::{Deserialize, Serialize};
 use super::container::{self, KEY, Tensor};
 use super::hash::Hash;
 use super::weights::{self, Expected, Flat};
-use super::{Error, Problem, bits};
+use super::{Error, Problem, atomic, bits, chain};
 use crate::backend::Totals;
 use crate::graph::{Layout, Model};
 
 /// Changes whenever a file written by one program cannot be read by the other.
 const FORMAT: u32 = 1;
-/// Full checkpoints a run keeps.
-const KEPT: usize = 2;
+/// Full checkpoints a run keeps, and states of workers.
+pub(super) const KEPT: usize = 2;
 
 /// A run between two steps. Vectors are in memory order.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,8 +37,9 @@ pub struct State {
     pub total_seconds: f64,
     /// Weights.
     pub weights: Vec<f32>,
-    /// Velocity, one a weight.
-    pub velocity: Vec<f32>,
+    /// Velocity, one a weight; none for the merged model of several workers, who have their own in a file beside it
+    /// ([`super::chain::save_workers`]).
+    pub velocity: Option<Vec<f32>>,
     /// Running statistics.
     pub running: Vec<f32>,
     /// The mask in force, whose file lies beside the checkpoint; none when training is dense.
@@ -89,8 +90,11 @@ pub fn save(
 ) -> Result<PathBuf, Error> {
     let path = folder.join(file_name(state.epoch, state.batch));
     let mut tensors = weights::tensors(layout, &state.weights, &state.running);
-    let velocity = layout.to_canonical(&state.velocity);
-    tensors.extend(velocities(layout).into_iter().map(|t| Tensor::new(t.name, t.shape, &velocity[t.range])));
+    if let Some(velocity) = &state.velocity {
+        let velocity = layout.to_canonical(velocity);
+        let tensor = |t: Expected| Tensor::new(t.name, t.shape, &velocity[t.range]);
+        tensors.extend(velocities(layout).into_iter().map(tensor));
+    }
     let mut header = Header {
         format: FORMAT,
         model,
@@ -127,8 +131,10 @@ pub fn load(path: &Path, (model, width): (Model, usize), layout: &Layout) -> Res
         let (expected, found) = (name((model, width)), name((header.model, header.width)));
         return Err(Error::new(path, Problem::Model { expected, found }));
     }
-    let (own, velocities) = (weights::expected(layout), velocities(layout));
-    let all: Vec<Expected> = weights::expected(layout).into_iter().chain(self::velocities(layout)).collect();
+    // With none of them it was saved without; with some the others are missing.
+    let with_velocity = file.names().iter().any(|name| name.starts_with("velocity."));
+    let velocities = || if with_velocity { velocities(layout) } else { vec![] };
+    let all: Vec<Expected> = weights::expected(layout).into_iter().chain(velocities()).collect();
     weights::check(path, &file, &all, layout)?;
 
     let expected = std::mem::take(&mut header.md5);
@@ -138,9 +144,13 @@ pub fn load(path: &Path, (model, width): (Model, usize), layout: &Layout) -> Res
     if expected != found {
         return Err(Error::new(path, Problem::Digest { expected, found }));
     }
-    let (mut flat, mut velocity) = (Flat::new(layout), Flat::new(layout));
-    flat.take(&file, &own);
-    velocity.take(&file, &velocities);
+    let mut flat = Flat::new(layout);
+    flat.take(&file, &weights::expected(layout));
+    let velocity = with_velocity.then(|| {
+        let mut velocity = Flat::new(layout);
+        velocity.take(&file, &velocities());
+        layout.to_memory(&velocity.weights)
+    });
     Ok(State {
         epoch: header.epoch,
         batch: header.batch,
@@ -148,7 +158,7 @@ pub fn load(path: &Path, (model, width): (Model, usize), layout: &Layout) -> Res
         train_seconds: header.train_seconds,
         total_seconds: header.total_seconds,
         weights: layout.to_memory(&flat.weights),
-        velocity: layout.to_memory(&velocity.weights),
+        velocity,
         running: flat.running,
         mask: header.mask,
     })
@@ -157,11 +167,22 @@ pub fn load(path: &Path, (model, width): (Model, usize), layout: &Layout) -> Res
 /// Removes all but the newest [`KEPT`] checkpoints up to `state`. Later ones are left alone: they cannot be of
 /// this run, and are not ours to judge.
 fn prune(folder: &Path, state: &State) -> Result<(), Error> {
-    let mut paths = list(folder)?;
-    paths.retain(|(time, _)| *time <= (state.epoch, state.batch));
+    let now = (state.epoch, state.batch);
+    let mut paths = list(folder, parse_name)?;
+    paths.retain(|(time, _)| *time <= now);
     let surplus = paths.len().saturating_sub(KEPT);
     for (_, path) in &paths[..surplus] {
         fs::remove_file(path).map_err(Error::io(path, "remove it"))?;
+    }
+    // Workers' states after their checkpoints, so that none is ever without; and those whose checkpoint never came to be.
+    let there = list(folder, |name| parse_name(&name.replacen(".delta.", ".", 1)))?;
+    let has_none = |time: &Time| *time <= now && there.binary_search_by_key(time, |(time, _)| *time).is_err();
+    let orphans = list(folder, chain::workers_time)?.into_iter().filter(|(time, _)| has_none(time));
+    for (i, (_, path)) in orphans.enumerate() {
+        if i == 0 {
+            atomic::sync_folder(folder).map_err(Error::io(folder, "sync it"))?;
+        }
+        fs::remove_file(&path).map_err(Error::io(&path, "remove it"))?;
     }
     Ok(())
 }
@@ -169,12 +190,15 @@ fn prune(folder: &Path, state: &State) -> Result<(), Error> {
 /// Epochs completed and steps done of the next.
 pub(super) type Time = (u32, u32);
 
-/// Checkpoints by time, oldest first.
-fn list(folder: &Path) -> Result<Vec<(Time, PathBuf)>, Error> {
+/// Files by the time in their name, oldest first.
+pub(super) fn list(
+    folder: &Path,
+    time: impl Fn(&str) -> Option<Time>,
+) -> Result<Vec<(Time, PathBuf)>, Error> {
     let mut paths = vec![];
     for entry in fs::read_dir(folder).map_err(Error::io(folder, "list it"))? {
         let path = entry.map_err(Error::io(folder, "list it"))?.path();
-        if let Some(time) = path.file_name().and_then(|name| parse_name(&name.to_string_lossy())) {
+        if let Some(time) = path.file_name().and_then(|name| time(&name.to_string_lossy())) {
             paths.push((time, path));
         }
     }

@@ -179,6 +179,23 @@ pub enum Problem {
         /// What is wrong with it.
         reason: String,
     },
+    /// The file of workers' states beside a checkpoint is not there.
+    #[error(
+        "the state of the workers of this time's checkpoint is missing; put it back, or remove that checkpoint to go on \
+         from the one before"
+    )]
+    WorkersMissing,
+    /// Workers whose merged model is not that of the checkpoint beside them.
+    #[error(
+        "of workers whose merged weights have BLAKE3 {expected}, while those of the checkpoint beside it have {found}; \
+         put back the one that was written with it, or remove both"
+    )]
+    OtherWorkers {
+        /// The hash in the file.
+        expected: Hash,
+        /// The hash of the checkpoint's weights and running statistics.
+        found: Hash,
+    },
     /// There is no such checkpoint.
     #[error("no checkpoint after epoch {epoch}, step {batch}; there are {found}")]
     Absent {

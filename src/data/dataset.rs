@@ -46,12 +46,31 @@ impl Split {
         &self.images[i * IMAGE..][..IMAGE]
     }
 
+    /// The images at these places, in their order. Panics when a place is not below [`len`](Self::len).
+    pub fn select(&self, places: &[u32]) -> Self {
+        let mut images = Vec::with_capacity(places.len() * IMAGE);
+        places.iter().for_each(|&place| images.extend_from_slice(self.image(place as usize)));
+        Split { images, labels: places.iter().map(|&place| self.labels[place as usize]).collect() }
+    }
+
     /// The first `count` images; all of them when there are no more than that.
     pub fn truncated(mut self, count: usize) -> Self {
         self.labels.truncate(count);
         self.images.truncate(self.labels.len() * IMAGE);
         self.images.shrink_to_fit();
         self
+    }
+}
+
+impl Dataset {
+    /// BLAKE3 of name, images and labels, by which processes know that they have the same.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(self.name.as_bytes());
+        for split in [&self.train, &self.test] {
+            hasher.update(&split.len().to_le_bytes()).update_rayon(&split.images).update(&split.labels);
+        }
+        *hasher.finalize().as_bytes()
     }
 }
 

@@ -4,6 +4,7 @@ pub mod layout;
 pub mod models;
 pub mod network;
 pub mod plan;
+mod replica;
 pub mod scoring;
 pub mod summary;
 
@@ -12,6 +13,7 @@ pub use layout::{Init, Layout};
 pub use models::Model;
 pub use network::{Network, Statistics};
 pub use plan::Plan;
+pub use replica::Replica;
 pub use scoring::Scoring;
 
 /// Why a graph or its plan cannot be made.

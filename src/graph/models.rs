@@ -7,10 +7,11 @@ use crate::backend::Pool;
 use crate::data::CLASSES;
 
 /// A network's name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Model {
     /// cifar10-fast's DAWNBench network: eight convolutions, two residual branches.
+    #[default]
     Resnet9,
     /// torchvision's basic-block ResNet, stages of 2-2-2-2 blocks.
     Resnet18,

@@ -32,9 +32,9 @@ pub struct Network<B: Backend> {
     classes: usize,
 }
 
-/// What a convolution's backward step is to compute.
+/// What a backward step is to compute.
 #[derive(Clone, Copy)]
-struct Wanted {
+pub(super) struct Wanted {
     weights: bool,
     input: bool,
 }
@@ -139,7 +139,7 @@ impl<B: Backend> Network<B> {
         let classes = graph.nodes[graph.nodes.len() - 1].shape.c;
         let mut network =
             Network { graph, backend, training, inference, wanted: vec![], activations, parameters, classes };
-        network.train_only(|_| true);
+        network.wanted = network.everything_wanted();
         Ok(network)
     }
 
@@ -260,6 +260,11 @@ impl<B: Backend> Network<B> {
         self.backend.read_tensor(&self.activations.tensors[slot].borrow(), n * self.classes)
     }
 
+    /// What a replica takes the place of.
+    pub(super) fn replaceable(&mut self) -> (&mut Parameters<B>, &mut Vec<Wanted>) {
+        (&mut self.parameters, &mut self.wanted)
+    }
+
     fn plan(&self, training: bool) -> &Plan {
         match &self.training {
             Some(plan) if training => plan,
@@ -271,6 +276,15 @@ impl<B: Backend> Network<B> {
     /// vector has one. A filter without any keeps the gradient it had, and nothing is computed below the lowest
     /// layer with one. Recordings made before do not know of it.
     pub fn train_only(&mut self, trained: impl Fn(&Range<usize>) -> bool) {
+        self.wanted = self.wanted(trained);
+    }
+
+    /// Every gradient but that of the images.
+    pub(super) fn everything_wanted(&self) -> Vec<Wanted> {
+        self.wanted(|_| true)
+    }
+
+    fn wanted(&self, trained: impl Fn(&Range<usize>) -> bool) -> Vec<Wanted> {
         let steps = self.training.iter().flat_map(|plan| &plan.backward);
         let has_trained = |step: &Backward| match step {
             Backward::Conv { filter, .. } => trained(filter),
@@ -278,12 +292,14 @@ impl<B: Backend> Network<B> {
             Backward::AveragePool { .. } => false,
             Backward::Linear { weight, bias, .. } => trained(weight) || bias.as_ref().is_some_and(&trained),
         };
-        self.wanted = steps.map(|step| Wanted { weights: has_trained(step), input: true }).collect();
-        let lowest = self.wanted.iter().rposition(|wanted| wanted.weights);
-        self.wanted.truncate(lowest.map_or(0, |lowest| lowest + 1));
-        if let Some(lowest) = self.wanted.last_mut() {
+        let mut wanted: Vec<Wanted> =
+            steps.map(|step| Wanted { weights: has_trained(step), input: true }).collect();
+        let lowest = wanted.iter().rposition(|wanted| wanted.weights);
+        wanted.truncate(lowest.map_or(0, |lowest| lowest + 1));
+        if let Some(lowest) = wanted.last_mut() {
             lowest.input = false;
         }
+        wanted
     }
 
     /// Runs the forward steps on the first `n` images and adds their loss to the backend's totals; with

@@ -97,6 +97,14 @@ impl<B: Sparse> Scoring<B> {
         network.backend().read(&self.scores)
     }
 
+    /// Replaces all scores, in canonical order.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn write(&mut self, network: &mut Network<B>, scores: &[f32]) -> Result<(), Error> {
+        network.backend().write(scores, &mut self.scores)
+    }
+
     /// Makes all scores zero.
     ///
     /// # Errors

@@ -18,6 +18,18 @@ pub use select::{Order, Samples};
 /// Why a mask cannot be.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Error {
+    /// Workers' masks that share no weight need more than there are.
+    #[error(
+        "{workers} masks of {kept} weights that share none take more than the {weights} that the model has"
+    )]
+    TooMany {
+        /// Masks.
+        workers: usize,
+        /// Weights of each.
+        kept: usize,
+        /// Weights of the model.
+        weights: usize,
+    },
     /// Not a share of the weights.
     #[error("a keep ratio of {ratio} is not above 0 and at most 1")]
     Ratio {
@@ -114,6 +126,18 @@ impl Quota {
         }
         Ok(Quota { kept, scored: classifier.start, chosen: kept - classifier.len() })
     }
+
+    /// What so many workers keep between them when they share no weight: the classifier once.
+    ///
+    /// # Errors
+    /// When there are not as many weights.
+    pub fn times(self, workers: usize) -> Result<Quota, Error> {
+        let weights = self.scored + self.kept - self.chosen;
+        match self.kept.checked_mul(workers).filter(|&kept| kept <= weights) {
+            Some(kept) => Ok(Quota { kept, chosen: self.chosen + kept - self.kept, ..self }),
+            None => Err(Error::TooMany { workers, kept: self.kept, weights }),
+        }
+    }
 }
 
 /// Canonical indices of the weights that are kept, ascending.
@@ -135,6 +159,13 @@ impl Mask {
             Some(place) => Err(Error::Index { index: indices[place], place, weights }),
             None => Ok(Mask { indices, weights }),
         }
+    }
+
+    /// One worker's mask when the weights are dealt out in turn, by ascending index: it shares none with the others', and has
+    /// its even share of every layer.
+    pub fn dealt(&self, worker: usize, workers: usize) -> Mask {
+        let indices = self.indices.iter().skip(worker).step_by(workers).copied().collect();
+        Mask { indices, weights: self.weights }
     }
 
     /// The indices.
@@ -207,6 +238,21 @@ mod tests {
         let b = Mask::new(vec![0, 2, 7, 9], 10).unwrap();
         assert_eq!((a.kept(&(0..10)), a.kept(&(2..8)), a.kept(&(3..5))), (5, 3, 0));
         assert_eq!((a.shared(&b, &(0..10)), a.shared(&b, &(3..10)), b.shared(&a, &(0..7))), (2, 1, 1));
+    }
+
+    #[test]
+    fn dealt_masks_share_nothing() {
+        let mask = Mask::new(vec![1, 2, 5, 7, 8, 11, 12], 13).unwrap();
+        let dealt = [0, 1, 2].map(|worker| mask.dealt(worker, 3));
+        assert_eq!(dealt.each_ref().map(Mask::indices), [&[1, 7, 12][..], &[2, 8], &[5, 11]]);
+        assert_eq!(mask.dealt(0, 1), mask);
+        let quota = Quota::new(&Model::Resnet18.graph(64).unwrap().layout, 0.3).unwrap();
+        let three = quota.times(3).unwrap();
+        assert_eq!((three.kept, three.scored), (3 * quota.kept, quota.scored));
+        // The classifier is among them once.
+        assert_eq!(three.kept - three.chosen, quota.kept - quota.chosen);
+        let error = quota.times(4).unwrap_err();
+        assert!(matches!(error, Error::TooMany { workers: 4, .. }), "{error}");
     }
 
     #[test]

@@ -28,7 +28,9 @@ pub enum Order {
 /// Which images are scored, and how they are prepared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Samples {
-    /// How many: the first so many of the order.
+    /// Images of the order before the first.
+    pub first: usize,
+    /// How many of those that follow.
     pub count: usize,
     /// The order.
     pub order: Order,
@@ -71,7 +73,7 @@ impl Samples {
             Order::Sequential => (0..split.len() as u32).collect(),
         };
         let mut images = vec![0.0; batch * IMAGE];
-        for indices in order[..self.count].chunks(batch) {
+        for indices in order[self.first..][..self.count].chunks(batch) {
             let images = &mut images[..indices.len() * IMAGE];
             images.par_chunks_exact_mut(IMAGE).zip(indices).for_each(|(out, &index)| {
                 let image = split.image(index as usize);

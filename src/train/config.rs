@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Device, MaskFlags, Masking, Precision, Preset};
+use super::{Device, MaskFlags, Masking, Precision, Preset, WorkerFlags, Workers};
 use crate::graph::Model;
 use crate::mask::{Kind, Samples};
 
@@ -25,7 +25,7 @@ pub struct Flags {
     /// Channels of the network's stem; all others scale with it [default: dawn 64, quick 16]
     #[arg(long, value_name = "CHANNELS")]
     pub width: Option<usize>,
-    /// Passes over the training images [default: dawn 24, quick 8]
+    /// Passes over the training images [default: dawn 24, workers 50, quick 8]
     #[arg(long, value_name = "N")]
     pub epochs: Option<u32>,
     /// Images in a step [default: dawn 512, quick 128]
@@ -52,6 +52,9 @@ pub struct Flags {
     /// Which weights are trained.
     #[command(flatten)]
     pub mask: MaskFlags,
+    /// How many train it.
+    #[command(flatten)]
+    pub workers: WorkerFlags,
     /// Data set [default: cifar10]
     #[arg(long, value_enum)]
     pub data: Option<DataSource>,
@@ -122,6 +125,9 @@ pub struct Config {
     /// Which weights are trained; all when none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mask: Option<Masking>,
+    /// How several workers train it; none for a single one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workers: Option<Workers>,
     /// Name of the data set: at first the one asked for, then, and in `config.json`, the one there is.
     pub data: String,
     /// What trains.
@@ -171,7 +177,7 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
-    fn value(flag: &'static str, value: impl Display, need: impl Into<String>) -> Self {
+    pub(super) fn value(flag: &'static str, value: impl Display, need: impl Into<String>) -> Self {
         ConfigError::Value { flag, value: value.to_string(), need: need.into() }
     }
 }
@@ -190,6 +196,7 @@ impl Config {
         let (preset, reason) = flags.preset.unwrap_or_default().choose(device);
         let recipe = preset.recipe();
         let epochs = flags.epochs.unwrap_or(recipe.epochs);
+        let mask = flags.mask.masking(&recipe)?;
         let config = Config {
             preset: preset.to_string(),
             model: flags.model.unwrap_or(recipe.model),
@@ -202,7 +209,8 @@ impl Config {
             weight_decay: flags.weight_decay.unwrap_or(5e-4),
             label_smoothing: flags.label_smoothing.unwrap_or(0.0),
             train_images: flags.train_images.or(recipe.train_images),
-            mask: flags.mask.masking(recipe.mask)?,
+            workers: flags.workers.workers(recipe.workers, mask.as_ref())?,
+            mask,
             data: flags.data.unwrap_or_default().to_string(),
             device: device.to_string(),
             precision: flags.precision.unwrap_or(device.precision()),
@@ -245,10 +253,11 @@ impl Config {
                 format!("{} stores {precision}; leave the flag out, or choose another --device", self.device);
             return Err(ConfigError::value("precision", self.precision, need));
         }
-        if let Some(mask) = &self.mask {
+        if self.mask.is_some() || self.workers.is_some() {
             let graph = self.model.graph(self.width);
             let layout = graph.map_err(|e| ConfigError::value("width", self.width, e.to_string()))?.layout;
-            mask.check(&layout, self.epochs)?;
+            self.mask.map_or(Ok(()), |mask| mask.check(&layout, self.epochs))?;
+            self.workers.map_or(Ok(()), |workers| workers.check(self.mask.as_ref(), &layout))?;
         }
         self.train_images.map_or(Ok(()), |images| self.check_images(images))
     }
@@ -279,16 +288,76 @@ impl Config {
         }
     }
 
+    /// Training images of a worker, of `images` in all.
+    pub fn worker_images(&self, images: usize) -> usize {
+        match self.workers {
+            Some(Workers { count, shard_data: true, .. }) => images / count,
+            _ => images,
+        }
+    }
+
+    /// Workers that train the model.
+    pub fn worker_count(&self) -> usize {
+        self.workers.map_or(1, |workers| workers.count)
+    }
+
     fn check_images(&self, images: usize) -> Result<(), ConfigError> {
+        let own = self.worker_images(images);
         if let Some(Masking { kind: Kind::Fisher, fisher_samples, .. }) = self.mask {
-            Samples::check(fisher_samples, images)
+            // Parts are even, and together may be fewer than there are images.
+            let all = if own == images { images } else { own * self.worker_count() };
+            Samples::check(fisher_samples, all)
                 .map_err(|error| ConfigError::value("fisher-samples", fisher_samples, error.to_string()))?;
         }
-        if self.batch_size <= images {
+        if self.batch_size <= own {
             return Ok(());
+        }
+        if let Some(Workers { count, shard_data: true, .. }) = self.workers {
+            let batch = self.batch_size;
+            let need = format!(
+                "with --shard-data each has {own} of the {images} training images, fewer than a batch of {batch}; use fewer \
+                 workers, or a smaller --batch-size"
+            );
+            return Err(ConfigError::value("workers", count, need));
         }
         let need = format!("larger than the training set of {images} images; an epoch would have no step");
         Err(ConfigError::value("batch-size", self.batch_size, need))
+    }
+
+    /// The first flag of which another process of the run has another value, with both: own, then the other's. They may
+    /// train on different devices, if these have the same precision.
+    pub fn difference(&self, other: &Config) -> Option<(String, String, String)> {
+        fn flags(value: serde_json::Value, all: &mut Vec<(String, String)>) {
+            let serde_json::Value::Object(map) = value else { return };
+            for (name, value) in map {
+                match value {
+                    value @ serde_json::Value::Object(_) => flags(value, all),
+                    serde_json::Value::String(text) => all.push((name, text)),
+                    value => all.push((name, value.to_string())),
+                }
+            }
+        }
+        let [own, other] = [self, other].map(|config| {
+            let mut all = vec![];
+            serde_json::to_value(config).map(|value| flags(value, &mut all)).ok();
+            all
+        });
+        let mut names: Vec<&String> = own.iter().chain(&other).map(|(name, _)| name).collect();
+        // Those on which the others depend come first.
+        names.sort_by_key(|name| !["kind", "count", "precision"].contains(&name.as_str()));
+        let value = |of: &[(String, String)], name: &str| {
+            let found = of.iter().find(|(n, _)| n == name);
+            found.map_or_else(|| "(not set)".to_string(), |(_, value)| value.clone())
+        };
+        let mut differing = names.into_iter().filter(|name| !["preset", "device"].contains(&name.as_str()));
+        let name = differing.find(|name| value(&own, name) != value(&other, name))?;
+        let flag = match name.as_str() {
+            "kind" => "mask".into(),
+            "count" => "workers".into(),
+            "masks" => "worker-masks".into(),
+            name => name.replace('_', "-"),
+        };
+        Some((flag, value(&own, name), value(&other, name)))
     }
 
     /// Whether flags given with `--resume` say the same as the run.
@@ -325,6 +394,7 @@ impl Config {
         let images = self.train_images.map_or("all".to_string(), |images| images.to_string());
         same("train-images", &flags.train_images, images)?;
         flags.mask.agrees(self.mask.as_ref())?;
+        flags.workers.agrees(self.workers.as_ref())?;
         same("data", &flags.data, &self.data)?;
         same("device", &device, &self.device)?;
         same("precision", &flags.precision, self.precision)?;

@@ -24,12 +24,43 @@ pub struct EpochReport {
     pub train_seconds: f64,
     /// Wall time of this epoch's evaluation.
     pub test_seconds: f64,
-    /// Wall time of preprocessing and training since the run began, evaluation out (DAWNBench's count).
+    /// Wall time of preprocessing, training and exchanging since the run began, evaluation out (DAWNBench's count).
     pub total_seconds: f64,
     /// Training images a second of `train_seconds`.
     pub images_per_second: f64,
-    /// Weights that were trained.
+    /// Weights that were trained, by all workers together.
     pub kept: usize,
+    /// What several workers exchanged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exchange: Option<Exchange>,
+}
+
+/// What workers exchanged in an epoch. Bytes and seconds are those of one worker, that of the lowest rank.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Exchange {
+    /// Merges.
+    pub merges: u32,
+    /// Bytes sent, those of agreeing and of selecting masks included, those of saving not.
+    pub sent: u64,
+    /// Bytes received, likewise.
+    pub received: u64,
+    /// `sent` in percent of what merging all weights as often would have sent; 0 without a merge.
+    pub share_of_dense: f64,
+    /// Wall time spent waiting for the slowest worker before merges.
+    pub waiting_seconds: f64,
+    /// Wall time spent exchanging.
+    pub exchanging_seconds: f64,
+}
+
+/// Workers have put their changes together.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MergeReport {
+    /// The epoch, from 1.
+    pub epoch: u32,
+    /// Steps that every worker has done in it.
+    pub step: u32,
+    /// Wall time.
+    pub seconds: f64,
 }
 
 /// A mask that has been selected.
@@ -47,7 +78,7 @@ pub struct MaskReport {
     pub weights: usize,
     /// Those of them that the mask before kept as well, if there was one.
     pub stayed: Option<usize>,
-    /// Wall time of the selection; the epoch's training time counts it.
+    /// Wall time of the selection.
     pub seconds: f64,
 }
 
@@ -56,7 +87,7 @@ pub struct MaskReport {
 pub enum Outcome {
     /// All epochs are done; the last one's report.
     Finished(EpochReport),
-    /// A signal stopped it after a step; its checkpoint is written. The signal's number.
+    /// A signal stopped it; its checkpoint is written, unless they do not hold what resuming takes. The signal's number.
     Interrupted(i32),
 }
 
@@ -73,6 +104,10 @@ pub enum Event<'a> {
         data: &'a str,
         /// Training images and test images.
         images: [usize; 2],
+        /// Steps of each worker in an epoch.
+        steps: u32,
+        /// The workers' names by rank; none for a single one.
+        workers: &'a [String],
         /// Parameters of the model.
         parameters: usize,
         /// Epochs and steps already done, when a run is resumed.
@@ -84,13 +119,15 @@ pub enum Event<'a> {
     Step {
         /// The epoch it belongs to, from 1.
         epoch: u32,
-        /// Steps done in this epoch.
+        /// Steps done in this epoch, by all workers of this process together.
         step: u32,
-        /// Steps in an epoch.
+        /// Steps in an epoch, likewise.
         steps: u32,
         /// Images in a step.
         batch: usize,
     },
+    /// Workers have merged.
+    Merge(&'a MergeReport),
     /// A mask is in force.
     Mask(&'a MaskReport),
     /// An epoch is trained and evaluated.

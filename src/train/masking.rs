@@ -3,7 +3,8 @@
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, Precision, Rule};
+use super::preset::Recipe;
+use super::{ConfigError, Precision, Rule, Workers};
 use crate::backend::Power;
 use crate::graph::{Layout, scoring};
 use crate::mask::{Error, Kind, Quota};
@@ -33,13 +34,13 @@ pub enum CheckpointState {
 /// The flags that say which weights are trained.
 #[derive(Clone, Debug, Default, PartialEq, clap::Args)]
 pub struct MaskFlags {
-    /// Weights that are trained [default: dense, which is all; small-checkpoints fisher]
+    /// Weights that are trained [default: dense, which is all; fisher in the presets with masks]
     #[arg(long, value_enum)]
     pub mask: Option<Kind>,
     /// Share of the weights that a mask keeps [default: 0.02]
     #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
     pub keep_ratio: Option<f64>,
-    /// Training images whose gradients score the weights [default: 1024; small-checkpoints-quick 256]
+    /// Training images whose gradients score the weights [default: 1024; workers and the quick presets 256]
     #[arg(long, value_name = "N")]
     pub fisher_samples: Option<usize>,
     /// The class whose loss is differentiated: the label, or each by its predicted probability [default: label]
@@ -48,7 +49,7 @@ pub struct MaskFlags {
     /// How a sample's gradient counts [default: square]
     #[arg(long, value_enum)]
     pub fisher_power: Option<Power>,
-    /// Epochs that train all weights before the first mask [default: 0]
+    /// Epochs that train all weights before the first mask [default: 0; workers 5, workers-quick 1]
     #[arg(long, value_name = "EPOCHS")]
     pub warmup_epochs: Option<u32>,
     /// Epochs until a mask is selected anew; 0 never [default: 0]
@@ -96,8 +97,8 @@ impl MaskFlags {
     ///
     /// # Errors
     /// When a flag is given that only masks know, and there is none.
-    pub(super) fn masking(&self, (kind, samples): (Kind, usize)) -> Result<Option<Masking>, ConfigError> {
-        let kind = self.mask.unwrap_or(kind);
+    pub(super) fn masking(&self, recipe: &Recipe) -> Result<Option<Masking>, ConfigError> {
+        let kind = self.mask.unwrap_or(recipe.mask);
         if kind == Kind::Dense {
             return match self.given().into_iter().find_map(|(flag, value)| Some((flag, value?))) {
                 Some((flag, value)) => {
@@ -118,10 +119,10 @@ impl MaskFlags {
         Ok(Some(Masking {
             kind,
             keep_ratio: self.keep_ratio.unwrap_or(0.02),
-            fisher_samples: self.fisher_samples.unwrap_or(samples),
+            fisher_samples: self.fisher_samples.unwrap_or(recipe.fisher_samples),
             fisher_target: self.fisher_target.unwrap_or_default(),
             fisher_power: self.fisher_power.unwrap_or_default(),
-            warmup_epochs: self.warmup_epochs.unwrap_or(0),
+            warmup_epochs: self.warmup_epochs.unwrap_or(recipe.warmup_epochs),
             mask_every: self.mask_every.unwrap_or(0),
             update_rule: self.update_rule.unwrap_or_default(),
             checkpoint_state: self.checkpoint_state.unwrap_or_default(),
@@ -154,9 +155,9 @@ impl MaskFlags {
         if let Some(given) = self.mask.filter(|given| *given != kind) {
             return contradiction("mask", typed(given), typed(kind));
         }
-        let Some(run) = run else { return self.masking((Kind::Dense, 0)).map(drop) };
+        let Some(run) = run else { return self.masking(&Recipe::default()).map(drop) };
         // A random mask has no samples: its run's values of their flags mean nothing.
-        self.masking((kind, run.fisher_samples))?;
+        self.masking(&Recipe { mask: kind, ..Recipe::default() })?;
         for ((flag, given), (_, run)) in self.given().into_iter().zip(run.flags().given()) {
             if let (Some(given), Some(run)) = (given, run)
                 && given != run
@@ -234,7 +235,7 @@ impl Masking {
     }
 
     /// In words, for the header.
-    pub fn describe(&self) -> String {
+    pub fn describe(&self, workers: Option<&Workers>) -> String {
         let Masking {
             keep_ratio,
             fisher_samples,
@@ -253,17 +254,12 @@ impl Masking {
         if warmup_epochs > 0 {
             text += &format!(", after {warmup_epochs} dense epochs");
         }
-        match mask_every {
-            0 => text + ", fixed",
-            1 => text + ", selected anew every epoch",
-            every => text + &format!(", selected anew every {every} epochs"),
+        let every = workers.map_or(("epoch", mask_every), |workers| ("merge", workers.reselect_merges));
+        match every {
+            (_, 0) => text + ", fixed",
+            (what, 1) => text + &format!(", selected anew every {what}"),
+            (what, every) => text + &format!(", selected anew every {every} {what}s"),
         }
-    }
-
-    /// Whether a mask is selected before an epoch, counted from 0.
-    pub fn selects(&self, epoch: u32) -> bool {
-        let Some(since) = epoch.checked_sub(self.warmup_epochs) else { return false };
-        since == 0 || (self.mask_every > 0 && since.is_multiple_of(self.mask_every))
     }
 
     /// How samples are scored before an epoch: with the running statistics once there are any.
@@ -274,6 +270,6 @@ impl Masking {
 }
 
 /// A flag's value as it is typed.
-fn typed(value: impl ValueEnum) -> String {
+pub(super) fn typed(value: impl ValueEnum) -> String {
     value.to_possible_value().map_or_else(String::new, |value| value.get_name().to_string())
 }

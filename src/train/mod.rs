@@ -7,20 +7,29 @@ mod events;
 mod folder;
 pub mod listeners;
 mod masking;
+mod merging;
 mod preset;
 mod run;
+mod saving;
+mod selection;
+mod steps;
 pub mod summary;
+mod timetable;
 mod update;
+mod worker;
+mod worker_state;
+mod workers;
 
 pub use config::{Config, ConfigError, DataSource, Flags, Reasons};
 pub use device::{Device, Precision};
 pub use evaluate::evaluate;
-pub use events::{EpochReport, Event, Listener, MaskReport, Outcome};
+pub use events::{EpochReport, Event, Exchange, Listener, MaskReport, MergeReport, Outcome};
 pub use folder::{FolderError, RunFolder};
 pub use masking::{CheckpointState, FisherTarget, MaskFlags, Masking};
 pub use preset::Preset;
 pub use run::{Stop, batches, run, scoring_plan};
 pub use update::Rule;
+pub use workers::{WorkerFlags, WorkerMasks, Workers};
 
 /// Why a run stopped.
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +60,8 @@ pub enum Error {
     /// The device has too little memory.
     #[error(
         "{model} of width {width} with batches of {batch_size} takes {needed} MB, and {device} has {free} MB free: \
-         choose a smaller --batch-size or --width"
+         choose a smaller --batch-size or --width{}",
+        if *workers > 1 { ", or fewer --workers" } else { "" }
     )]
     NoRoom {
         /// The network.
@@ -60,6 +70,8 @@ pub enum Error {
         width: usize,
         /// Images in a training step.
         batch_size: usize,
+        /// Workers that share the device.
+        workers: usize,
         /// 10^6 bytes, as `--summary` counts.
         needed: usize,
         /// The device.
@@ -67,9 +79,22 @@ pub enum Error {
         /// 10^6 bytes.
         free: usize,
     },
+    /// Workers could not exchange.
+    #[error(transparent)]
+    Distributed(#[from] crate::distributed::Error),
     /// No mask keeps what is asked for.
     #[error(transparent)]
     Mask(#[from] crate::mask::Error),
+    /// The checkpoint to resume from is of other workers.
+    #[error(
+        "the checkpoint holds {found} workers, and the run has {expected}: go on with as many as it was begun with"
+    )]
+    Workers {
+        /// Of the run.
+        expected: usize,
+        /// Of the checkpoint.
+        found: usize,
+    },
     /// The checkpoint to resume from has values alone.
     #[error("the run's checkpoints hold no velocities (--checkpoint-state off): it cannot be gone on with")]
     NoVelocity,

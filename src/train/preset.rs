@@ -16,6 +16,12 @@ pub enum Preset {
     SmallCheckpoints,
     /// The same in minutes on two cores: `quick` with a Fisher mask of 2% from 256 samples.
     SmallCheckpointsQuick,
+    /// The paper's distributed training: 2 workers, 50 epochs of all images at width 64, a Fisher mask of 2% from 256
+    /// samples after 5 dense epochs, merged every 100 steps.
+    Workers,
+    /// The same in minutes on two cores: `quick` with 2 workers, a Fisher mask of 2% after 1 dense epoch, merged every 20
+    /// steps.
+    WorkersQuick,
     /// A few minutes on two cores: 8 epochs of 10,000 images at width 16, 75% on CIFAR-10.
     Quick,
 }
@@ -28,12 +34,14 @@ impl std::fmt::Display for Preset {
             Preset::Quick => "quick",
             Preset::SmallCheckpoints => "small-checkpoints",
             Preset::SmallCheckpointsQuick => "small-checkpoints-quick",
+            Preset::Workers => "workers",
+            Preset::WorkersQuick => "workers-quick",
         })
     }
 }
 
 /// What a recipe says of each flag.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Recipe {
     pub model: Model,
     pub width: usize,
@@ -41,8 +49,11 @@ pub(super) struct Recipe {
     pub batch_size: usize,
     pub lr: f64,
     pub train_images: Option<usize>,
-    /// The mask, and the samples that score it.
-    pub mask: (Kind, usize),
+    pub mask: Kind,
+    pub fisher_samples: usize,
+    pub warmup_epochs: u32,
+    /// How many, and the steps from one merge to the next.
+    pub workers: (usize, u32),
 }
 
 impl Preset {
@@ -68,17 +79,35 @@ impl Preset {
             batch_size: 512,
             lr: 0.4,
             train_images: None,
-            mask: (Kind::Dense, 1024),
+            mask: Kind::Dense,
+            fisher_samples: 1024,
+            warmup_epochs: 0,
+            workers: (1, 100),
         };
         let quick =
             Recipe { width: 16, epochs: 8, batch_size: 128, lr: 0.2, train_images: Some(10_000), ..dawn };
         match self {
             Preset::Dawn => dawn,
             Preset::SmallCheckpoints => {
-                Recipe { model: Model::Resnet34, epochs: 100, mask: (Kind::Fisher, 1024), ..dawn }
+                Recipe { model: Model::Resnet34, epochs: 100, mask: Kind::Fisher, ..dawn }
             }
             Preset::Auto | Preset::Quick => quick,
-            Preset::SmallCheckpointsQuick => Recipe { mask: (Kind::Fisher, 256), ..quick },
+            Preset::SmallCheckpointsQuick => Recipe { mask: Kind::Fisher, fisher_samples: 256, ..quick },
+            Preset::Workers => Recipe {
+                epochs: 50,
+                mask: Kind::Fisher,
+                fisher_samples: 256,
+                warmup_epochs: 5,
+                workers: (2, 100),
+                ..dawn
+            },
+            Preset::WorkersQuick => Recipe {
+                mask: Kind::Fisher,
+                fisher_samples: 256,
+                warmup_epochs: 1,
+                workers: (2, 20),
+                ..quick
+            },
         }
     }
 
@@ -87,8 +116,10 @@ impl Preset {
     pub(super) fn peak_epoch(self, epochs: u32) -> f64 {
         let epochs = f64::from(epochs);
         match self {
-            Preset::Dawn | Preset::SmallCheckpoints => (epochs * 5.0 / 24.0).min(5.0),
-            Preset::Auto | Preset::Quick | Preset::SmallCheckpointsQuick => epochs * 0.2,
+            Preset::Dawn | Preset::SmallCheckpoints | Preset::Workers => (epochs * 5.0 / 24.0).min(5.0),
+            Preset::Auto | Preset::Quick | Preset::SmallCheckpointsQuick | Preset::WorkersQuick => {
+                epochs * 0.2
+            }
         }
     }
 }

@@ -1,24 +1,23 @@
 //! The run itself: steps, epochs, evaluation, checkpoints.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use super::merging::Merging;
+use super::saving::Saving;
 use super::summary::Memory;
-use super::update::Update;
-use super::{
-    CheckpointState, Config, EpochReport, Error, Event, Listener, MaskReport, Outcome, Precision, Rule,
-    evaluate,
-};
-use crate::backend::{Place, Position, Sgd, Sparse, Totals};
-use crate::checkpoint::chain::{self, Restored, Values, Velocity, Writer};
-use crate::checkpoint::full::{self, State};
-use crate::checkpoint::{Hash, weights};
-use crate::data::{Dataset, Split};
+use super::timetable::Timetable;
+use super::worker::{Worker, shard};
+use super::{CheckpointState, Config, EpochReport, Error, Event, Listener, Outcome, evaluate};
+use crate::backend::{Sparse, Totals};
+use crate::checkpoint::chain::{Progress, Restored};
+use crate::data::Dataset;
+use crate::distributed::{Communicator, InProcess};
 use crate::graph::network::{Batches, plans};
-use crate::graph::{self, Graph, Model, Network, Plan, Scoring, Statistics, scoring};
-use crate::mask::{Kind, Mask, Order, Samples, select};
+use crate::graph::{self, Graph, Network, Plan, Scoring, scoring};
+use crate::mask::{Kind, Mask, select};
 use crate::optim::PiecewiseLinear;
 
 /// Images in an evaluation step, at most.
@@ -29,7 +28,7 @@ const EVALUATION_BATCH: usize = 500;
 pub struct Stop(pub Arc<AtomicUsize>);
 
 impl Stop {
-    fn signal(&self) -> Option<i32> {
+    pub(super) fn signal(&self) -> Option<i32> {
         match self.0.load(Ordering::Relaxed) {
             0 => None,
             signal => Some(signal as i32),
@@ -54,85 +53,86 @@ pub fn scoring_plan(config: &Config, graph: &Graph) -> Result<Option<Plan>, grap
 /// Trains as `config` says, from the beginning or from `resume`, and writes checkpoints and `final.safetensors` into
 /// `folder`, which exists.
 ///
-/// The training split is used whole: cut it to [`Config::train_images`] before.
+/// The training split is used whole: cut it to [`Config::train_images`] before. Several workers all train in this process
+/// unless `comm` binds it to others: then every process calls this with the same configuration and data, but only the root's
+/// `folder`, `resume` and `listeners` are used. `comm` has as many workers as `config`.
 ///
 /// # Errors
-/// When the device fails, a file cannot be written, a listener fails, or the loss is no longer finite.
+/// When the device fails, a file cannot be written, a listener fails, the loss is no longer finite, or another process
+/// fails.
+#[allow(clippy::too_many_arguments)] // What a run is made of.
 pub fn run<B: Sparse>(
     backend: B,
     config: &Config,
     dataset: Dataset,
     folder: &Path,
     resume: Option<Restored>,
+    comm: Option<Box<dyn Communicator>>,
     listeners: &mut [&mut dyn Listener],
     stop: &Stop,
 ) -> Result<Outcome, Error> {
     let began = Instant::now();
+    let (mut comm, mut alone) = match config.workers {
+        None => (None, comm),
+        Some(workers) => (Some(comm.unwrap_or_else(|| Box::new(InProcess::new(workers.count)))), None),
+    };
+    let resume = match &mut comm {
+        Some(comm) => super::worker_state::spread(&mut **comm, resume)?,
+        None => resume,
+    };
     if resume.as_ref().is_some_and(|restored| restored.progress.epoch >= config.epochs) {
         return Err(Error::NothingLeft { epochs: config.epochs });
     }
-    let mut trainer = Trainer::new(backend, config, dataset, folder, resume, listeners)?;
+    let mut trainer = Trainer::new(backend, config, dataset, folder, resume, comm, listeners)?;
     trainer.state.total_seconds += began.elapsed().as_secs_f64();
     let outcome = loop {
         match trainer.epoch(stop)? {
-            Some(report) if report.epoch == config.epochs => break Outcome::Finished(report),
-            Some(_) => {}
-            None => {
+            Epoch::Done(report) if report.epoch == config.epochs => break Outcome::Finished(report),
+            Epoch::Done(_) => {}
+            Epoch::Stopped(signal) => {
                 if config.mask.is_none_or(|mask| mask.checkpoint_state == CheckpointState::On) {
                     trainer.checkpoint()?;
                 }
-                break Outcome::Interrupted(stop.signal().unwrap_or(0));
+                break Outcome::Interrupted(signal);
             }
         }
     };
     trainer.tell(&Event::Ended { outcome: &outcome, folder })?;
+    let comm = trainer.merging.as_mut().map(|merging| &mut merging.comm);
+    comm.or(alone.as_mut()).map_or(Ok(()), |comm| comm.finish())?;
     Ok(outcome)
 }
 
-/// Where in the training the run is, beside its vectors.
-#[derive(Clone, Copy, Debug, Default)]
-struct Progress {
-    epoch: u32,
-    batch: u32,
-    totals: Totals,
-    train_seconds: f64,
-    total_seconds: f64,
+/// How an epoch ended.
+enum Epoch {
+    Done(EpochReport),
+    /// By this signal.
+    Stopped(i32),
 }
 
-impl From<chain::Progress> for Progress {
-    fn from(progress: chain::Progress) -> Self {
-        let chain::Progress { epoch, batch, totals, train_seconds, total_seconds, .. } = progress;
-        Progress { epoch, batch, totals, train_seconds, total_seconds }
-    }
-}
-
-struct Trainer<'a, 'l, B: Sparse> {
-    config: &'a Config,
-    network: Network<B>,
-    update: Update<B>,
+pub(super) struct Trainer<'a, 'l, B: Sparse> {
+    pub(super) config: &'a Config,
+    /// With a single worker its weights; else the merged model.
+    pub(super) network: Network<B>,
+    /// Those of this process, by rank.
+    pub(super) workers: Vec<Worker<B>>,
+    /// What binds several workers.
+    pub(super) merging: Option<Merging<B>>,
+    /// What the workers keep between them.
+    pub(super) mask: Option<Mask>,
     /// Where masks are chosen by scores.
-    scoring: Option<Scoring<B>>,
-    training: B::Data,
-    /// What `training` draws from.
-    split: Arc<Split>,
-    test: B::Data,
-    /// A training step and an evaluation step, where the device records.
-    recordings: [Option<B::Recording>; 2],
-    /// Under the strict rule, what keeps the values of masks.
-    chain: Option<Writer>,
-    /// Else the mask that full checkpoints name.
-    mask_file: Option<Hash>,
-    /// Epoch and batch of the last checkpoint.
-    saved: (u32, u32),
-    /// After the last epoch, in percent.
-    test_accuracy: Option<f64>,
-    test_images: usize,
-    /// Steps in an epoch.
-    steps: u32,
-    schedule: PiecewiseLinear,
-    state: Progress,
-    folder: PathBuf,
-    listeners: &'a mut [&'l mut dyn Listener],
+    pub(super) scoring: Option<Scoring<B>>,
+    pub(super) test: B::Data,
+    /// An evaluation step, where the device records.
+    pub(super) evaluation: Option<B::Recording>,
+    pub(super) test_images: usize,
+    pub(super) timetable: Timetable,
+    pub(super) schedule: PiecewiseLinear,
+    /// Where the run is; totals are the workers'.
+    pub(super) state: Progress,
+    /// At the root.
+    pub(super) saving: Saving,
+    pub(super) listeners: &'a mut [&'l mut dyn Listener],
 }
 
 impl<'a, 'l, B: Sparse> Trainer<'a, 'l, B> {
@@ -142,79 +142,86 @@ impl<'a, 'l, B: Sparse> Trainer<'a, 'l, B> {
         dataset: Dataset,
         folder: &Path,
         resume: Option<Restored>,
+        comm: Option<Box<dyn Communicator>>,
         listeners: &'a mut [&'l mut dyn Listener],
     ) -> Result<Self, Error> {
         let graph = config.model.graph(config.width)?;
         let plans = plans(&graph, batches(config))?;
         let scoring = scoring_plan(config, &graph)?;
         let images = [dataset.train.len(), dataset.test.len()];
-        let memory =
-            Memory::new::<B>(&graph, (plans.0.as_ref(), &plans.1), scoring.as_ref(), images[0] + images[1]);
+        let local = comm.as_ref().map_or(0..1, |comm| comm.local());
+        // Parts are copies; whole splits are shared.
+        let held = match config.workers {
+            Some(workers) if workers.shard_data => local.len() * config.worker_images(images[0]),
+            _ => images[0],
+        };
+        let replicas = if comm.is_some() { local.len() } else { 0 };
+        let memory = Memory::new::<B>(
+            &graph,
+            (plans.0.as_ref(), &plans.1),
+            scoring.as_ref(),
+            replicas,
+            held + images[1],
+        );
         let free = backend.free_bytes()?;
         if memory.total() > free {
             let Config { model, width, batch_size, .. } = *config;
             let [needed, free] = [memory.total(), free].map(|bytes| bytes / 1_000_000);
-            return Err(Error::NoRoom { model, width, batch_size, needed, device: backend.device(), free });
+            let (device, workers) = (backend.device(), local.len());
+            return Err(Error::NoRoom { model, width, batch_size, workers, needed, device, free });
         }
         let parameters = graph.layout.weights();
         let resumed = resume.as_ref().map(|restored| (restored.progress.epoch, restored.progress.batch));
-        let (state, restored) = match resume {
-            Some(restored) => (Progress::from(restored.progress), restored),
-            None => {
-                let weights = graph.layout.initial_weights(config.seed);
-                let (running, velocity) =
-                    (graph.layout.initial_statistics(), Velocity::Dense(vec![0.0; weights.len()]));
-                let (path, progress) = (folder.to_path_buf(), chain::Progress::default());
-                (Progress::default(), Restored { path, progress, weights, running, velocity, mask: None })
-            }
+        let (weights, running) = match &resume {
+            Some(restored) => (restored.weights.clone(), restored.running.clone()),
+            None => (graph.layout.initial_weights(config.seed), graph.layout.initial_statistics()),
         };
-        let Restored { weights, running, velocity, mask, progress, .. } = restored;
-        let strict = config.mask.filter(|mask| mask.update_rule == Rule::Strict);
-        let open = |mask: super::Masking| {
-            let values = if mask.checkpoint_values == Precision::F16 { Values::F16 } else { Values::F32 };
-            Writer::open(&folder.join("checkpoints"), (config.model, config.width), &graph.layout, values)
-        };
-        let chain = strict.map(open).transpose()?;
-        let split = Arc::new(dataset.train);
-        let training = backend.data(&split, Some((config.batch_size, config.seed)))?;
+        let saving = Saving::new(config, &graph.layout, folder, resumed, local.start == 0)?;
         let test = backend.data(&Arc::new(dataset.test), None)?;
         let mut network = Network::new(graph, plans, backend, &weights, &running)?;
-        let mut update = Update::dense(&mut network, &vec![0.0; weights.len()])?;
-        if let (Some(mask), Some(masking)) = (mask, config.mask) {
-            update.restrict(&mut network, Mask::new(mask, parameters)?, masking.update_rule)?;
+        let whole = Arc::new(dataset.train);
+        let mut workers = vec![];
+        for rank in local {
+            let split = match config.workers {
+                Some(all) if all.shard_data => Arc::new(shard(&whole, config.seed, rank, all.count)),
+                _ => whole.clone(),
+            };
+            workers.push(Worker::new(&mut network, config, rank, split)?);
         }
-        match velocity {
-            Velocity::Kept(velocity) | Velocity::Dense(velocity) => update.resume(&mut network, &velocity)?,
-            Velocity::Absent => return Err(Error::NoVelocity),
-        }
+        let steps = (workers.first().map_or(0, |worker| worker.split.len()) / config.batch_size) as u32;
+        let merging = comm.zip(config.workers).map(|(comm, settings)| Merging::new(comm, settings));
         let scoring = scoring.map(|plan| Scoring::new(&mut network, plan)).transpose()?;
         let mut trainer = Trainer {
             config,
             network,
-            update,
+            workers,
+            merging,
+            mask: None,
             scoring,
-            training,
-            split,
             test,
-            recordings: [None, None],
-            chain,
-            mask_file: None,
-            saved: resumed.unwrap_or_default(),
-            test_accuracy: progress.test_accuracy,
+            evaluation: None,
             test_images: images[1],
-            steps: (images[0] / config.batch_size) as u32,
+            timetable: Timetable::new(config, steps),
             schedule: PiecewiseLinear::triangle(config.lr, config.peak_epoch, f64::from(config.epochs)),
-            state,
-            folder: folder.to_path_buf(),
+            state: Progress::default(),
+            saving,
             listeners,
         };
-        trainer.keep_mask()?;
+        if let Some(restored) = resume {
+            trainer.resume(restored)?;
+        }
         let (data, device) = (dataset.name, trainer.network.backend().device());
+        let names: Vec<String> = match &trainer.merging {
+            Some(merging) => (0..merging.comm.size()).map(|rank| merging.comm.name(rank)).collect(),
+            None => vec![],
+        };
         trainer.tell(&Event::Started {
             config,
             device: &device,
             data,
             images,
+            steps,
+            workers: &names,
             parameters,
             resumed,
             folder,
@@ -222,257 +229,148 @@ impl<'a, 'l, B: Sparse> Trainer<'a, 'l, B> {
         Ok(trainer)
     }
 
-    fn tell(&mut self, event: &Event) -> Result<(), Error> {
-        self.listeners.iter_mut().try_for_each(|listener| listener.hear(event))
+    /// Takes up what a checkpoint holds.
+    fn resume(&mut self, restored: Restored) -> Result<(), Error> {
+        let weights = self.network.graph().layout.weights();
+        if let (Some(mask), Some(_)) = (&restored.mask, self.config.mask) {
+            self.restrict(Mask::new(mask.clone(), weights)?)?;
+        }
+        let Trainer { network, workers, merging, saving, mask, .. } = self;
+        self.state = restored.progress;
+        saving.resume(network, workers, merging.as_mut(), mask.as_ref(), restored)
     }
 
-    /// Trains and evaluates an epoch, or what is left of it; none when it was told to stop.
-    fn epoch(&mut self, stop: &Stop) -> Result<Option<EpochReport>, Error> {
-        self.begin_epoch()?;
-        while self.state.batch < self.steps {
-            let began = Instant::now();
-            self.step()?;
-            if !B::QUEUES {
-                self.read_totals()?;
+    /// Tells the root's listeners.
+    pub(super) fn tell(&mut self, event: &Event) -> Result<(), Error> {
+        if self.is_root() {
+            return self.listeners.iter_mut().try_for_each(|listener| listener.hear(event));
+        }
+        Ok(())
+    }
+
+    fn is_root(&self) -> bool {
+        self.merging.as_ref().is_none_or(|merging| merging.comm.is_root())
+    }
+
+    /// Whether all workers are in this process, so that it alone decides when to stop.
+    pub(super) fn is_alone(&self) -> bool {
+        self.merging.as_ref().is_none_or(|merging| merging.comm.local().len() == merging.comm.size())
+    }
+
+    /// Trains and evaluates an epoch, or what is left of it.
+    fn epoch(&mut self, stop: &Stop) -> Result<Epoch, Error> {
+        while self.state.batch < self.timetable.steps {
+            self.select_mask()?;
+            self.segment(stop)?;
+            let signal = self.agree(stop)?;
+            let Progress { epoch, batch, .. } = self.state;
+            if self.timetable.merges(epoch, batch) {
+                self.merge()?;
             }
-            self.state.train_seconds += began.elapsed().as_secs_f64();
-            let (epoch, step) = (self.state.epoch + 1, self.state.batch);
-            let batch = self.config.batch_size;
-            self.tell(&Event::Step { epoch, step, steps: self.steps, batch })?;
-            if stop.signal().is_some() {
-                self.read_totals()?;
-                return Ok(None);
+            if let Some(signal) = signal {
+                return Ok(Epoch::Stopped(signal));
             }
         }
+        let mut test = Totals { loss: f64::NAN, ..Totals::default() };
         let began = Instant::now();
-        self.read_totals()?;
-        self.state.train_seconds += began.elapsed().as_secs_f64();
-
-        let began = Instant::now();
-        let go_on = |_: &Network<B>, _| Ok(stop.signal().is_none());
-        let Some(test) =
-            evaluate(&mut self.network, &mut self.test, self.test_images, &mut self.recordings[1], go_on)?
-        else {
-            return Ok(None);
-        };
+        if self.is_root() {
+            let alone = self.is_alone();
+            let go_on = |_: &Network<B>, _| Ok(!alone || stop.signal().is_none());
+            let Trainer { network, test: data, evaluation, test_images, .. } = self;
+            match (evaluate(network, data, *test_images, evaluation, go_on)?, stop.signal()) {
+                (Some(totals), _) => test = totals,
+                (None, signal) => return Ok(Epoch::Stopped(signal.unwrap_or(0))),
+            }
+        }
         let test_seconds = began.elapsed().as_secs_f64();
-        let Progress { epoch, totals: train, train_seconds, total_seconds, .. } = self.state;
+        let report = self.report(test, test_seconds)?;
+        let total_seconds = report.total_seconds;
+        let test_accuracy = Some(report.test_accuracy);
+        self.state = Progress { epoch: report.epoch, total_seconds, test_accuracy, ..Progress::default() };
+        self.workers.iter_mut().for_each(|worker| worker.totals = Totals::default());
+        self.tell(&Event::Epoch(&report))?;
+        let last = report.epoch == self.config.epochs;
+        if last && self.is_root() {
+            // Before the checkpoint that says nothing is left to do.
+            self.saving.write_final(&self.network)?;
+        }
+        if last || report.epoch.is_multiple_of(self.config.checkpoint_every) {
+            self.checkpoint()?;
+        }
+        Ok(Epoch::Done(report))
+    }
+
+    /// The epoch that has just been trained.
+    fn report(&mut self, test: Totals, test_seconds: f64) -> Result<EpochReport, Error> {
+        let mut train = Totals::default();
+        let all = match &mut self.merging {
+            Some(merging) => merging.totals(&self.workers)?,
+            None => self.workers.iter().map(|worker| worker.totals).collect(),
+        };
+        for Totals { loss, correct, images } in all {
+            train = Totals {
+                loss: train.loss + loss,
+                correct: train.correct + correct,
+                images: train.images + images,
+            };
+        }
         let mean = |totals: Totals| totals.loss / totals.images as f64;
         let percent = |totals: Totals| 100.0 * totals.correct as f64 / totals.images as f64;
-        let report = EpochReport {
+        let exchange = self.merging.as_mut().map(Merging::take);
+        let exchanging = exchange.map_or(0.0, |e| e.waiting_seconds + e.exchanging_seconds);
+        let Progress { epoch, train_seconds, total_seconds, .. } = self.state;
+        Ok(EpochReport {
             epoch: epoch + 1,
-            lr: self.lr(self.steps),
+            lr: self.lr(self.timetable.steps),
             train_loss: mean(train),
             train_accuracy: percent(train),
             test_loss: mean(test),
             test_accuracy: percent(test),
             train_seconds,
             test_seconds,
-            total_seconds: total_seconds + train_seconds,
+            total_seconds: total_seconds + train_seconds + exchanging,
             images_per_second: train.images as f64 / train_seconds,
-            kept: self.update.mask().map_or(self.network.graph().layout.weights(), |mask| mask.len()),
-        };
-        self.state =
-            Progress { epoch: epoch + 1, total_seconds: report.total_seconds, ..Progress::default() };
-        self.test_accuracy = Some(report.test_accuracy);
-        self.tell(&Event::Epoch(&report))?;
-        let last = report.epoch == self.config.epochs;
-        if last {
-            // Before the checkpoint that says nothing is left to do.
-            self.write_final()?;
-        }
-        if last || report.epoch.is_multiple_of(self.config.checkpoint_every) {
-            self.checkpoint()?;
-        }
-        Ok(Some(report))
-    }
-
-    /// The schedule's value at step `step`, counted from 1, of the current epoch.
-    fn lr(&self, step: u32) -> f64 {
-        self.schedule.at(f64::from(self.state.epoch) + f64::from(step) / f64::from(self.steps))
-    }
-
-    /// Sets the device to the next step of an epoch.
-    fn begin_epoch(&mut self) -> Result<(), Error> {
-        self.select_mask()?;
-        let Progress { epoch, batch, totals, .. } = self.state;
-        let n = self.config.batch_size;
-        let rates: Vec<f32> = (1..=self.steps).map(|step| (self.lr(step) / n as f64) as f32).collect();
-        let backend = self.network.backend();
-        backend.set_totals(totals)?;
-        backend.set_rates(&rates, batch as usize)?;
-        Ok(backend.seek(&mut self.training, Position { epoch, image: batch as usize * n })?)
-    }
-
-    /// Selects the mask of the epoch that begins, if it is due.
-    fn select_mask(&mut self) -> Result<(), Error> {
-        let Progress { epoch, batch, .. } = self.state;
-        let Some(masking) = self.config.mask.filter(|mask| batch == 0 && mask.selects(epoch)) else {
-            return Ok(());
-        };
-        let began = Instant::now();
-        match (&mut self.chain, self.update.mask()) {
-            // What the masks to come build on.
-            (Some(_), None) => self.write_base()?,
-            // A mask's last values, before another takes its place.
-            (Some(_), Some(_)) if self.saved != (epoch, 0) => self.checkpoint()?,
-            _ => {}
-        }
-        let Trainer { config, network, update, scoring, split, .. } = self;
-        let quota = masking.quota(&network.graph().layout)?;
-        let mask = match scoring {
-            Some(scoring) => {
-                let (count, seed) = (masking.fisher_samples, config.seed);
-                let samples = Samples { count, order: Order::Shuffled, augment: true, seed, epoch };
-                select::score(network, scoring, masking.rule(epoch), split, &samples)?;
-                select::largest(network, scoring, quota)?
-            }
-            None => select::random(network, quota, config.seed, epoch)?,
-        };
-        let report = MaskReport {
-            epoch: epoch + 1,
-            kind: masking.kind,
-            samples: masking.fisher_samples,
-            kept: mask.len(),
-            weights: mask.weights(),
-            stayed: update.mask().map(|before| before.shared(&mask, &(0..mask.weights()))),
-            seconds: began.elapsed().as_secs_f64(),
-        };
-        update.restrict(network, mask, masking.update_rule)?;
-        self.keep_mask()?;
-        // What was recorded trains other weights.
-        self.recordings[0] = None;
-        self.state.train_seconds += began.elapsed().as_secs_f64();
-        self.tell(&Event::Mask(&report))
-    }
-
-    fn step(&mut self) -> Result<(), Error> {
-        let Trainer { config, network, update, training, recordings, .. } = self;
-        let n = config.batch_size;
-        let sgd =
-            Sgd { momentum: config.momentum as f32, weight_decay: (config.weight_decay * n as f64) as f32 };
-        network.replay(&mut recordings[0], |network| {
-            network.draw_batch(true, training, n)?;
-            network.forward(true, Statistics::Batch, n, config.label_smoothing as f32)?;
-            network.backward(n)?;
-            update.step(network, &sgd)
-        })?;
-        self.state.batch += 1;
-        Ok(())
-    }
-
-    /// Learns what the steps so far have summed to.
-    fn read_totals(&mut self) -> Result<(), Error> {
-        let (totals, fault) = (self.network.backend().totals()?, self.network.backend().fault()?);
-        if totals.loss.is_finite() && fault.is_none() {
-            self.state.totals = totals;
-            return Ok(());
-        }
-        let step = fault.map_or(self.state.batch, |fault| fault.step + 1);
-        let before = self.state.totals;
-        Err(Error::NotFinite {
-            epoch: self.state.epoch + 1,
-            step,
-            lr: self.lr(step),
-            place: self.describe(fault.map(|fault| fault.place)),
-            last_loss: before.loss / before.images as f64,
+            kept: self.mask.as_ref().map_or(self.network.graph().layout.weights(), Mask::len),
+            exchange,
         })
     }
 
-    /// A place in the network's own names.
-    fn describe(&self, place: Option<Place>) -> String {
-        let statistics = &self.network.graph().layout.statistics;
-        let name = |at: usize| {
-            let statistic = statistics.iter().find(|statistic| statistic.range().start == at);
-            statistic.map_or_else(|| format!("statistic {at}"), |statistic| statistic.name.clone())
-        };
-        match place {
-            Some(Place::Forward(at)) => format!("first in the input of {}", name(at)),
-            Some(Place::Backward(at)) => format!("first in the gradient of {}", name(at)),
-            Some(Place::Logits) => "first in the logits".into(),
-            None => "in the sum of the losses".into(),
-        }
+    /// The schedule's value at step `step`, counted from 1, of the current epoch.
+    pub(super) fn lr(&self, step: u32) -> f64 {
+        self.schedule.at(f64::from(self.state.epoch) + f64::from(step) / f64::from(self.timetable.steps))
+    }
+
+    /// Seconds of exchanges in this epoch so far.
+    pub(super) fn exchanging(&mut self) -> f64 {
+        self.merging.as_mut().map_or(0.0, Merging::seconds)
     }
 
     /// Where the run is, as a checkpoint keeps it.
-    fn progress(&self) -> chain::Progress {
-        let Progress { epoch, batch, totals, train_seconds, total_seconds } = self.state;
-        let test_accuracy = self.test_accuracy.filter(|_| batch == 0);
-        chain::Progress { epoch, batch, totals, train_seconds, total_seconds, test_accuracy }
-    }
-
-    /// Under a strict mask a delta; a full checkpoint else.
-    fn checkpoint(&mut self) -> Result<(), Error> {
-        let (progress, running) = (self.progress(), self.network.running()?);
-        let velocity = self.update.velocity(&mut self.network)?;
-        let masked = self.update.mask().is_some();
-        let path = match &mut self.chain {
-            Some(chain) if masked => {
-                let state = self.config.mask.map(|mask| mask.checkpoint_state);
-                let velocity = (state == Some(CheckpointState::On)).then_some(&velocity[..]);
-                let network = &self.network;
-                chain.delta(&progress, velocity, &running, |p| network.parameter(p).map_err(Error::from))?
-            }
-            _ => {
-                let chain::Progress { epoch, batch, totals, train_seconds, total_seconds, .. } = progress;
-                let (weights, mask) = (self.network.weights()?, self.mask_file);
-                let state = State {
-                    epoch,
-                    batch,
-                    totals,
-                    train_seconds,
-                    total_seconds,
-                    weights,
-                    velocity,
-                    running,
-                    mask,
-                };
-                let layout = &self.network.graph().layout;
-                full::save(&self.folder.join("checkpoints"), self.model(), layout, &state)?
-            }
-        };
-        self.saved = (progress.epoch, progress.batch);
-        self.tell(&Event::Checkpoint(&path))
-    }
-
-    /// Takes a mask that comes into force, or does so again, into the checkpoints.
-    fn keep_mask(&mut self) -> Result<(), Error> {
-        let Some(mask) = self.update.mask() else { return Ok(()) };
-        match &mut self.chain {
-            Some(chain) => {
-                let (network, running) = (&self.network, self.network.running()?);
-                chain.mask(mask.indices(), &running, |p| network.parameter(p).map_err(Error::from))?;
-            }
-            None => {
-                let folder = self.folder.join("checkpoints");
-                self.mask_file = Some(chain::save_mask(
-                    &folder,
-                    self.model(),
-                    &self.network.graph().layout,
-                    mask.indices(),
-                )?);
-            }
+    fn progress(&mut self) -> Progress {
+        let state = self.state;
+        Progress {
+            // The time of exchanges is not in the epoch's training time.
+            total_seconds: state.total_seconds + self.exchanging(),
+            test_accuracy: state.test_accuracy.filter(|_| state.batch == 0),
+            ..state
         }
-        Ok(())
+    }
+
+    pub(super) fn checkpoint(&mut self) -> Result<(), Error> {
+        let progress = self.progress();
+        let Trainer { network, workers, merging, saving, mask, .. } = self;
+        match saving.checkpoint(network, workers, merging.as_mut(), mask.as_ref(), progress)? {
+            Some(path) => self.tell(&Event::Checkpoint(&path)),
+            None => Ok(()),
+        }
     }
 
     /// Writes all weights, for deltas to build on.
-    fn write_base(&mut self) -> Result<(), Error> {
-        let (progress, running, network) = (self.progress(), self.network.running()?, &self.network);
-        let Some(chain) = &mut self.chain else { return Ok(()) };
-        let path = chain.base(&progress, &running, |p| network.parameter(p).map_err(Error::from))?;
-        self.tell(&Event::Checkpoint(&path))
-    }
-
-    /// Model and width.
-    fn model(&self) -> (Model, usize) {
-        (self.config.model, self.config.width)
-    }
-
-    fn write_final(&self) -> Result<(), Error> {
-        let (weights, running) = (self.network.weights()?, self.network.running()?);
-        let layout = &self.network.graph().layout;
-        weights::save(&self.folder.join("final.safetensors"), layout, &weights, &running)?;
-        Ok(())
+    pub(super) fn write_base(&mut self) -> Result<(), Error> {
+        let progress = self.progress();
+        match self.saving.write_base(&self.network, progress)? {
+            Some(path) => self.tell(&Event::Checkpoint(&path)),
+            None => Ok(()),
+        }
     }
 }

@@ -15,7 +15,7 @@ use crate::graph::summary::{rows, training_flops};
 pub struct Memory {
     /// Activations, their gradients and pooling's winners.
     pub activations: usize,
-    /// Weights, gradients and velocity.
+    /// Weights, gradients and velocity; of several workers each one's weights and velocity, and the merged model.
     pub weights: usize,
     /// What operations need beside their buffers.
     pub scratch: usize,
@@ -26,19 +26,27 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// What a backend needs for a network's plans, for scoring by a plan of its own, and for so many images.
+    /// What a backend needs for a network's plans, for scoring by a plan of its own, for so many workers of several (0 for a
+    /// single one), and for so many images.
     pub fn new<B: Sparse>(
         graph: &Graph,
         (training, inference): (Option<&Plan>, &Plan),
         scoring: Option<&Plan>,
+        workers: usize,
         images: usize,
     ) -> Memory {
+        // A gradient or velocity.
+        let value = size_of::<f32>();
+        let weight = match workers {
+            0 => B::WEIGHT,
+            workers => (B::WEIGHT - value) * (1 + workers),
+        };
         let activations: usize = shared_slots(training, inference).iter().sum();
         let winners: usize = training.iter().flat_map(|plan| &plan.winners).sum();
         let (convs, norms) = operations([Some(inference), training, scoring]);
         Memory {
             activations: activations * B::ACTIVATION + winners,
-            weights: graph.layout.weights() * B::WEIGHT,
+            weights: graph.layout.weights() * weight,
             scratch: B::scratch_bytes(&convs, &norms),
             scoring: scoring.map_or(0, |plan| {
                 let (scores, moments) = (graph.layout.weights(), plan.batch * graph.layout.statistics_len());
@@ -58,17 +66,23 @@ impl Memory {
 }
 
 /// Writes each forward step's nodes, output shape for one image, parameters and MFLOP an image, then totals and the
-/// memory that training takes on a backend with `images` images.
+/// memory that training takes on a backend with `images` images and, of a run of several workers, so many of them.
 ///
 /// # Errors
 /// When the model cannot be planned or `out` not written.
-pub fn print<B: Sparse>(out: &mut impl Write, config: &Config, images: usize) -> Result<(), Error> {
+pub fn print<B: Sparse>(
+    out: &mut impl Write,
+    config: &Config,
+    workers: usize,
+    images: usize,
+) -> Result<(), Error> {
     let graph = config.model.graph(config.width)?;
     let (training, inference) = plans(&graph, batches(config))?;
     let plan = training.as_ref().unwrap_or(&inference);
     let rows = rows(&graph, plan);
     let scoring = scoring_plan(config, &graph)?;
-    let memory = Memory::new::<B>(&graph, (training.as_ref(), &inference), scoring.as_ref(), images);
+    let workers = if config.workers.is_some() { workers } else { 0 };
+    let memory = Memory::new::<B>(&graph, (training.as_ref(), &inference), scoring.as_ref(), workers, images);
 
     let width = rows.iter().map(|row| row.nodes.len()).max().unwrap_or(0);
     let mut table = || -> io::Result<()> {

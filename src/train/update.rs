@@ -21,12 +21,8 @@ pub enum Rule {
 pub(super) struct Update<B: Sparse> {
     /// One a weight or, under the strict rule, one a kept weight, in memory order.
     velocity: B::Vector,
-    masked: Option<Masked<B>>,
-}
-
-struct Masked<B: Sparse> {
-    mask: Mask,
-    kept: Kept<B>,
+    /// What the mask in force keeps; none when every weight is trained.
+    kept: Option<Kept<B>>,
 }
 
 enum Kept<B: Sparse> {
@@ -44,12 +40,12 @@ enum Kept<B: Sparse> {
 impl<B: Sparse> Update<B> {
     /// Every weight is trained, from a velocity in memory order.
     pub fn dense(network: &mut Network<B>, velocity: &[f32]) -> Result<Self, Error> {
-        Ok(Update { velocity: network.backend().vector(velocity)?, masked: None })
+        Ok(Update { velocity: network.backend().vector(velocity)?, kept: None })
     }
 
     /// Trains what a mask keeps from now on. Velocities of weights that were trained before stay; under the strict rule
     /// a newly kept weight starts at 0, and the others' are forgotten.
-    pub fn restrict(&mut self, network: &mut Network<B>, mask: Mask, rule: Rule) -> Result<(), Error> {
+    pub fn restrict(&mut self, network: &mut Network<B>, mask: &Mask, rule: Rule) -> Result<(), Error> {
         let order = network.graph().layout.memory_order(mask.indices());
         let kept = match rule {
             Rule::Strict => {
@@ -68,14 +64,14 @@ impl<B: Sparse> Update<B> {
             }
         };
         network.train_only(|range| mask.kept(range) > 0);
-        self.masked = Some(Masked { mask, kept });
+        self.kept = Some(kept);
         Ok(())
     }
 
     /// The velocities of these weights, 0 where there is none.
     fn velocity_at(&self, network: &mut Network<B>, order: &[(u32, u32)]) -> Result<Vec<f32>, Error> {
         let velocity = network.backend().read(&self.velocity)?;
-        let Some(Masked { kept: Kept::Strict { order: old, .. }, .. }) = &self.masked else {
+        let Some(Kept::Strict { order: old, .. }) = &self.kept else {
             return Ok(order.iter().map(|&(index, _)| velocity[index as usize]).collect());
         };
         let mut before = old.iter().zip(&velocity).peekable();
@@ -88,8 +84,8 @@ impl<B: Sparse> Update<B> {
 
     /// Takes up velocities that [`Update::velocity`] gave, for the mask in force.
     pub fn resume(&mut self, network: &mut Network<B>, velocity: &[f32]) -> Result<(), Error> {
-        self.velocity = match &self.masked {
-            Some(Masked { kept: Kept::Strict { order, .. }, .. }) => {
+        self.velocity = match &self.kept {
+            Some(Kept::Strict { order, .. }) => {
                 let memory: Vec<f32> = order.iter().map(|&(_, place)| velocity[place as usize]).collect();
                 network.backend().vector(&memory)?
             }
@@ -98,16 +94,19 @@ impl<B: Sparse> Update<B> {
         Ok(())
     }
 
-    /// The mask in force.
-    pub fn mask(&self) -> Option<&Mask> {
-        self.masked.as_ref().map(|masked| &masked.mask)
+    /// The weights that the strict rule trains, in memory order; none when any weight may move.
+    pub fn indices(&self) -> Option<&B::Indices> {
+        match &self.kept {
+            Some(Kept::Strict { indices, .. }) => Some(indices),
+            _ => None,
+        }
     }
 
     /// One step with the network's gradients.
     pub fn step(&mut self, network: &mut Network<B>, sgd: &Sgd) -> Result<(), Error> {
         let (backend, gradients, weights) = network.parameters();
         let velocity = &mut self.velocity;
-        match self.masked.as_ref().map(|masked| &masked.kept) {
+        match &self.kept {
             None => backend.sgd(sgd, gradients, velocity, weights),
             Some(Kept::Strict { indices, .. }) => {
                 backend.sgd_strict(sgd, indices, gradients, velocity, weights)
@@ -121,7 +120,7 @@ impl<B: Sparse> Update<B> {
     /// The velocity: in memory order, one a weight, or, under the strict rule, one a kept weight in the mask's order.
     pub fn velocity(&self, network: &mut Network<B>) -> Result<Vec<f32>, Error> {
         let memory = network.backend().read(&self.velocity)?;
-        let Some(Masked { kept: Kept::Strict { order, .. }, .. }) = &self.masked else { return Ok(memory) };
+        let Some(Kept::Strict { order, .. }) = &self.kept else { return Ok(memory) };
         let mut velocity = vec![0.0; memory.len()];
         order.iter().zip(memory).for_each(|(&(_, place), value)| velocity[place as usize] = value);
         Ok(velocity)

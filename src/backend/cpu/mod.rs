@@ -124,6 +124,11 @@ impl Backend for Cpu {
         Ok(vector[range].to_vec())
     }
 
+    fn write(&self, values: &[f32], vector: &mut Vec<f32>) -> Result<(), Error> {
+        vector.copy_from_slice(values);
+        Ok(())
+    }
+
     fn read_tensor(&self, tensor: &Vec<f32>, elements: usize) -> Result<Vec<f32>, Error> {
         Ok(tensor[..elements].to_vec())
     }

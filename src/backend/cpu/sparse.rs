@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use rayon::prelude::*;
+
 use super::{Cpu, conv, linear, loss, norm, sample_norm, sgd, top_k};
 use crate::backend::{
     Conv, Error, Linear, Loss, Moments, Norm, NormBackward, NormForward, Power, ResidualGradient, Sgd,
@@ -128,6 +130,16 @@ impl Sparse for Cpu {
 
     fn indices(&self, indices: &[u32]) -> Result<Vec<u32>, Error> {
         Ok(indices.to_vec())
+    }
+
+    fn gather(&self, indices: &Vec<u32>, vector: &Vec<f32>) -> Result<Vec<f32>, Error> {
+        Ok(indices.par_iter().map(|&index| vector[index as usize]).collect())
+    }
+
+    fn scatter(&self, indices: &Vec<u32>, values: &[f32], vector: &mut Vec<f32>) -> Result<(), Error> {
+        assert!(values.len() == indices.len(), "one value an index");
+        indices.iter().zip(values).for_each(|(&index, &value)| vector[index as usize] = value);
+        Ok(())
     }
 
     fn sgd_strict(

@@ -1,5 +1,9 @@
 //! The data set on the device, and batches drawn from it.
 
+use std::cell::RefCell;
+use std::rc::{self, Rc};
+use std::sync::{self, Arc};
+
 use half::f16;
 
 use super::args::augment::{DRAW_BATCH, DRAW_THREADS, DrawArgs};
@@ -15,13 +19,41 @@ use crate::rng::{Purpose, permutation};
 /// That is a cursor on the device, so that a recorded batch is the next one each time it is replayed; the host does not
 /// know where it stands. A batch beyond the split's end repeats the last image; whoever draws counts the batches.
 pub struct Data<D: Driver> {
+    split: Rc<Resident<D>>,
+    training: Option<Training<D>>,
+    /// Epoch, and images of it before the next batch \[2\].
+    cursor: Array<D, u32>,
+}
+
+/// A split on the device.
+struct Resident<D: Driver> {
     /// Pixels \[N,32,32,3\].
     images: Array<D, u8>,
     /// Classes \[N\].
     labels: Array<D, u8>,
-    training: Option<Training<D>>,
-    /// Epoch, and images of it before the next batch \[2\].
-    cursor: Array<D, u32>,
+}
+
+/// The split that was last brought to the device: several workers draw from one.
+pub(super) struct Last<D: Driver>(RefCell<(sync::Weak<Split>, rc::Weak<Resident<D>>)>);
+
+impl<D: Driver> Last<D> {
+    pub(super) fn none() -> Self {
+        Last(RefCell::new((sync::Weak::new(), rc::Weak::new())))
+    }
+
+    /// The split on the device, which may be there already.
+    fn bring(&self, driver: &D, split: &Arc<Split>) -> Result<Rc<Resident<D>>, Error> {
+        let mut last = self.0.borrow_mut();
+        if std::ptr::eq(last.0.as_ptr(), Arc::as_ptr(split))
+            && let Some(resident) = last.1.upgrade()
+        {
+            return Ok(resident);
+        }
+        let (images, labels) = (Array::of(driver, &split.images)?, Array::of(driver, &split.labels)?);
+        let resident = Rc::new(Resident { images, labels });
+        *last = (Arc::downgrade(split), Rc::downgrade(&resident));
+        Ok(resident)
+    }
 }
 
 /// How a split is shuffled and augmented.
@@ -39,7 +71,12 @@ fn shuffled(images: usize, seed: u64, epoch: u32) -> Vec<u32> {
 }
 
 impl<D: Driver> Data<D> {
-    pub(super) fn new(driver: &D, split: &Split, training: Option<(usize, u64)>) -> Result<Self, Error> {
+    pub(super) fn new(
+        driver: &D,
+        last: &Last<D>,
+        split: &Arc<Split>,
+        training: Option<(usize, u64)>,
+    ) -> Result<Self, Error> {
         let images = split.len();
         let prepare = |(batch, seed)| {
             if batch == 0 || batch > images || u32::try_from(images).is_err() {
@@ -48,8 +85,7 @@ impl<D: Driver> Data<D> {
             Ok(Training { batch, seed, order: Array::of(driver, &shuffled(images, seed, 0))?, epoch: 0 })
         };
         Ok(Data {
-            images: Array::of(driver, &split.images)?,
-            labels: Array::of(driver, &split.labels)?,
+            split: last.bring(driver, split)?,
             training: training.map(prepare).transpose()?,
             cursor: Array::zeroed(driver, 2)?,
         })
@@ -57,7 +93,7 @@ impl<D: Driver> Data<D> {
 
     pub(super) fn seek(&mut self, driver: &D, position: Position) -> Result<(), Error> {
         let Position { epoch, image } = position;
-        let images = self.labels.len();
+        let images = self.split.labels.len();
         if image > images {
             return Err(Error::Images { last: image, images });
         }
@@ -82,14 +118,14 @@ impl<D: Driver> Cuda<D> {
         {
             return Err(Error::Batch { expected: batch, found: n });
         }
-        let count = data.labels.len();
+        let count = data.split.labels.len();
         if n > count {
             return Err(Error::Images { last: n, images: count });
         }
         assert!(images.len() >= n * IMAGE && labels.len() >= n, "buffers too short for {n} images");
         let args = DrawArgs {
-            pixels: data.images.pointer(),
-            classes: data.labels.pointer(),
+            pixels: data.split.images.pointer(),
+            classes: data.split.labels.pointer(),
             order: data.training.as_ref().map_or(std::ptr::null(), |training| training.order.pointer()),
             cursor: data.cursor.pointer(),
             images: images.pointer_mut(),

@@ -7,6 +7,7 @@ pub mod args;
 mod array;
 pub mod conv;
 mod data;
+mod gather;
 mod linear;
 mod loss;
 mod norm;
@@ -39,6 +40,7 @@ pub struct Cuda<D: Driver> {
     /// The same for scoring; see [`Sparse::reserve_scoring`](super::Sparse::reserve_scoring).
     scoring: Array<D, f32>,
     loss: loss::State<D>,
+    split: data::Last<D>,
     sgd: sgd::State<D>,
 }
 
@@ -52,6 +54,7 @@ impl<D: Driver> Cuda<D> {
             scratch: Array::new(&driver, 0)?,
             scoring: Array::new(&driver, 0)?,
             loss: loss::State::new(&driver)?,
+            split: data::Last::none(),
             sgd: sgd::State::new(&driver)?,
             driver,
         })
@@ -125,6 +128,16 @@ impl<D: Driver> Backend for Cuda<D> {
         Ok(halves.into_iter().map(f32::from).collect())
     }
 
+    fn write(&self, values: &[f32], vector: &mut Vector<D>) -> Result<(), Error> {
+        assert!(values.len() == vector.values.len(), "as many values as there were");
+        vector.values.write(&self.driver, values)?;
+        if let Some(halves) = &mut vector.halves {
+            let rounded: Vec<f16> = values.iter().map(|&v| f16::from_f32(v)).collect();
+            halves.write(&self.driver, &rounded)?;
+        }
+        Ok(())
+    }
+
     fn write_tensor(&self, values: &[f32], tensor: &mut Self::Tensor) -> Result<(), Error> {
         let halves: Vec<f16> = values.iter().map(|&v| f16::from_f32(v)).collect();
         Ok(tensor.write(&self.driver, &halves)?)
@@ -156,7 +169,7 @@ impl<D: Driver> Backend for Cuda<D> {
     }
 
     fn data(&self, split: &Arc<Split>, training: Option<(usize, u64)>) -> Result<Data<D>, Error> {
-        Data::new(&self.driver, split, training)
+        Data::new(&self.driver, &self.split, split, training)
     }
 
     fn seek(&mut self, data: &mut Data<D>, position: Position) -> Result<(), Error> {

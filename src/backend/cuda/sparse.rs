@@ -9,7 +9,7 @@ use crate::backend::{
 };
 use crate::driver::{Driver, Launch};
 
-/// All but `top_k` and `indices` can be recorded.
+/// All but `top_k`, `indices`, `gather` and `scatter` can be recorded.
 impl<D: Driver> Sparse for Cuda<D> {
     type Indices = Array<D, u32>;
 
@@ -105,6 +105,14 @@ impl<D: Driver> Sparse for Cuda<D> {
 
     fn indices(&self, indices: &[u32]) -> Result<Self::Indices, Error> {
         Ok(Array::of(&self.driver, indices)?)
+    }
+
+    fn gather(&self, indices: &Self::Indices, vector: &Vector<D>) -> Result<Vec<f32>, Error> {
+        self.gather_values(indices, vector)
+    }
+
+    fn scatter(&self, indices: &Self::Indices, values: &[f32], vector: &mut Vector<D>) -> Result<(), Error> {
+        self.scatter_values(indices, values, vector)
     }
 
     fn sgd_strict(

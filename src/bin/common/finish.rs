@@ -1,5 +1,6 @@
 //! How a program ends.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 /// Ends a program: its own code, or 1 and one line with what went wrong.
@@ -18,7 +19,8 @@ pub fn finish(result: anyhow::Result<ExitCode>) -> ExitCode {
                 line = if line.is_empty() { cause } else { format!("{line}: {cause}") };
             }
         }
-        eprintln!("error: {line}");
+        // In one piece, so that what others write to the same stream comes before or after it.
+        let _ = std::io::stderr().write_all(format!("error: {line}\n").as_bytes());
         ExitCode::FAILURE
     })
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
 
 use safetensors::{Dtype, SafeTensors};
+use serde::Deserialize;
 use serde_json::json;
 
 use super::header::Header;
@@ -207,18 +208,34 @@ impl Guarded<'_> {
     }
 }
 
-/// A file's metadata entry and the shapes of its tensors, read without its data.
+/// A file's metadata entry and its tensors, read without its data.
 pub struct Head {
     pub json: Option<String>,
-    pub shapes: BTreeMap<String, Vec<usize>>,
+    pub tensors: BTreeMap<String, Entry>,
+    /// Where the data begins in the file.
+    pub begin: u64,
+    /// The file's length.
     pub bytes: u64,
+}
+
+/// A tensor, as a file's head tells of it.
+#[derive(Deserialize)]
+pub struct Entry {
+    #[serde(default)]
+    pub dtype: String,
+    pub shape: Vec<usize>,
+    pub data_offsets: (u64, u64),
 }
 
 /// Reads a file's head. The file's length is checked, its data is not.
 pub fn head(path: &Path) -> Result<Head, Error> {
+    head_of(path, &mut File::open(path).map_err(Error::io(path, "read it"))?)
+}
+
+/// As [`head`], of an open file, which is left where its data begins.
+pub fn head_of(path: &Path, file: &mut File) -> Result<Head, Error> {
     let io = Error::io(path, "read it");
     let bad = |reason: String| Error::new(path, Problem::NotSafetensors { reason });
-    let mut file = File::open(path).map_err(&io)?;
     let bytes = file.metadata().map_err(&io)?.len();
     let mut length = [0; 8];
     let short = |e: io::Error| match e.kind() {
@@ -231,15 +248,9 @@ pub fn head(path: &Path) -> Result<Head, Error> {
     let data = data.ok_or_else(|| bad("it is too short for its header".into()))?;
     let mut text = vec![];
     file.take(length).read_to_end(&mut text).map_err(&io)?;
-
-    #[derive(serde::Deserialize)]
-    struct Entry {
-        shape: Vec<usize>,
-        data_offsets: (u64, u64),
-    }
     let entries: BTreeMap<String, serde_json::Value> =
         serde_json::from_slice(&text).map_err(|e| bad(e.to_string()))?;
-    let (mut json, mut shapes, mut end) = (None, BTreeMap::new(), 0);
+    let (mut json, mut tensors, mut end) = (None, BTreeMap::new(), 0);
     for (name, value) in entries {
         if name == "__metadata__" {
             json = value.get(KEY).and_then(|json| json.as_str()).map(String::from);
@@ -247,10 +258,10 @@ pub fn head(path: &Path) -> Result<Head, Error> {
         }
         let entry: Entry = serde_json::from_value(value).map_err(|e| bad(format!("tensor {name}: {e}")))?;
         end = end.max(entry.data_offsets.1);
-        shapes.insert(name, entry.shape);
+        tensors.insert(name, entry);
     }
     if end != data {
         return Err(bad(format!("its tensors take {end} bytes, and there are {data}")));
     }
-    Ok(Head { json, shapes, bytes })
+    Ok(Head { json, tensors, begin: bytes - data, bytes })
 }

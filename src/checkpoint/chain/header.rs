@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::Progress;
+use super::workers::{self, TotalsFields};
 use crate::backend::Totals;
 use crate::checkpoint::container::KEY;
 use crate::checkpoint::hash::feed;
@@ -44,6 +45,15 @@ pub enum Contents {
         mask: Hash,
         #[serde(flatten)]
         progress: Fields,
+    },
+    Workers {
+        /// Of the merged model.
+        weights: Hash,
+        epoch: u32,
+        batch: u32,
+        /// One a worker.
+        totals: Vec<TotalsFields>,
+        run: String,
     },
 }
 
@@ -116,6 +126,11 @@ impl Header {
     pub fn check(&self, path: &Path, json: &str, data: &[u8]) -> Result<Hash, Error> {
         let mut hasher = blake3::Hasher::new();
         feed(&mut hasher, data);
+        self.check_hashed(path, json, hasher)
+    }
+
+    /// As [`Header::check`], of data that a hasher has been fed.
+    pub fn check_hashed(&self, path: &Path, json: &str, mut hasher: blake3::Hasher) -> Result<Hash, Error> {
         let hash = Hash::of(&hasher);
         // Only an empty one is not found: it would stand for itself.
         hasher.update(json.replacen(&format!("\"{}\"", self.check), "\"\"", 1).as_bytes());
@@ -136,6 +151,7 @@ impl Header {
             Contents::Delta { progress: p, .. } => {
                 format!("epoch-{:04}-step-{:05}.delta.safetensors", p.epoch, p.batch)
             }
+            &Contents::Workers { epoch, batch, .. } => workers::file_name(epoch, batch),
         }
     }
 }

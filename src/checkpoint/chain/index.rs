@@ -73,6 +73,16 @@ pub(super) struct MaskFile {
     pub hash: Hash,
 }
 
+/// A file with the state of several workers, beside the checkpoint of their merged model.
+#[derive(Clone, Debug)]
+pub struct WorkersFile {
+    /// The file.
+    pub path: PathBuf,
+    /// Its length.
+    pub bytes: u64,
+    pub(super) time: Time,
+}
+
 /// The checkpoints of a run, whole chains and full ones, as its files' heads tell. Heads are read once; what is
 /// restored is read and checked then.
 #[derive(Debug)]
@@ -84,6 +94,8 @@ pub struct Chain {
     /// By time; of one time, base, delta, full.
     pub(super) checkpoints: Vec<Checkpoint>,
     pub(super) masks: Vec<MaskFile>,
+    /// By time.
+    pub(super) workers: Vec<WorkersFile>,
     /// Files with a checkpoint's name whose head cannot be used.
     pub(super) broken: Vec<Error>,
 }
@@ -94,18 +106,20 @@ impl Chain {
     /// # Errors
     /// When the folder cannot be read. A file that cannot be used is an error where it is asked for.
     pub fn read(folder: &Path, (model, width): (Model, usize), layout: &Layout) -> Result<Chain, Error> {
-        let (mut checkpoints, mut masks, mut broken) = (vec![], vec![], vec![]);
+        let (mut checkpoints, mut masks, mut workers, mut broken) = (vec![], vec![], vec![], vec![]);
         for path in names(folder)? {
             match look(&path, Some((model, width))).map(|(_, found)| found) {
                 Ok(Found::Checkpoint(checkpoint)) => checkpoints.push(checkpoint),
                 Ok(Found::Mask(mask)) => masks.push(mask),
+                Ok(Found::Workers(file)) => workers.push(file),
                 Err(error) => broken.push(error),
             }
         }
         let order = |c: &Checkpoint| (c.time(), !c.is_base(), matches!(c.kind, Kind::Full { .. }));
         checkpoints.sort_by_key(order);
+        workers.sort_by_key(|file: &WorkersFile| file.time);
         let (folder, layout) = (folder.to_path_buf(), layout.clone());
-        Ok(Chain { folder, model, width, layout, checkpoints, masks, broken })
+        Ok(Chain { folder, model, width, layout, checkpoints, masks, workers, broken })
     }
 
     /// As [`Chain::read`], of the model that the first usable file names.
@@ -146,6 +160,11 @@ impl Chain {
     /// Those whose head can be used, by time; of one time, base, delta, full.
     pub fn checkpoints(&self) -> &[Checkpoint] {
         &self.checkpoints
+    }
+
+    /// The file with the workers' states that belongs to a checkpoint; one worker alone has none.
+    pub fn workers(&self, checkpoint: &Checkpoint) -> Option<&WorkersFile> {
+        self.workers.iter().find(|file| !checkpoint.is_base() && file.time == checkpoint.time())
     }
 
     /// What is wrong with files whose head cannot be used.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::Progress;
 use super::file::{self, Head};
 use super::header::{Contents, Header};
-use super::index::{Checkpoint, Kind, MaskFile};
+use super::index::{Checkpoint, Kind, MaskFile, WorkersFile};
 use crate::backend::Totals;
 use crate::checkpoint::full::{self, Time};
 use crate::checkpoint::{Error, Problem};
@@ -16,6 +16,7 @@ use crate::graph::Model;
 pub enum Found {
     Checkpoint(Checkpoint),
     Mask(MaskFile),
+    Workers(WorkersFile),
 }
 
 /// Files with a checkpoint's name, sorted.
@@ -44,7 +45,8 @@ pub fn named_time(path: &Path) -> Option<Time> {
 pub fn look(path: &Path, model: Option<(Model, usize)>) -> Result<((Model, usize), Found), Error> {
     let head = file::head(path)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let is_full = name.starts_with("epoch-") && !name.ends_with(".delta.safetensors");
+    let small = [".delta.safetensors", ".workers.safetensors"];
+    let is_full = name.starts_with("epoch-") && !small.iter().any(|end| name.ends_with(end));
     let (id, found) = if is_full { look_full(path, &head) } else { look_small(path, &head) }?;
     check_model(path, model.unwrap_or(id), id)?;
     Ok((id, found))
@@ -77,8 +79,12 @@ fn look_small(path: &Path, head: &Head) -> Result<((Model, usize), Found), Error
         }
         Contents::Base { weights: hash, progress } => (Kind::Base, *hash, progress.into(), weights(head)),
         &Contents::Delta { weights: hash, parent, mask, ref progress } => {
-            let kept = head.shapes.get("values").map_or(0, |shape| elements(shape));
+            let kept = head.tensors.get("values").map_or(0, |entry| elements(&entry.shape));
             (Kind::Delta { parent, mask }, hash, progress.into(), kept)
+        }
+        &Contents::Workers { epoch, batch, .. } => {
+            let file = WorkersFile { path, bytes, time: (epoch, batch) };
+            return Ok(((header.model, header.width), Found::Workers(file)));
         }
     };
     let checkpoint = Checkpoint { path, bytes, kind, progress, weights: Some(weights), kept };
@@ -88,7 +94,7 @@ fn look_small(path: &Path, head: &Head) -> Result<((Model, usize), Found), Error
 /// Weights in a dense file.
 fn weights(head: &Head) -> usize {
     let own = |name: &str| !name.contains(".running_") && !name.starts_with("velocity.");
-    let counts = head.shapes.iter().filter(|(name, _)| own(name)).map(|(_, shape)| elements(shape));
+    let counts = head.tensors.iter().filter(|(name, _)| own(name)).map(|(_, e)| elements(&e.shape));
     counts.fold(0, usize::saturating_add)
 }
 

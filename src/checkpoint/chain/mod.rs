@@ -5,13 +5,17 @@
 //!   file they lie end to end in canonical order;
 //! * `mask-<16 digits>.safetensors`: `indices`, u32, canonical, ascending; named by the first digits of their BLAKE3;
 //! * `epoch-EEEE-step-SSSSS.delta.safetensors`: `running`, all running statistics in the layout's order; `velocity`, one
-//!   a kept weight, unless it was not to be kept; `values`, the new values at the mask's indices, f32 or f16.
+//!   a kept weight, unless it was not to be kept; `values`, the new values at the mask's indices, f32 or f16;
+//! * `epoch-EEEE-step-SSSSS.workers.safetensors`, beside a delta or full checkpoint of the merged model of several
+//!   workers, which then has no velocity: `worker.N.values`, `worker.N.running` and `worker.N.velocity` of each, f32, in
+//!   the order that the run keeps them in.
 //!
 //! Each base and delta carries `weights`, the hash of the vector it restores to ([`Hash::of_model`]). A delta names its
 //! mask by the hash of its indices, and its parent by that one's `weights`: so any file that restores to the same
 //! vector can take a parent's place. The parent is the last checkpoint before the mask came into force: deltas hold
 //! values, not differences, so those of one mask supersede each other, and a chain is as deep as there were masks.
-//! `check`, the BLAKE3 of a file's data and JSON, tells damage from content.
+//! `check`, the BLAKE3 of a file's data and JSON, tells damage from content. A file of workers carries the `weights` of
+//! its checkpoint, each worker's totals, and a text `run` of the run's own.
 //!
 //! [`Writer`] adds to a chain, [`Chain`] reads it. Full checkpoints ([`super::full`]) in the same folder belong to it.
 
@@ -24,6 +28,7 @@ mod look;
 mod prune;
 mod read;
 mod verify;
+mod workers;
 mod write;
 
 use super::Hash;
@@ -31,10 +36,12 @@ use super::full::Time;
 use crate::backend::Totals;
 
 pub use diff::{Changes, diff};
-pub use index::{Chain, Checkpoint, Kind};
+pub use index::{Chain, Checkpoint, Kind, WorkersFile};
 pub use prune::Pruned;
 pub use read::{Restored, Velocity};
 pub use verify::Verified;
+pub(super) use workers::workers_time;
+pub use workers::{Part, Worker, Workers, WorkersState, prune_workers, save_workers};
 pub use write::{Values, Writer, save_mask};
 
 /// Where a run is, and how it fared.

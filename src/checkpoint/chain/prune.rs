@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::base::write_base;
-use super::index::{Chain, Checkpoint, Kind};
+use super::index::{Chain, Checkpoint, Kind, WorkersFile};
 use crate::checkpoint::{Error, Hash, Problem, atomic};
 use crate::graph::layout::Parameter;
 
@@ -39,6 +39,9 @@ impl Chain {
         for verified in self.verify_only(|path| needed.contains(path)) {
             verified.result?;
         }
+        for checkpoint in kept {
+            self.workers(checkpoint).map_or(Ok(()), |file| self.verify_workers(file))?;
+        }
         // A base after the newest is where the run goes on.
         let bases = self.checkpoints.iter().filter(|c| c.is_base());
         needed.extend(bases.filter(|c| c.time() >= newest.time()).map(|c| &*c.path));
@@ -55,13 +58,17 @@ impl Chain {
             }
         }
 
-        // Children before parents: the newest first, bases last of all.
+        // Children before parents: the newest first, then bases, and last what checkpoints need beside them.
         let surplus = |c: &&Checkpoint| !needed.contains(&*c.path) && !pruned.written.contains(&c.path);
         let (bases, others): (Vec<_>, Vec<_>) =
             self.checkpoints.iter().rev().filter(surplus).partition(|c| c.is_base());
         let masks: BTreeSet<Hash> = kept.iter().filter_map(|c| c.mask()).collect();
         let masks = self.masks.iter().filter(|file| !masks.contains(&file.hash));
+        // Those of checkpoints that went, or never came to be.
+        let stays = |file: &WorkersFile| kept.iter().any(|c| c.time() == file.time);
+        let workers = self.workers.iter().filter(|file| !stays(file));
         let going = others.iter().chain(&bases).map(|c| (&c.path, c.bytes));
+        let going = going.chain(workers.map(|file| (&file.path, file.bytes)));
         for (path, bytes) in going.chain(masks.map(|mask| (&mask.path, mask.bytes))) {
             fs::remove_file(path).map_err(Error::io(path, "remove it"))?;
             // Each for good before the next goes, that a power cut keeps their order.

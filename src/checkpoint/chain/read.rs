@@ -8,6 +8,7 @@ use safetensors::Dtype;
 use super::header::Contents;
 use super::index::{Chain, Checkpoint, Kind};
 use super::look::{check_model, named_time};
+use super::workers::Workers;
 use super::{Progress, Vector, file};
 use crate::checkpoint::container::{self, Bytes};
 use crate::checkpoint::weights::{self, Flat};
@@ -112,7 +113,7 @@ impl Chain {
                 progress: checkpoint.progress,
                 weights: state.weights,
                 running: state.running,
-                velocity: Velocity::Dense(state.velocity),
+                velocity: state.velocity.map_or(Velocity::Absent, Velocity::Dense),
                 mask,
             });
         }
@@ -150,7 +151,11 @@ impl Chain {
     pub(super) fn why_broken(&self, path: &Path) -> Error {
         let mut bytes = Bytes::default();
         let unusable = || Error::new(path, Problem::NotChain { reason: "its head cannot be used".into() });
-        match full::parse_name(&path.file_name().unwrap_or_default().to_string_lossy()) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        match full::parse_name(&name) {
+            _ if name.ends_with(".workers.safetensors") => {
+                Workers::open(path, (self.model, self.width)).err().unwrap_or_else(unusable)
+            }
             Some(_) => {
                 full::load(path, (self.model, self.width), &self.layout).err().unwrap_or_else(unusable)
             }

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::Vector;
-use super::index::{Chain, Checkpoint, Kind};
+use super::index::{Chain, Checkpoint, Kind, WorkersFile};
+use super::workers::Workers;
 use crate::checkpoint::{Error, Hash};
 
 /// A file, and what is wrong with it or with what it needs.
@@ -25,8 +26,8 @@ struct At {
 }
 
 impl Chain {
-    /// Checks every file: masks first, then checkpoints by time, then files that cannot be used at all. Each base and
-    /// delta is restored.
+    /// Checks every file: masks first, then checkpoints by time, then workers' states, then files that cannot be used
+    /// at all. Each base and delta is restored.
     pub fn verify(&self) -> Vec<Verified> {
         let mut verified: Vec<Verified> = self
             .masks
@@ -34,6 +35,8 @@ impl Chain {
             .map(|mask| Verified { path: mask.path.clone(), result: self.read_mask(&mask.path).map(drop) })
             .collect();
         verified.extend(self.verify_only(|_| true));
+        let workers = self.workers.iter();
+        verified.extend(workers.map(|w| Verified { path: w.path.clone(), result: self.verify_workers(w) }));
         let broken = self.broken.iter().map(|e| (e.path(), self.why_broken(e.path())));
         verified
             .extend(broken.map(|(path, error)| Verified { path: path.to_path_buf(), result: Err(error) }));
@@ -52,6 +55,23 @@ impl Chain {
             Verified { path: c.path.clone(), result }
         };
         wanted.map(check).collect()
+    }
+
+    /// Checks a file of workers, and that its merged model is that of the checkpoint it lies beside. It may lie beside
+    /// none: a program was killed between the two.
+    pub(super) fn verify_workers(&self, file: &WorkersFile) -> Result<(), Error> {
+        let workers = Workers::open(&file.path, (self.model, self.width))?;
+        let beside = self.checkpoints.iter().rfind(|c| !c.is_base() && c.time() == file.time);
+        let Some(checkpoint) = beside else { return Ok(()) };
+        // A full checkpoint does not tell its own.
+        let found = match checkpoint.weights {
+            Some(found) => found,
+            None => {
+                let restored = self.restore(checkpoint)?;
+                Hash::of_model(&self.layout.to_canonical(&restored.weights), &restored.running)
+            }
+        };
+        workers.check_weights(found)
     }
 
     /// Restores a base or delta: from the one before, if that is its parent or was of the same mask, so that a whole

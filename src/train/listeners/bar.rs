@@ -58,7 +58,7 @@ impl Listener for Bar {
                     bar.finish_and_clear();
                 }
             }
-            Event::Mask(_) | Event::Checkpoint(_) => {}
+            Event::Merge(_) | Event::Mask(_) | Event::Checkpoint(_) => {}
         }
         Ok(())
     }

@@ -36,17 +36,18 @@ fn write_line(out: &mut impl Durable, what: &'static str, line: &str) -> Result<
     result.map_err(|error| Error::Output { what, source: error })
 }
 
-/// `metrics.jsonl`: each epoch's report as a JSON object, with the data set's name.
+/// `metrics.jsonl`: each epoch's report as a JSON object, with the data set's name and those of several workers.
 #[derive(Debug)]
 pub struct Metrics<W> {
     out: W,
     data: String,
+    workers: Vec<String>,
 }
 
 impl<W: Durable> Metrics<W> {
     /// Appends to `out`.
     pub fn new(out: W) -> Self {
-        Metrics { out, data: String::new() }
+        Metrics { out, data: String::new(), workers: vec![] }
     }
 
     /// The writer.
@@ -62,11 +63,16 @@ impl<W: Durable> Listener for Metrics<W> {
             #[serde(flatten)]
             report: &'a EpochReport,
             data: &'a str,
+            #[serde(skip_serializing_if = "<[_]>::is_empty")]
+            workers: &'a [String],
         }
         match event {
-            Event::Started { data, .. } => self.data = (*data).to_string(),
+            Event::Started { data, workers, .. } => {
+                self.data = (*data).to_string();
+                self.workers = workers.to_vec();
+            }
             Event::Epoch(report) => {
-                let line = serde_json::to_string(&Line { report, data: &self.data })
+                let line = serde_json::to_string(&Line { report, data: &self.data, workers: &self.workers })
                     .map_err(|e| Error::Output { what: "metrics.jsonl", source: e.into() })?;
                 write_line(&mut self.out, "metrics.jsonl", &format!("{line}\n"))?;
             }

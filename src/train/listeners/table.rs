@@ -30,10 +30,13 @@ impl<W: Write> Table<W> {
         self.out
     }
 
+    #[allow(clippy::too_many_arguments)] // As Event::Started's.
     fn header(
         &mut self,
         (config, device): (&Config, &str),
         [training, test]: [usize; 2],
+        steps: u32,
+        workers: &[String],
         parameters: usize,
         resumed: Option<(u32, u32)>,
         folder: &Path,
@@ -50,11 +53,14 @@ impl<W: Write> Table<W> {
         )?;
         writeln!(out, "model    {model}, width {width}: {} parameters", grouped(parameters as u64))?;
         writeln!(out, "preset   {} ({})", config.preset, self.reasons.preset)?;
-        let steps = training / batch_size;
         write!(out, "train    {epochs} epochs of {steps} steps of {batch_size} images, ")?;
         writeln!(out, "lr up to {lr} at epoch {}, seed {seed}", rounded(*peak_epoch))?;
         if let Some(mask) = &config.mask {
-            writeln!(out, "mask     {}", mask.describe())?;
+            writeln!(out, "mask     {}", mask.describe(config.workers.as_ref()))?;
+        }
+        if let Some(several) = &config.workers {
+            let (count, how) = (several.count, several.describe(config.mask.is_some()));
+            writeln!(out, "workers  {count}, {how}: {}", workers.join(", "))?;
         }
         writeln!(out, "folder   {}", folder.display())?;
         match resumed {
@@ -64,6 +70,9 @@ impl<W: Write> Table<W> {
         }
         writeln!(out)?;
         write!(out, "epoch      lr  train loss  train acc  test loss  test acc  train s  test s  total s")?;
+        if config.workers.is_some() {
+            write!(out, "  merges   sent MB  received  of dense  wait s  exch s")?;
+        }
         writeln!(out, "{}", if self.data == SYNTHETIC { "  data" } else { "" })?;
         out.flush()
     }
@@ -90,6 +99,11 @@ impl<W: Write> Table<W> {
         write!(out, "{:5}  {:6.4}  {:10.4}  {:8.2}%  ", r.epoch, r.lr, r.train_loss, r.train_accuracy)?;
         write!(out, "{:9.4}  {:7.2}%  ", r.test_loss, r.test_accuracy)?;
         write!(out, "{:7.1}  {:6.1}  {:7.1}", r.train_seconds, r.test_seconds, r.total_seconds)?;
+        if let Some(e) = &r.exchange {
+            let [sent, received] = [e.sent, e.received].map(|bytes| bytes as f64 / 1e6);
+            write!(out, "  {:6}  {sent:8.2}  {received:8.2}  {:7.2}%  ", e.merges, e.share_of_dense)?;
+            write!(out, "{:6.1}  {:6.1}", e.waiting_seconds, e.exchanging_seconds)?;
+        }
         writeln!(out, "{}", if self.data == SYNTHETIC { "  synthetic" } else { "" })?;
         out.flush()
     }
@@ -109,6 +123,7 @@ impl<W: Write> Table<W> {
                 let name = match signal {
                     2 => "SIGINT".into(),
                     15 => "SIGTERM".into(),
+                    10 => "SIGUSR1".into(),
                     other => format!("signal {other}"),
                 };
                 if !self.resumable {
@@ -131,15 +146,15 @@ impl<W: Write> Table<W> {
 impl<W: Write> Listener for Table<W> {
     fn hear(&mut self, event: &Event) -> Result<(), Error> {
         let result = match *event {
-            Event::Started { config, device, data, images, parameters, resumed, folder } => {
+            Event::Started { config, device, data, images, steps, workers, parameters, resumed, folder } => {
                 self.data = data.to_string();
                 self.resumable = config.mask.is_none_or(|mask| mask.checkpoint_state == CheckpointState::On);
-                self.header((config, device), images, parameters, resumed, folder)
+                self.header((config, device), images, steps, workers, parameters, resumed, folder)
             }
             Event::Mask(report) => self.mask(report),
             Event::Epoch(report) => self.row(report),
             Event::Ended { outcome, folder } => self.last(outcome, folder),
-            Event::Step { .. } | Event::Checkpoint(_) => Ok(()),
+            Event::Step { .. } | Event::Merge(_) | Event::Checkpoint(_) => Ok(()),
         };
         result.map_err(|error| Error::Output { what: "the table", source: error })
     }

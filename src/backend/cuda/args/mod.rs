@@ -7,6 +7,7 @@ pub mod clear;
 pub mod conv;
 pub mod conv_score;
 pub mod counter;
+pub mod gather;
 pub mod linear;
 pub mod loss;
 pub mod pool;

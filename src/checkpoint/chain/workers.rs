@@ -1,0 +1,298 @@
+//! The state of several workers, in a file beside the checkpoint of their merged model.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use safetensors::Dtype;
+use serde::{Deserialize, Serialize};
+
+use super::file::{self, Entry, Failed, Head, Spec};
+use super::header::{Contents, Header};
+use super::look::check_model;
+use crate::backend::Totals;
+use crate::checkpoint::full::{self, Time};
+use crate::checkpoint::hash::feed;
+use crate::checkpoint::{Error, Hash, Problem, bits};
+use crate::graph::Model;
+
+/// A tensor of a worker's, in the order of the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Its weights, or those of them that a mask keeps.
+    Values,
+    /// Its running statistics.
+    Running,
+    /// Its velocity.
+    Velocity,
+}
+
+impl Part {
+    /// All of them.
+    pub const ALL: [Part; 3] = [Part::Values, Part::Running, Part::Velocity];
+
+    fn name(self, worker: usize) -> String {
+        let part = match self {
+            Part::Values => "values",
+            Part::Running => "running",
+            Part::Velocity => "velocity",
+        };
+        format!("worker.{worker}.{part}")
+    }
+}
+
+/// A worker: its totals, and how long its tensors are.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Worker {
+    /// Its training totals of the epoch begun.
+    pub totals: Totals,
+    /// Length of [`Part::Values`].
+    pub values: usize,
+    /// Length of [`Part::Running`].
+    pub running: usize,
+    /// Length of [`Part::Velocity`].
+    pub velocity: usize,
+}
+
+impl Worker {
+    /// Length of a tensor.
+    pub fn length(&self, part: Part) -> usize {
+        match part {
+            Part::Values => self.values,
+            Part::Running => self.running,
+            Part::Velocity => self.velocity,
+        }
+    }
+}
+
+/// What a file of workers says besides its tensors.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WorkersState {
+    /// Epochs completed, as the checkpoint that it lies beside.
+    pub epoch: u32,
+    /// Steps done of the next, as well.
+    pub batch: u32,
+    /// The hash of the merged model as that checkpoint restores it ([`Hash::of_model`]).
+    pub weights: Hash,
+    /// The workers, by rank.
+    pub workers: Vec<Worker>,
+    /// What else the run wants back: any text.
+    pub run: String,
+}
+
+/// [`Totals`] as JSON.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TotalsFields {
+    #[serde(with = "bits")]
+    loss: f64,
+    correct: u64,
+    images: u64,
+}
+
+/// Writes the workers' state into `folder`. Write it before the checkpoint that it belongs to: killed in between, the run
+/// goes on from the checkpoint before, and the next pruning removes it.
+///
+/// `source` is asked for one tensor after the other, by worker, then [`Part`], and hands its values to the function it is
+/// given, in as many slices as it likes: only one needs to be in memory at a time. Values are kept in the order in
+/// which they come, memory or canonical; whoever reads them must know which.
+///
+/// # Errors
+/// When the file cannot be written, or `source` fails; there is then no file, or the old one.
+///
+/// # Panics
+/// If there is no worker, or `source` gives more or fewer values than the worker's length says.
+pub fn save_workers<E: From<Error>>(
+    folder: &Path,
+    model: (Model, usize),
+    state: &WorkersState,
+    mut source: impl FnMut(usize, Part, &mut dyn FnMut(&[f32])) -> Result<(), E>,
+) -> Result<PathBuf, E> {
+    assert!(!state.workers.is_empty(), "a run has a worker");
+    let totals = |Totals { loss, correct, images }| TotalsFields { loss, correct, images };
+    let contents = Contents::Workers {
+        weights: state.weights,
+        epoch: state.epoch,
+        batch: state.batch,
+        totals: state.workers.iter().map(|worker| totals(worker.totals)).collect(),
+        run: state.run.clone(),
+    };
+    let all = || (0..).zip(&state.workers).flat_map(|(rank, w)| Part::ALL.map(|part| (rank, w, part)));
+    let spec = |(rank, worker, part): (usize, &Worker, Part)| {
+        Spec::flat(&part.name(rank), Dtype::F32, worker.length(part))
+    };
+    let specs: Vec<Spec> = all().map(spec).collect();
+    let (path, _) = file::write(folder, Header::new(model, contents), &specs, |out| {
+        for (rank, worker, part) in all() {
+            let (mut given, mut written) = (0, Ok(()));
+            let mut take = |values: &[f32]| {
+                given += values.len();
+                if written.is_ok() {
+                    written = out.write::<E, f32>(values);
+                }
+            };
+            source(rank, part, &mut take).map_err(Failed::Source)?;
+            written?;
+            assert_eq!(given, worker.length(part), "{} is as long as was said", part.name(rank));
+        }
+        Ok(())
+    })?;
+    Ok(path)
+}
+
+/// A file of workers' states whose guard was checked; its tensors are read when asked for.
+#[derive(Debug)]
+pub struct Workers {
+    /// What it says besides its tensors.
+    pub state: WorkersState,
+    path: PathBuf,
+    file: File,
+    /// Where each tensor begins in the file, by worker.
+    places: Vec<[u64; 3]>,
+}
+
+impl Workers {
+    /// The file beside the checkpoint of a time.
+    pub fn path(folder: &Path, epoch: u32, batch: u32) -> PathBuf {
+        folder.join(file_name(epoch, batch))
+    }
+
+    /// Opens a file and reads it once, to check it.
+    ///
+    /// # Errors
+    /// When it is missing or cannot be read, is of another model, is not what was written, or has not three tensors for
+    /// each worker it tells of.
+    pub fn open(path: &Path, model: (Model, usize)) -> Result<Workers, Error> {
+        let io = Error::io(path, "read it");
+        let mut file = File::open(path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => Error::new(path, Problem::WorkersMissing),
+            _ => io(error),
+        })?;
+        let head = file::head_of(path, &mut file)?;
+        let header = Header::parse(path, head.json.as_deref())?;
+        header.check_hashed(path, head.json.as_deref().unwrap_or_default(), hash(&mut file).map_err(&io)?)?;
+        file::check_name(path, &header.file_name())?;
+        check_model(path, model, (header.model, header.width))?;
+        let Contents::Workers { weights, epoch, batch, totals, run } = header.contents else {
+            return Err(Error::new(path, Problem::NotChain { reason: "it holds no workers".into() }));
+        };
+        let tensors = tensors(path, &head, totals.len())?;
+        let worker =
+            |(TotalsFields { loss, correct, images }, tensors): (TotalsFields, &[(u64, usize); 3])| {
+                let [values, running, velocity] = tensors.map(|(_, length)| length);
+                Worker { totals: Totals { loss, correct, images }, values, running, velocity }
+            };
+        let workers = totals.into_iter().zip(&tensors).map(worker).collect();
+        let places = tensors.iter().map(|tensors| tensors.map(|(begin, _)| begin)).collect();
+        let state = WorkersState { epoch, batch, weights, workers, run };
+        Ok(Workers { state, path: path.to_path_buf(), file, places })
+    }
+
+    /// A worker's tensor.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    ///
+    /// # Panics
+    /// If there is no such worker.
+    pub fn read(&self, worker: usize, part: Part) -> Result<Vec<f32>, Error> {
+        let mut values = vec![0.0_f32; self.state.workers[worker].length(part)];
+        let place = self.places[worker][part as usize];
+        let mut file = &self.file;
+        let read = file.seek(SeekFrom::Start(place));
+        read.and_then(|_| file.read_exact(bytemuck::cast_slice_mut(&mut values)))
+            .map_err(Error::io(&self.path, "read it"))?;
+        if cfg!(target_endian = "big") {
+            values.iter_mut().for_each(|v| *v = f32::from_bits(v.to_bits().swap_bytes()));
+        }
+        Ok(values)
+    }
+
+    /// Whether a merged model is the workers': its hash, as restored.
+    ///
+    /// # Errors
+    /// When it is another.
+    pub fn check_weights(&self, found: Hash) -> Result<(), Error> {
+        let expected = self.state.weights;
+        if found == expected {
+            return Ok(());
+        }
+        Err(Error::new(&self.path, Problem::OtherWorkers { expected, found }))
+    }
+}
+
+/// Removes the workers' states but the newest two of those up to this epoch and step. Later ones cannot be of this run. The
+/// checkpoints that they lie beside stay: they can be restored, but not gone on from.
+///
+/// # Errors
+/// When the folder cannot be read, or a file not removed.
+pub fn prune_workers(folder: &Path, epoch: u32, batch: u32) -> Result<(), Error> {
+    let mut files = full::list(folder, workers_time)?;
+    files.retain(|(time, _)| *time <= (epoch, batch));
+    let surplus = files.len().saturating_sub(full::KEPT);
+    let remove = |path: &PathBuf| std::fs::remove_file(path).map_err(Error::io(path, "remove it"));
+    files[..surplus].iter().try_for_each(|(_, path)| remove(path))
+}
+
+/// The name of the file of a time.
+pub fn file_name(epoch: u32, batch: u32) -> String {
+    format!("epoch-{epoch:04}-step-{batch:05}.workers.safetensors")
+}
+
+/// Epoch and step in the name of a file of workers.
+pub fn workers_time(name: &str) -> Option<Time> {
+    full::parse_name(&format!("{}.safetensors", name.strip_suffix(".workers.safetensors")?))
+}
+
+/// Hashes the rest of a file, piece by piece.
+fn hash(file: &mut File) -> io::Result<blake3::Hasher> {
+    const PIECE: u64 = 4 << 20;
+    let (mut hasher, mut piece) = (blake3::Hasher::new(), Vec::with_capacity(PIECE as usize));
+    loop {
+        piece.clear();
+        if file.take(PIECE).read_to_end(&mut piece)? == 0 {
+            return Ok(hasher);
+        }
+        feed(&mut hasher, &piece);
+    }
+}
+
+/// Where each worker's tensors begin in the file, and their lengths.
+fn tensors(path: &Path, head: &Head, workers: usize) -> Result<Vec<[(u64, usize); 3]>, Error> {
+    let bad = |reason: String| Error::new(path, Problem::NotChain { reason });
+    let (found, expected) = (head.tensors.len(), 3 * workers);
+    if workers == 0 {
+        return Err(bad("it tells of no worker".into()));
+    }
+    if found != expected {
+        return Err(bad(format!("its workers number {workers}, and its tensors {found}, not {expected}")));
+    }
+    // As they are written, one after the other: their names are not guarded, and could change places.
+    let mut next = 0;
+    let mut tensor = |name: String| {
+        let Some(Entry { dtype, shape, data_offsets: (begin, end) }) = head.tensors.get(&name) else {
+            return Err(bad(format!("tensor {name} is missing")));
+        };
+        if dtype != "F32" {
+            return Err(Error::new(path, Problem::Dtype { name, found: dtype.clone() }));
+        }
+        let length = end.checked_sub(*begin).filter(|bytes| bytes % 4 == 0).map(|bytes| bytes as usize / 4);
+        match (length, &shape[..]) {
+            (Some(length), &[found]) if found == length => {
+                if *begin != next {
+                    return Err(bad(format!("tensor {name} is not in its place")));
+                }
+                next = *end;
+                Ok((head.begin + begin, length))
+            }
+            _ => {
+                let (expected, found) = (length.into_iter().collect(), shape.clone());
+                Err(Error::new(path, Problem::Shape { name, expected, found, hint: String::new() }))
+            }
+        }
+    };
+    let worker = |rank| {
+        let mut tensor = |part: Part| tensor(part.name(rank));
+        Ok([tensor(Part::Values)?, tensor(Part::Running)?, tensor(Part::Velocity)?])
+    };
+    (0..workers).map(worker).collect()
+}

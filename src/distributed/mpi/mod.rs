@@ -1,0 +1,493 @@
+//! One worker a process, on MPI.
+//!
+//! Merges are a reduce-scatter and an all-gather of our own: each rank adds up one part of the vector, in rank order, so
+//! that the bits do not depend on MPI's choice of algorithm, and every rank sends and receives about 2 (W - 1) / W vectors
+//! whatever W is. No call blocks once MPI has started: a rank that hangs is noticed by all others after the timeout. Of
+//! those, the lowest rank reports at once, and the others only if the job still lives after a moment ([`Error::grace`]).
+
+mod messages;
+mod start;
+
+use std::collections::VecDeque;
+use std::marker::PhantomData;
+use std::ops::Range;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use bytemuck::Pod;
+use mpi::environment::Universe;
+use mpi::topology::{Communicator as _, SimpleCommunicator};
+
+use super::traffic::{AGREEMENT, HEADER};
+use super::{
+    Aggregate, Communicator, Error, Traffic, WINDOW, add_changes, apply, expect_length, segment, windows,
+};
+use messages::{Exchange, Failure, text};
+pub use start::abort;
+
+/// How long processes that need not report leave it to the one that must.
+const GRACE: Duration = Duration::from_secs(2);
+/// A message that is on its way within one machine comes in this time, and to yield may cost a time slice.
+const SPIN: Duration = Duration::from_micros(100);
+/// Until then the core is left only to those who need it, as other ranks may where cores are few; after that, time is.
+const AWAKE: Duration = Duration::from_millis(20);
+/// Between looks, after that: little beside a network's delays, and leaves the core to others.
+const NAP: Duration = Duration::from_micros(200);
+/// Windows whose parts are on their way at a time, so that the network has work while one is added up and the next is
+/// announced.
+const AHEAD: usize = 3;
+
+/// This process as one of several that MPI has started.
+pub struct Mpi {
+    /// Until it is over.
+    universe: Option<Universe>,
+    world: SimpleCommunicator,
+    rank: usize,
+    local_rank: usize,
+    hosts: Vec<String>,
+    timeout: Duration,
+    traffic: Traffic,
+    /// Buffers for use again: new ones cost as much in page faults as an exchange in copying. A few windows, or what
+    /// interleaved masks keep, which is at most one flat vector.
+    spare: Vec<Vec<f32>>,
+    /// MPI is called by the thread that started it alone.
+    thread: PhantomData<*const ()>,
+}
+
+impl Mpi {
+    /// Joins the job that `mpirun` has started. A process that does not answer for `timeout` is taken for dead.
+    ///
+    /// # Errors
+    /// When there is no job, MPI is started already, a process does not answer, or one is of another version.
+    pub fn start(timeout: Duration) -> Result<Mpi, Error> {
+        Mpi::start_as(env!("CARGO_PKG_VERSION"), timeout)
+    }
+
+    /// Likewise, as a program of that version.
+    ///
+    /// # Errors
+    /// As [`Mpi::start`].
+    pub fn start_as(version: &str, timeout: Duration) -> Result<Mpi, Error> {
+        let universe = start::start()?;
+        let world = universe.world();
+        messages::return_errors(&world);
+        let (rank, local_rank) = (world.rank() as usize, start::local_rank(&world));
+        let hosts = (0..world.size()).map(|_| "an unknown host".to_string()).collect();
+        let (universe, traffic) = (Some(universe), Traffic::default());
+        let mut mpi = Mpi {
+            universe,
+            world,
+            rank,
+            local_rank,
+            hosts,
+            timeout,
+            traffic,
+            spare: vec![],
+            thread: PhantomData,
+        };
+        mpi.greet(version)?;
+        mpi.traffic = Traffic::default();
+        Ok(mpi)
+    }
+
+    /// Tells every process this one's host, and checks that all are of one version.
+    fn greet(&mut self, version: &str) -> Result<(), Error> {
+        let host = mpi::environment::processor_name().unwrap_or_else(|_| "an unnamed host".to_string());
+        let all = self.tell("starting", start::greeting(version, &host), start::GREETING)?;
+        let [versions, hosts] = [0, 1]
+            .map(|part| all.iter().map(|bytes| start::greeted(bytes)[part].clone()).collect::<Vec<String>>());
+        self.hosts = hosts;
+        match versions.iter().position(|version| *version != versions[0]) {
+            Some(other) => {
+                let what = format!("the program's version ({}, not {})", versions[other], versions[0]);
+                Err(self.differs(what, other))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// This process's rank among those on its machine, by which it chooses its GPU.
+    pub fn local_rank(&self) -> usize {
+        self.local_rank
+    }
+
+    /// Ranks but this one, ascending.
+    fn others(&self) -> impl Iterator<Item = usize> + use<> {
+        let own = self.rank;
+        (0..self.hosts.len()).filter(move |rank| *rank != own)
+    }
+
+    fn exchange<T: Pod>(&self) -> Result<Exchange<T>, Error> {
+        match self.universe {
+            Some(_) => Ok(Exchange::new(&self.world)),
+            None => Err(Error::Start { reason: "it has ended in this process".into() }),
+        }
+    }
+
+    /// Waits until all messages are complete, and gives what was received.
+    fn wait<T: Pod>(&self, doing: &'static str, mut exchange: Exchange<T>) -> Result<Vec<Vec<T>>, Error> {
+        let mut since = Instant::now();
+        while exchange.open() > 0 {
+            if exchange.test().map_err(|failure| self.failed(doing, failure))? > 0 {
+                since = Instant::now();
+                continue;
+            }
+            let idle = since.elapsed();
+            if idle > self.timeout {
+                return Err(self.silent(doing, &exchange.pending()));
+            }
+            if idle > AWAKE {
+                std::thread::sleep(NAP);
+            } else if idle > SPIN {
+                std::thread::yield_now();
+            }
+        }
+        Ok(exchange.received())
+    }
+
+    fn silent(&self, doing: &'static str, pending: &[usize]) -> Error {
+        let speaker = (0..self.size()).find(|rank| !pending.contains(rank));
+        Error::Silent {
+            ranks: pending.iter().map(|&rank| self.name(rank)).collect(),
+            seconds: self.timeout.as_secs_f64(),
+            doing,
+            grace: if speaker == Some(self.rank) { Duration::ZERO } else { GRACE },
+        }
+    }
+
+    fn differs(&self, what: String, other: usize) -> Error {
+        let grace = if self.rank == 0 { Duration::ZERO } else { GRACE };
+        Error::Differs { what, root: self.name(0), other: self.name(other), grace }
+    }
+
+    fn failed(&self, doing: &'static str, failure: Failure) -> Error {
+        match failure {
+            Failure::Short { peer, expected, found } => {
+                Error::Length { worker: self.name(peer), expected, found }
+            }
+            // Most often a process has died, which the launcher notices, and reports better.
+            Failure::Code { peer, code } => {
+                Error::Mpi { doing, reason: format!("{} ({})", text(code), self.name(peer)), grace: GRACE }
+            }
+        }
+    }
+
+    /// Sends part of a vector and counts it.
+    fn send<T: Pod>(
+        &mut self,
+        doing: &'static str,
+        exchange: &mut Exchange<T>,
+        to: usize,
+        values: &Rc<Vec<T>>,
+        range: Range<usize>,
+    ) -> Result<(), Error> {
+        self.traffic.sent += (range.len() * size_of::<T>()) as u64;
+        exchange.send(to, values, range).map_err(|failure| self.failed(doing, failure))
+    }
+
+    /// Receives a vector and counts it.
+    fn receive<T: Pod>(
+        &mut self,
+        doing: &'static str,
+        exchange: &mut Exchange<T>,
+        from: usize,
+        length: usize,
+    ) -> Result<(), Error> {
+        self.receive_into(doing, exchange, from, length, vec![])
+    }
+
+    fn receive_into<T: Pod>(
+        &mut self,
+        doing: &'static str,
+        exchange: &mut Exchange<T>,
+        from: usize,
+        length: usize,
+        buffer: Vec<T>,
+    ) -> Result<(), Error> {
+        self.traffic.received += (length * size_of::<T>()) as u64;
+        exchange.receive(from, length, buffer).map_err(|failure| self.failed(doing, failure))
+    }
+
+    /// Every rank's bytes, this one's included, all of one length.
+    fn tell(&mut self, doing: &'static str, bytes: Vec<u8>, length: usize) -> Result<Vec<Vec<u8>>, Error> {
+        let mut exchange = self.exchange()?;
+        let bytes = Rc::new(bytes);
+        for other in self.others() {
+            self.receive(doing, &mut exchange, other, length)?;
+            self.send(doing, &mut exchange, other, &bytes, 0..length)?;
+        }
+        let mut all = self.wait(doing, exchange)?;
+        all.insert(self.rank, bytes.to_vec());
+        Ok(all)
+    }
+
+    /// Sends each rank its part of a window, and receives this rank's part of all others.
+    fn scatter(&mut self, values: &Rc<Vec<f32>>, window: &Range<usize>) -> Result<Exchange<f32>, Error> {
+        let size = self.size();
+        let own = segment(window, self.rank, size).len();
+        let mut exchange = self.exchange()?;
+        for other in self.others() {
+            let spare = self.spare.pop().unwrap_or_default();
+            self.receive_into(MERGING, &mut exchange, other, own, spare)?;
+            self.send(MERGING, &mut exchange, other, values, segment(window, other, size))?;
+        }
+        Ok(exchange)
+    }
+
+    fn merge_windows(
+        &mut self,
+        base: &mut [f32],
+        how: Aggregate,
+        values: &Rc<Vec<f32>>,
+    ) -> Result<(), Error> {
+        let (size, rank) = (self.size(), self.rank);
+        let mut windows = windows(base.len());
+        let mut ahead = VecDeque::new();
+        let mut before = None;
+        loop {
+            while ahead.len() < AHEAD
+                && let Some(window) = windows.next()
+            {
+                ahead.push_back((self.scatter(values, &window)?, window));
+            }
+            let Some((exchange, window)) = ahead.pop_front() else { break };
+            let parts = self.wait(MERGING, exchange)?;
+
+            let own = segment(&window, rank, size);
+            let base_part = &mut base[own.clone()];
+            let mut sum = self.spare.pop().unwrap_or_default();
+            sum.clear();
+            sum.resize(own.len(), 0.0);
+            parts[..rank].iter().for_each(|part| add_changes(&mut sum, part, base_part));
+            add_changes(&mut sum, &values[own], base_part);
+            parts[rank..].iter().for_each(|part| add_changes(&mut sum, part, base_part));
+            apply(base_part, &sum, how, size);
+            self.spare.extend(parts);
+
+            sum.copy_from_slice(base_part);
+            let merged = self.spread(window, sum)?;
+            if let Some(before) = before.replace(merged) {
+                self.take(before, base)?;
+            }
+        }
+        before.map_or(Ok(()), |last| self.take(last, base))
+    }
+
+    /// Sends this rank's merged part of a window to all, and receives theirs.
+    fn spread(&mut self, window: Range<usize>, merged: Vec<f32>) -> Result<Merged, Error> {
+        let (size, merged) = (self.size(), Rc::new(merged));
+        let mut exchange = self.exchange()?;
+        for other in self.others() {
+            let length = segment(&window, other, size).len();
+            let spare = self.spare.pop().unwrap_or_default();
+            self.receive_into(MERGING, &mut exchange, other, length, spare)?;
+            self.send(MERGING, &mut exchange, other, &merged, 0..merged.len())?;
+        }
+        Ok(Merged { window, merged, exchange })
+    }
+
+    /// Waits for the others' merged parts, and puts them into the base.
+    fn take(&mut self, parts: Merged, base: &mut [f32]) -> Result<(), Error> {
+        let Merged { window, merged, exchange } = parts;
+        let segments = self.wait(MERGING, exchange)?;
+        for (other, merged) in self.others().zip(&segments) {
+            base[segment(&window, other, self.size())].copy_from_slice(merged);
+        }
+        self.spare.extend(segments);
+        self.spare.extend(Rc::into_inner(merged));
+        Ok(())
+    }
+
+    /// Runs an exchange and counts its time.
+    fn timed<R>(&mut self, run: impl FnOnce(&mut Mpi) -> Result<R, Error>) -> Result<R, Error> {
+        let began = Instant::now();
+        let result = run(self);
+        self.traffic.exchanging += began.elapsed().as_secs_f64();
+        result
+    }
+}
+
+/// Merged parts of a window on their way.
+struct Merged {
+    window: Range<usize>,
+    merged: Rc<Vec<f32>>,
+    exchange: Exchange<f32>,
+}
+
+const MERGING: &str = "merging";
+const GATHERING: &str = "gathering what interleaved masks keep";
+const FETCHING: &str = "fetching a worker's state";
+const GIVING: &str = "giving a worker its state";
+const BROADCASTING: &str = "broadcasting";
+const AGREEING: &str = "waiting for every rank";
+
+impl Communicator for Mpi {
+    fn size(&self) -> usize {
+        self.hosts.len()
+    }
+
+    fn local(&self) -> Range<usize> {
+        self.rank..self.rank + 1
+    }
+
+    fn name(&self, rank: usize) -> String {
+        match self.hosts.get(rank) {
+            Some(host) => format!("rank {rank} on {host}"),
+            None => format!("rank {rank}"),
+        }
+    }
+
+    fn merge(
+        &mut self,
+        base: &mut [f32],
+        how: Aggregate,
+        local: &mut dyn FnMut(usize) -> Result<Vec<f32>, Error>,
+    ) -> Result<(), Error> {
+        self.timed(|mpi| {
+            let values = local(mpi.rank)?;
+            expect_length(&values, base.len(), || mpi.name(mpi.rank))?;
+            mpi.merge_windows(base, how, &Rc::new(values))
+        })
+    }
+
+    fn all_gather(
+        &mut self,
+        lengths: &[usize],
+        local: &mut dyn FnMut(usize) -> Result<Vec<f32>, Error>,
+        visit: &mut dyn FnMut(usize, &[f32]),
+    ) -> Result<(), Error> {
+        self.timed(|mpi| {
+            let rank = mpi.rank;
+            let values = Rc::new(local(rank)?);
+            expect_length(&values, lengths[rank], || mpi.name(rank))?;
+            let mut exchange = mpi.exchange()?;
+            for other in mpi.others() {
+                let spare = mpi.spare.pop().unwrap_or_default();
+                mpi.receive_into(GATHERING, &mut exchange, other, lengths[other], spare)?;
+                mpi.send(GATHERING, &mut exchange, other, &values, 0..values.len())?;
+            }
+            let received = mpi.wait(GATHERING, exchange)?;
+            received[..rank].iter().enumerate().for_each(|(rank, values)| visit(rank, values));
+            visit(rank, &values);
+            (rank + 1..).zip(&received[rank..]).for_each(|(rank, values)| visit(rank, values));
+            mpi.spare.extend(received);
+            Ok(())
+        })
+    }
+
+    fn fetch(
+        &mut self,
+        rank: usize,
+        length: usize,
+        local: &mut dyn FnMut() -> Result<Vec<f32>, Error>,
+        visit: &mut dyn FnMut(&[f32]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.timed(|mpi| {
+            let mut exchange = mpi.exchange()?;
+            if rank == mpi.rank {
+                let values = Rc::new(local()?);
+                expect_length(&values, length, || mpi.name(rank))?;
+                if rank == 0 {
+                    return values.chunks(WINDOW).try_for_each(visit);
+                }
+                mpi.send(FETCHING, &mut exchange, 0, &values, 0..length)?;
+                mpi.wait(FETCHING, exchange)?;
+            } else if mpi.rank == 0 {
+                for window in windows(length) {
+                    mpi.receive(FETCHING, &mut exchange, rank, window.len())?;
+                    let received = mpi.wait(FETCHING, exchange)?;
+                    received.iter().try_for_each(|values| visit(values))?;
+                    exchange = mpi.exchange()?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn give(
+        &mut self,
+        rank: usize,
+        length: usize,
+        root: &mut dyn FnMut() -> Result<Vec<f32>, Error>,
+    ) -> Result<Option<Vec<f32>>, Error> {
+        self.timed(|mpi| {
+            let mut exchange = mpi.exchange()?;
+            if mpi.rank == 0 {
+                let values = root()?;
+                expect_length(&values, length, || mpi.name(0))?;
+                if rank == 0 {
+                    return Ok(Some(values));
+                }
+                mpi.send(GIVING, &mut exchange, rank, &Rc::new(values), 0..length)?;
+                mpi.wait(GIVING, exchange)?;
+                return Ok(None);
+            }
+            if rank != mpi.rank {
+                return Ok(None);
+            }
+            mpi.receive(GIVING, &mut exchange, 0, length)?;
+            Ok(mpi.wait(GIVING, exchange)?.pop())
+        })
+    }
+
+    fn broadcast(&mut self, bytes: &mut Vec<u8>) -> Result<(), Error> {
+        self.timed(|mpi| {
+            let mut exchange = mpi.exchange()?;
+            if mpi.rank == 0 {
+                let header = Rc::new((bytes.len() as u64).to_le_bytes().to_vec());
+                let content = Rc::new(std::mem::take(bytes));
+                for other in mpi.others() {
+                    mpi.send(BROADCASTING, &mut exchange, other, &header, 0..HEADER)?;
+                    mpi.send(BROADCASTING, &mut exchange, other, &content, 0..content.len())?;
+                }
+                mpi.wait(BROADCASTING, exchange)?;
+                *bytes = Rc::unwrap_or_clone(content);
+                return Ok(());
+            }
+            mpi.receive::<u8>(BROADCASTING, &mut exchange, 0, HEADER)?;
+            let header = mpi.wait(BROADCASTING, exchange)?.concat();
+            let length = header.iter().rev().fold(0, |length, &byte| length << 8 | usize::from(byte));
+            let mut exchange = mpi.exchange()?;
+            mpi.receive(BROADCASTING, &mut exchange, 0, length)?;
+            *bytes = mpi.wait(BROADCASTING, exchange)?.concat();
+            Ok(())
+        })
+    }
+
+    fn agree(&mut self, what: &str, value: &[u8], stop: Option<i32>) -> Result<Option<i32>, Error> {
+        let began = Instant::now();
+        let mut hash = blake3::Hasher::new();
+        // A process that is elsewhere in the program differs too.
+        hash.update(&(what.len() as u64).to_le_bytes()).update(what.as_bytes()).update(value);
+        let mut message = hash.finalize().as_bytes().to_vec();
+        message.extend(stop.unwrap_or(0).to_le_bytes());
+        let all = self.tell(AGREEING, message, AGREEMENT);
+        self.traffic.waiting += began.elapsed().as_secs_f64();
+        let all = all?;
+        if let Some(other) = all.iter().position(|message| message[..32] != all[0][..32]) {
+            return Err(self.differs(what.to_string(), other));
+        }
+        let signals = all.iter().filter_map(|message| <[u8; 4]>::try_from(&message[32..]).ok());
+        Ok(signals.map(i32::from_le_bytes).find(|signal| *signal != 0))
+    }
+
+    fn traffic(&self) -> Traffic {
+        self.traffic
+    }
+
+    fn finish(&mut self) -> Result<(), Error> {
+        self.barrier()?;
+        if let Some(universe) = self.universe.take() {
+            start::finish(universe, self.timeout);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Mpi {
+    /// A process that has not [finished](Communicator::finish) has failed: leaving MPI would wait for the others, who wait
+    /// for it. Its end without makes the launcher end the job.
+    fn drop(&mut self) {
+        std::mem::forget(self.universe.take());
+    }
+}
