@@ -113,6 +113,12 @@ fn wait(mut job: std::process::Child, limit: Duration) -> bool {
     }
 }
 
+/// A run's checkpoints.
+fn names(run: &Path) -> Vec<String> {
+    let files = fs::read_dir(run.join("checkpoints")).unwrap();
+    files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect()
+}
+
 /// So many jobs: `FISHMASK_KILLS=100 cargo test --release --features mpi --test mpi_train killed`.
 #[test]
 fn a_rank_killed_at_a_random_moment_ends_the_job_and_the_rest_is_done_after_it() {
@@ -123,7 +129,7 @@ fn a_rank_killed_at_a_random_moment_ends_the_job_and_the_rest_is_done_after_it()
     let began = Instant::now();
     assert!(wait(job, Duration::from_secs(120)));
     let duration = began.elapsed();
-    let mut stream = Stream::new(3, Purpose::Synthetic, 0, 0);
+    let mut stream = Stream::new(3, Purpose::Synthetic, 0, kills);
     let mut slowest = Duration::ZERO;
     for kill in 0..kills {
         let directory = tempdir().unwrap();
@@ -149,12 +155,23 @@ fn a_rank_killed_at_a_random_moment_ends_the_job_and_the_rest_is_done_after_it()
         }
         if !ended || !run.join("final.safetensors").exists() {
             // By turns on MPI and in one process.
-            match kill % 2 {
-                0 => finish(
-                    mpirun(directory.path(), 2, "--distributed --resume run --threads 1").output().unwrap(),
-                ),
-                _ => finish(train(directory.path(), "--resume run --threads 1").output().unwrap()),
+            let resume = || match kill % 2 {
+                0 => mpirun(directory.path(), 2, "--distributed --resume run --threads 1"),
+                _ => train(directory.path(), "--resume run --threads 1"),
             };
+            let mut resumed = finish(resume().output().unwrap());
+            // The launcher may end a moment before a rank that it has killed.
+            while resumed.2.contains("another process is writing to this run") {
+                assert!(began.elapsed() < Duration::from_secs(60), "{resumed:?}");
+                sleep(Duration::from_millis(100));
+                resumed = finish(resume().output().unwrap());
+            }
+            assert_eq!(
+                resumed.0,
+                Some(0),
+                "kill {kill} of rank {victim}: {resumed:?}\n{log}\n{:?}",
+                names(&run)
+            );
         }
         assert!(final_bytes(&run) == final_bytes(&whole.path().join("run")), "kill {kill}: other bits");
         assert_eq!(metrics(&run), metrics(&whole.path().join("run")), "kill {kill}");
