@@ -56,22 +56,25 @@ fn beginning(config: &Config) -> (Vec<f32>, Vec<f32>) {
     (layout.to_canonical(&layout.initial_weights(config.seed)), layout.initial_statistics())
 }
 
-/// What a worker ends with, by a run of its own: from the several's weights, with the seed of its rank.
-fn alone(config: &Config, rank: u32) -> (Vec<f32>, Vec<f32>) {
-    let mut stream = Stream::new(config.seed, Purpose::Worker, 0, rank);
-    let seed =
-        if rank == 0 { config.seed } else { u64::from(stream.word()) << 32 | u64::from(stream.word()) };
+/// Where each of several workers begins when it is run alone: with the several's weights.
+fn first_state(config: &Config) -> Restored {
     let layout = layout(config);
-    let velocity = Velocity::Dense(vec![0.0; layout.weights()]);
-    let state = Restored {
+    Restored {
         path: "none".into(),
         progress: Progress::default(),
         weights: layout.initial_weights(config.seed),
         running: layout.initial_statistics(),
-        velocity,
+        velocity: Velocity::Dense(vec![0.0; layout.weights()]),
         mask: None,
-    };
-    end(&Config { seed, workers: None, ..config.clone() }, Some(state))
+    }
+}
+
+/// The run that a worker is alone: with the seed of its rank.
+fn alone(config: &Config, rank: u32) -> Config {
+    let mut stream = Stream::new(config.seed, Purpose::Worker, 0, rank);
+    let seed =
+        if rank == 0 { config.seed } else { u64::from(stream.word()) << 32 | u64::from(stream.word()) };
+    Config { seed, workers: None, ..config.clone() }
 }
 
 /// `base` and the workers' values put together as SPEC section 6 has it, in f32.
@@ -87,7 +90,8 @@ fn together(base: &[f32], workers: &[Vec<f32>], how: Aggregate) -> Vec<f32> {
 /// Merged once, at the end, workers are as many runs of their own, each with its own order and augmentation.
 fn dense_workers_end_in_the_mean_of_their_runs(config: &Config, count: usize) {
     let (base, base_running) = beginning(config);
-    let (ends, runnings): (Vec<_>, Vec<_>) = (0..count as u32).map(|rank| alone(config, rank)).unzip();
+    let (ends, runnings): (Vec<_>, Vec<_>) =
+        (0..count as u32).map(|rank| end(&alone(config, rank), Some(first_state(config)))).unzip();
     assert_ne!(ends[0], ends[1]);
     let workers = Some(Workers { count, merge_steps: 1000, ..several() });
     let (weights, running) = end(&Config { workers, ..config.clone() }, None);
@@ -110,6 +114,44 @@ fn dense_workers_end_in_the_mean_of_their_runs_emulated() {
 #[test]
 fn dense_workers_end_in_the_mean_of_their_runs_cuda() {
     on_gpu(|_| dense_workers_end_in_the_mean_of_their_runs(&cuda(), 2));
+}
+
+/// Merged after each of two epochs, workers go on from the merged model with velocities of their own.
+#[test]
+fn workers_go_on_from_the_merged_model_with_their_own_velocity() {
+    let config = config();
+    let layout = layout(&config);
+    let (base, base_running) = beginning(&config);
+    // To the end of the first epoch's steps, alone.
+    let halves = [0, 1].map(|rank| {
+        let (config, folder) = (alone(&config, rank), tempfile::tempdir().unwrap());
+        let (outcome, _) = train_from(&config, folder.path(), Some(first_state(&self::config())), Some(10));
+        assert!(matches!(outcome, Ok(Outcome::Interrupted(15))), "{outcome:?}");
+        chain(&config, folder.path()).load(0, 10).unwrap()
+    });
+    let weights = halves.each_ref().map(|half| layout.to_canonical(&half.weights));
+    let running = halves.each_ref().map(|half| half.running.clone());
+    let merged = together(&base, &weights, Aggregate::Mean);
+    let merged_running = together(&base_running, &running, Aggregate::Mean);
+    let ends = [0, 1].map(|rank| {
+        let weights = layout.to_memory(&merged);
+        let state = Restored { weights, running: merged_running.clone(), ..halves[rank as usize].clone() };
+        end(&alone(&config, rank), Some(state))
+    });
+    let [weights, running] = [
+        together(&merged, &ends.each_ref().map(|end| end.0.clone()), Aggregate::Mean),
+        together(&merged_running, &ends.each_ref().map(|end| end.1.clone()), Aggregate::Mean),
+    ];
+    let found = end(&Config { workers: Some(Workers { merge_steps: 10, ..several() }), ..config }, None);
+    assert!(found.0 == weights && found.1 == running);
+}
+
+/// A mask that keeps everything leaves out nothing that a dense merge has.
+#[test]
+fn workers_that_keep_every_weight_are_dense_workers() {
+    let dense = Config { workers: Some(several()), ..config() };
+    let mask = Some(Masking { keep_ratio: 1.0, ..masking() });
+    assert!(end(&Config { mask, ..dense.clone() }, None) == end(&dense, None));
 }
 
 /// The mask of a run's last checkpoint.
