@@ -211,6 +211,22 @@ fn only_kept_weights_move_cuda() {
     on_gpu(|_| only_kept_weights_move(&cuda()));
 }
 
+/// Each scores its part of the samples, and together they find what one finds by all of them, but for the order of a sum.
+#[test]
+fn workers_score_the_samples_of_one_between_them() {
+    let mask = |workers| {
+        let mask = Some(Masking { fisher_samples: 37, ..masking() });
+        let config = Config { mask, workers, epochs: 1, peak_epoch: 0.5, ..config() };
+        let folder = tempfile::tempdir().unwrap();
+        train(&config, folder.path(), None).0.unwrap();
+        last_mask(&config, folder.path())
+    };
+    let one = mask(None);
+    let three = mask(Some(Workers { count: 3, reselect_merges: 0, ..several() }));
+    let shared = one.shared(&three, &(0..one.weights()));
+    assert!(one.len() == three.len() && one.len() - shared <= 2, "{shared} of {}", one.len());
+}
+
 #[test]
 fn merges_and_masks_come_when_they_are_due_and_cost_what_is_kept() {
     let masks = [WorkerMasks::Same, WorkerMasks::Interleaved];
