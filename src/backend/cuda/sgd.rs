@@ -29,9 +29,7 @@ impl<D: Driver> State<D> {
             return Err(Error::Steps { steps: rates.len(), most: MOST_STEPS });
         }
         assert!(next <= rates.len(), "step {next} of {}", rates.len());
-        let mut all = vec![f32::NAN; MOST_STEPS + 1];
-        all[..rates.len()].copy_from_slice(rates);
-        self.rates.write(driver, &all)?;
+        self.rates.write(driver, &[rates, &[f32::NAN]].concat())?;
         Ok(self.step.write(driver, &[next as u32])?)
     }
 }
