@@ -1,4 +1,4 @@
-// A libcuda without a GPU, for tests/driver_cuda.rs: device memory is host memory, a module's image is a list of kernels
+// A libcuda without a GPU, for these tests: device memory is host memory, a module's image is a list of kernels
 // ("name threads argument-bytes static-shared-bytes" a line), and a launch of "advance" adds to a counter. It holds its
 // caller to the driver's rules (initialise, make a context current, leave a stream alone that is being captured), and
 // plays what FAKE_CUDA_* ask for:
