@@ -184,32 +184,45 @@ def net(name, width, kept, seed):
     return {k: t.float() if k == "images" or k.startswith("before.") else t for k, t in out.items()}
 
 
-def fisher(name, stored):
-    """One sample at a time, as SPEC section 4 says."""
+def scores(name, stored, dtype):
+    """One sample at a time, as SPEC section 4 says; each gradient in `dtype`, their sums in f64."""
     model = make(name, NETS[name][0])
     model.load_state_dict({k.removeprefix("before."): t for k, t in stored.items() if k.startswith("before.")}, strict=False)
-    model = model.double()
+    model = model.to(dtype)
     out = {}
+    for statistics in ["running", "sample"]:
+        model.train(statistics == "sample")
+        for target in ["label", "expect"]:
+            squares = [torch.zeros_like(p).double() for p in model.parameters()]
+            absolutes = [torch.zeros_like(p).double() for p in model.parameters()]
+            for image, label in zip(stored["images"].to(dtype), stored["labels"].tolist()):
+                logs = F.log_softmax(model(image[None]), 1)[0]
+                classes = [(label, 1.0)] if target == "label" else list(enumerate(logs.detach().exp().tolist()))
+                for c, probability in classes:
+                    gradients = torch.autograd.grad(-logs[c], list(model.parameters()), retain_graph=True)
+                    for square, absolute, g in zip(squares, absolutes, gradients):
+                        square += probability * g.double() ** 2
+                        absolute += probability * g.double().abs()
+            out |= {(target, "square", statistics): squares, (target, "absolute", statistics): absolutes}
+    return out
+
+
+def fisher(name, stored):
     with margins() as found:
-        for statistics in ["running", "sample"]:
-            model.train(statistics == "sample")
-            for target in ["label", "expect"]:
-                squares = [torch.zeros_like(p) for p in model.parameters()]
-                absolutes = [torch.zeros_like(p) for p in model.parameters()]
-                for image, label in zip(stored["images"].double(), stored["labels"].tolist()):
-                    logs = F.log_softmax(model(image[None]), 1)[0]
-                    classes = [(label, 1.0)] if target == "label" else list(enumerate(logs.detach().exp().tolist()))
-                    for c, probability in classes:
-                        gradients = torch.autograd.grad(-logs[c], list(model.parameters()), retain_graph=True)
-                        for square, absolute, g in zip(squares, absolutes, gradients):
-                            square += probability * g**2
-                            absolute += probability * g.abs()
-                for power, scores in [("square", squares), ("absolute", absolutes)]:
-                    rows = [torch.stack([s.sum(), (s.flatten() * torch.arange(1, s.numel() + 1).double().cos()).sum()])
-                            for s in scores]
-                    out[f"{name}.{target}.{power}.{statistics}"] = torch.stack(rows)
+        exact = scores(name, stored, torch.float64)
+    out = {}
+    for key, of_parameters in exact.items():
+        rows = [torch.stack([s.sum(), (s.flatten() * torch.arange(1, s.numel() + 1).double().cos()).sum()])
+                for s in of_parameters]
+        out[".".join([name, *key])] = torch.stack(rows)
     out[f"{name}.margin"] = torch.tensor([min(found)], dtype=torch.float64)
     print(f"fisher of {name}: margin {min(found):.2e}")
+    # What can be asked of an f32 computation: how far PyTorch's own is off.
+    single = scores(name, stored, torch.float32)
+    for statistics in ["running", "sample"]:
+        off = max(((a - e).norm() / e.norm()).item() for key in exact if key[2] == statistics
+                  for a, e in zip(single[key], exact[key]))
+        print(f"    PyTorch in f32, {statistics} statistics: a parameter's scores are off by up to {off:.1e} of their length")
     return out
 
 
