@@ -1,4 +1,4 @@
-//! `kernels/batch_norm.cu`. Images are normalised in groups, each by its own moments: all N together, or each alone.
+//! `kernels/batch_norm_forward.cu`, `batch_norm_backward.cu` and `batch_norm_moments.cu`. Images are normalised in groups, each by its own moments: all N together, or each alone.
 //! A kernel's name ends in the number of channels a thread works on.
 
 use half::f16;
@@ -273,38 +273,40 @@ pub const DEAD: u32 = 255;
 pub const GRADIENT_LANES: u32 = 8;
 
 /// Without a pool; 8 channels a thread.
-pub const NORM_FORWARD_8: Kernel<NormForwardArgs> = Kernel::new("batch_norm", "norm_forward_8");
+pub const NORM_FORWARD_8: Kernel<NormForwardArgs> = Kernel::new("batch_norm_forward", "norm_forward_8");
 /// One channel.
-pub const NORM_FORWARD_1: Kernel<NormForwardArgs> = Kernel::new("batch_norm", "norm_forward_1");
+pub const NORM_FORWARD_1: Kernel<NormForwardArgs> = Kernel::new("batch_norm_forward", "norm_forward_1");
 /// With a pool.
-pub const NORM_POOL_FORWARD_8: Kernel<NormForwardArgs> = Kernel::new("batch_norm", "norm_pool_forward_8");
+pub const NORM_POOL_FORWARD_8: Kernel<NormForwardArgs> =
+    Kernel::new("batch_norm_forward", "norm_pool_forward_8");
 /// One channel.
-pub const NORM_POOL_FORWARD_1: Kernel<NormForwardArgs> = Kernel::new("batch_norm", "norm_pool_forward_1");
+pub const NORM_POOL_FORWARD_1: Kernel<NormForwardArgs> =
+    Kernel::new("batch_norm_forward", "norm_pool_forward_1");
 /// Without a pool.
-pub const NORM_SUMS_8: Kernel<NormSumsArgs> = Kernel::new("batch_norm", "norm_sums_8");
+pub const NORM_SUMS_8: Kernel<NormSumsArgs> = Kernel::new("batch_norm_backward", "norm_sums_8");
 /// One channel.
-pub const NORM_SUMS_1: Kernel<NormSumsArgs> = Kernel::new("batch_norm", "norm_sums_1");
+pub const NORM_SUMS_1: Kernel<NormSumsArgs> = Kernel::new("batch_norm_backward", "norm_sums_1");
 /// With a pool.
-pub const NORM_POOL_SUMS_8: Kernel<NormSumsArgs> = Kernel::new("batch_norm", "norm_pool_sums_8");
+pub const NORM_POOL_SUMS_8: Kernel<NormSumsArgs> = Kernel::new("batch_norm_backward", "norm_pool_sums_8");
 /// One channel.
-pub const NORM_POOL_SUMS_1: Kernel<NormSumsArgs> = Kernel::new("batch_norm", "norm_pool_sums_1");
+pub const NORM_POOL_SUMS_1: Kernel<NormSumsArgs> = Kernel::new("batch_norm_backward", "norm_pool_sums_1");
 /// [`GRADIENT_LANES`] channels a block along x, groups along z.
-pub const NORM_GRADIENTS: Kernel<NormGradientsArgs> = Kernel::new("batch_norm", "norm_gradients");
+pub const NORM_GRADIENTS: Kernel<NormGradientsArgs> = Kernel::new("batch_norm_backward", "norm_gradients");
 /// [`GRADIENT_LANES`] channels a block along x, weight and bias along y.
-pub const NORM_SCORES: Kernel<NormScoresArgs> = Kernel::new("batch_norm", "norm_scores");
+pub const NORM_SCORES: Kernel<NormScoresArgs> = Kernel::new("batch_norm_backward", "norm_scores");
 /// Without a pool.
-pub const NORM_INPUT_8: Kernel<NormInputArgs> = Kernel::new("batch_norm", "norm_input_8");
+pub const NORM_INPUT_8: Kernel<NormInputArgs> = Kernel::new("batch_norm_backward", "norm_input_8");
 /// One channel.
-pub const NORM_INPUT_1: Kernel<NormInputArgs> = Kernel::new("batch_norm", "norm_input_1");
+pub const NORM_INPUT_1: Kernel<NormInputArgs> = Kernel::new("batch_norm_backward", "norm_input_1");
 /// With a pool.
-pub const NORM_POOL_INPUT_8: Kernel<NormInputArgs> = Kernel::new("batch_norm", "norm_pool_input_8");
+pub const NORM_POOL_INPUT_8: Kernel<NormInputArgs> = Kernel::new("batch_norm_backward", "norm_pool_input_8");
 /// One channel.
-pub const NORM_POOL_INPUT_1: Kernel<NormInputArgs> = Kernel::new("batch_norm", "norm_pool_input_1");
+pub const NORM_POOL_INPUT_1: Kernel<NormInputArgs> = Kernel::new("batch_norm_backward", "norm_pool_input_1");
 /// A thread a channel.
-pub const BATCH_MOMENTS: Kernel<BatchMomentsArgs> = Kernel::new("batch_norm", "batch_moments");
+pub const BATCH_MOMENTS: Kernel<BatchMomentsArgs> = Kernel::new("batch_norm_moments", "batch_moments");
 /// A thread a channel, groups along y.
-pub const RUNNING_MOMENTS: Kernel<RunningMomentsArgs> = Kernel::new("batch_norm", "running_moments");
+pub const RUNNING_MOMENTS: Kernel<RunningMomentsArgs> = Kernel::new("batch_norm_moments", "running_moments");
 /// 8 channels a thread, an image a block along z.
-pub const SAMPLE_MOMENTS_8: Kernel<SampleMomentsArgs> = Kernel::new("batch_norm", "sample_moments_8");
+pub const SAMPLE_MOMENTS_8: Kernel<SampleMomentsArgs> = Kernel::new("batch_norm_moments", "sample_moments_8");
 /// One channel.
-pub const SAMPLE_MOMENTS_1: Kernel<SampleMomentsArgs> = Kernel::new("batch_norm", "sample_moments_1");
+pub const SAMPLE_MOMENTS_1: Kernel<SampleMomentsArgs> = Kernel::new("batch_norm_moments", "sample_moments_1");
