@@ -8,6 +8,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use clap::Parser;
+use clap::builder::RangedU64ValueParser;
 use fishmask::backend::cpu::Cpu;
 use fishmask::backend::cpu::conv::{self, Algorithm, Workspace};
 use fishmask::backend::{Conv, Power, Sparse};
@@ -27,16 +28,20 @@ struct Cli {
     #[arg(long, default_value = "0")]
     threads: usize,
     /// Runs of which the best counts
-    #[arg(long, default_value = "10")]
+    #[arg(long, default_value = "10", value_parser = at_least_1())]
     runs: usize,
     /// Images
-    #[arg(long, default_value = "128")]
+    #[arg(long, default_value = "128", value_parser = at_least_1())]
     batch: usize,
     /// Only layers with one of these in their name
     parts: Vec<String>,
     /// Given by cargo
     #[arg(long, hide = true)]
     bench: bool,
+}
+
+fn at_least_1() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..)
 }
 
 fn main() -> Result<(), Failure> {

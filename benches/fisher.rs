@@ -1,6 +1,6 @@
 //! Scoring and selection, beside PyTorch's on the same machine in the same run.
 //!
-//! `cargo bench --bench fisher [-- [--device cpu|cuda:N] [--samples N] [MODEL]]` prints for resnet9 and resnet34 at width 64: samples
+//! `cargo bench --bench fisher [-- [--device cpu|cuda:N] [--samples N] [--batch N] [MODEL]]` prints for resnet9 and resnet34 at width 64: samples
 //! scored a second (label, square, running statistics; random images), and for the authors' loop and torch.func's vmap in
 //! `benches/peers/torch_fisher.py`; then the seconds of choosing 2% of the scores, and torch.topk's. Rounds in turn,
 //! medians. The peer's interpreter is `$PYTHON`, `python3` if unset; without torch its figures are left out.
@@ -9,6 +9,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use clap::Parser;
+use clap::builder::RangedU64ValueParser;
 use fishmask::backend::cpu::Cpu;
 use fishmask::backend::cuda::Cuda;
 use fishmask::backend::{Power, Sparse};
@@ -34,13 +35,20 @@ struct Cli {
     #[arg(long, default_value = "cpu")]
     device: Device,
     /// Samples scored in a round
-    #[arg(long, default_value = "128")]
+    #[arg(long, default_value = "128", value_parser = at_least_1())]
     samples: usize,
+    /// Samples scored together, as training does by default
+    #[arg(long, default_value_t = select::BATCH, value_parser = at_least_1())]
+    batch: usize,
     /// Only this model
     model: Option<Model>,
     /// Given by cargo
     #[arg(long, hide = true)]
     bench: bool,
+}
+
+fn at_least_1() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..)
 }
 
 fn main() -> Result<(), Failure> {
@@ -57,7 +65,8 @@ fn main() -> Result<(), Failure> {
 }
 
 fn run<B: Sparse>(cli: &Cli, make: impl Fn() -> B) -> Result<(), Failure> {
-    println!("{}, width {WIDTH}, {} samples a round, {ROUNDS} rounds", make().device(), cli.samples);
+    let device = make().device();
+    println!("{device}, width {WIDTH}, {} samples a round by {}, {ROUNDS} rounds", cli.samples, cli.batch);
     println!(
         "{:<9} {:>10} {:>8} {:>8} {:>6} {:>6} {:>11} {:>9} {:>6}",
         "model", "samples/s", "loop", "vmap", "ratio", "ratio", "select ms", "topk ms", "ratio"
@@ -66,7 +75,7 @@ fn run<B: Sparse>(cli: &Cli, make: impl Fn() -> B) -> Result<(), Failure> {
         [Model::Resnet9, Model::Resnet34].into_iter().filter(|m| cli.model.is_none_or(|only| only == *m))
     {
         let (mut ours, mut selections, mut peers) = (vec![], vec![], vec![]);
-        let mut bench = Ours::new(model, make(), cli.samples)?;
+        let mut bench = Ours::new(model, make(), cli)?;
         for _ in 0..ROUNDS {
             let (speed, selection) = bench.round()?;
             ours.push(speed);
@@ -97,17 +106,17 @@ struct Ours<B: Sparse> {
 }
 
 impl<B: Sparse> Ours<B> {
-    fn new(model: Model, backend: B, samples: usize) -> Result<Self, Failure> {
+    fn new(model: Model, backend: B, cli: &Cli) -> Result<Self, Failure> {
         let graph = model.graph(WIDTH)?;
         let quota = Quota::new(&graph.layout, 0.02)?;
         let (weights, running) = (graph.layout.initial_weights(0), graph.layout.initial_statistics());
-        let plan = scoring::plan(&graph, select::BATCH)?;
+        let plan = scoring::plan(&graph, cli.batch)?;
         let plans = plans(&graph, Batches { training: None, inference: 1 })?;
         let mut network = Network::new(graph, plans, backend, &weights, &running)?;
         let scoring = Scoring::new(&mut network, plan)?;
         let mut stream = Stream::new(0, Purpose::Synthetic, 0, 0);
-        let images = (0..samples * IMAGE).map(|_| stream.normal() as f32).collect();
-        let labels = (0..samples).map(|_| stream.below(10) as u8).collect();
+        let images = (0..cli.samples * IMAGE).map(|_| stream.normal() as f32).collect();
+        let labels = (0..cli.samples).map(|_| stream.below(10) as u8).collect();
         Ok(Ours { network, scoring, quota, images, labels })
     }
 
