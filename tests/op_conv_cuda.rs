@@ -12,7 +12,7 @@ use common::gpu::on_gpu;
 use fishmask::backend::cuda::conv::Algorithm::{self, Analytic, Gather, Tensor};
 use fishmask::backend::cuda::conv::{Pass, Tile};
 use fishmask::backend::cuda::{Cuda, Vector};
-use fishmask::backend::{Backend, Conv};
+use fishmask::backend::{Backend, Conv, Sparse};
 use fishmask::driver::Driver;
 use fishmask::rng::{Purpose, Stream};
 use half::f16;
@@ -378,6 +378,27 @@ fn layers_of_the_networks_emulated() {
 #[test]
 fn layers_of_the_networks_cuda() {
     on_gpu(|cuda| compare(cuda(), Fill::Integers, &layers(), chosen));
+}
+
+/// A layer of 2^31 activations is refused, and one of an image less is not.
+fn too_many_to_count<D: Driver>(mut b: Cuda<D>) {
+    let most = case(1 << 15, (32, 32), (8, 64), S1, 0).conv;
+    let fewer = Conv { n: most.n - 1, ..most };
+    let refused = [b.reserve(&[fewer, most], &[]), b.reserve_scoring(&[most], &[])];
+    for error in refused.map(|result| result.unwrap_err().to_string()) {
+        assert!(error.contains("has 2147483648 activations, and the kernels count 2147483647"), "{error}");
+    }
+    b.reserve(&[fewer], &[]).unwrap();
+}
+
+#[test]
+fn too_many_to_count_emulated() {
+    too_many_to_count(emulated());
+}
+
+#[test]
+fn too_many_to_count_cuda() {
+    on_gpu(|cuda| too_many_to_count(cuda()));
 }
 
 #[test]

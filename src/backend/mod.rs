@@ -48,6 +48,16 @@ pub enum Error {
         /// Its canonical index.
         index: u32,
     },
+    /// A layer has more activations than a device's kernels count.
+    #[error(
+        "a layer has {values} activations, and the kernels count {most} at most: choose a smaller --batch-size or --width"
+    )]
+    Activations {
+        /// The layer's.
+        values: usize,
+        /// At most.
+        most: usize,
+    },
     /// An epoch has more steps than a device keeps learning rates for.
     #[error("an epoch has at most {most} steps, not {steps}")]
     Steps {

@@ -148,6 +148,7 @@ impl<D: Driver> Backend for Cuda<D> {
     }
 
     fn reserve(&mut self, convs: &[Conv], norms: &[Norm]) -> Result<(), Error> {
+        conv::countable(convs)?;
         self.scratch = Array::new(&self.driver, scratch(convs, norms))?;
         Ok(())
     }

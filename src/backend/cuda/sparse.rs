@@ -14,6 +14,7 @@ impl<D: Driver> Sparse for Cuda<D> {
     type Indices = Array<D, u32>;
 
     fn reserve_scoring(&mut self, convs: &[Conv], norms: &[Norm]) -> Result<(), Error> {
+        conv::countable(convs)?;
         self.scoring = Array::new(&self.driver, scratch(convs, norms))?;
         Ok(())
     }

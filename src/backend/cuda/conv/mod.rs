@@ -19,10 +19,25 @@ pub(super) fn scratch(conv: &Conv) -> usize {
     choice::scratch(conv)
 }
 
-/// Sizes for kernels, which count elements in 32 bits.
+/// Activations a kernel can count: their offsets are signed, and have 32 bits.
+const MOST: usize = i32::MAX as usize;
+
+/// Sees that kernels can count the activations of each.
+///
+/// # Errors
+/// When they cannot.
+pub(super) fn countable(convs: &[Conv]) -> Result<(), Error> {
+    let largest = convs.iter().map(|conv| conv.inputs().max(conv.outputs())).max();
+    match largest {
+        Some(values) if values > MOST => Err(Error::Activations { values, most: MOST }),
+        _ => Ok(()),
+    }
+}
+
+/// Sizes for kernels.
 fn shape(conv: &Conv) -> ConvShape {
     let most = conv.inputs().max(conv.outputs());
-    assert!(most < 1 << 31, "{most} activations are more than a convolution's 2^31");
+    assert!(most <= MOST, "{conv:?} has not been reserved");
     let [n, h, w, c, k] = [conv.n, conv.h, conv.w, conv.c, conv.k].map(|v| v as u32);
     let [r, stride, pad, p, q] = [conv.r, conv.stride, conv.pad, conv.p(), conv.q()].map(|v| v as u32);
     ConvShape { n, h, w, c, k, r, stride, pad, p, q }
