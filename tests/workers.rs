@@ -3,18 +3,28 @@
 mod common;
 mod train_support;
 
+use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use common::gpu::on_gpu;
+use fishmask::backend::Backend;
+use fishmask::backend::cpu::Cpu;
 use fishmask::checkpoint::chain::{Progress, Restored, Velocity};
 use fishmask::checkpoint::weights;
+use fishmask::data::synthetic;
 use fishmask::distributed::Aggregate;
+use fishmask::graph::Network;
+use fishmask::graph::network::{Batches, plans};
 use fishmask::mask::{Kind, Mask};
 use fishmask::rng::{Purpose, Stream};
 use fishmask::train::{
-    CheckpointState, Config, Error, Masking, Outcome, Precision, Rule, WorkerMasks, Workers,
+    CheckpointState, Config, Error, Listener, Masking, Outcome, Precision, Rule, WorkerMasks, Workers,
+    evaluate, run,
 };
-use train_support::{chain, layout, masking, stopped_and_resumed_ends_with_the_same_bits, train, train_from};
+use train_support::{
+    Watch, chain, layout, masking, stopped_and_resumed_ends_with_the_same_bits, train, train_from,
+};
 
 /// Ten steps an epoch and a partial batch that is dropped.
 fn config() -> Config {
@@ -344,4 +354,34 @@ fn masked_workers_stop_and_resume_emulated() {
 #[test]
 fn masked_workers_stop_and_resume_cuda() {
     on_gpu(|_| masked_workers_stop_and_resume(&cuda()));
+}
+
+/// Each worker evaluates whole batches of the test images: together they see each image once.
+#[test]
+fn workers_evaluate_every_test_image_once() {
+    // Batches of 500, 500 and 210, for fewer workers and for more.
+    let images = 1210;
+    for count in [2, 4] {
+        let config = Config { epochs: 1, workers: Some(Workers { count, ..several() }), ..config() };
+        let dataset = synthetic::dataset(160, images, 0);
+        let test = Arc::new(dataset.test.clone());
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("checkpoints")).unwrap();
+        let mut watch = Watch::default();
+        let stop = watch.stop.clone();
+        let listeners: &mut [&mut dyn Listener] = &mut [&mut watch];
+        run(Cpu::new(), &config, dataset, folder.path(), None, None, listeners, &stop).unwrap();
+
+        let graph = config.model.graph(config.width).unwrap();
+        let (weights, running) =
+            weights::load(&folder.path().join("final.safetensors"), &graph.layout).unwrap();
+        let plans = plans(&graph, Batches { training: None, inference: images }).unwrap();
+        let mut network = Network::new(graph, plans, Cpu::new(), &weights, &running).unwrap();
+        let mut data = network.backend().data(&test, None).unwrap();
+        let all = evaluate(&mut network, &mut data, 0..images, &mut None, |_, _| Ok(true)).unwrap().unwrap();
+        let report = &watch.reports[0];
+        assert_eq!(report.test_accuracy, 100.0 * all.correct as f64 / images as f64);
+        let loss = all.loss / images as f64;
+        assert!((report.test_loss - loss).abs() <= 1e-9 * loss, "{} and {loss}", report.test_loss);
+    }
 }

@@ -224,6 +224,16 @@ pub struct Totals {
     pub images: u64,
 }
 
+impl std::iter::Sum for Totals {
+    fn sum<I: Iterator<Item = Totals>>(all: I) -> Totals {
+        all.fold(Totals::default(), |sum, Totals { loss, correct, images }| Totals {
+            loss: sum.loss + loss,
+            correct: sum.correct + correct,
+            images: sum.images + images,
+        })
+    }
+}
+
 /// Where a value that is not finite first appeared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {

@@ -118,7 +118,7 @@ impl common::Work for Evaluation<'_> {
             }
             Ok(true)
         };
-        let totals = evaluate(&mut network, &mut data, count, &mut None, keep)?.unwrap_or_default();
+        let totals = evaluate(&mut network, &mut data, 0..count, &mut None, keep)?.unwrap_or_default();
         if let Some(path) = &cli.logits {
             checkpoint::save_tensor(path, "logits", vec![count, CLASSES.len()], &logits)?;
         }

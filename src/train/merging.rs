@@ -165,7 +165,7 @@ impl<B: Sparse> Merging<B> {
         self.counted = now;
     }
 
-    /// Does `work` whose traffic is no epoch's: starting, resuming, saving.
+    /// Does `work` whose traffic is no training's: starting, resuming, evaluating, saving.
     pub fn uncounted<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> T {
         self.count();
         let done = work(self);
@@ -209,21 +209,17 @@ impl<B: Sparse> Merging<B> {
         self.counts = serde_json::from_str(text).unwrap_or_default();
     }
 
-    /// Every worker's totals, by rank, at the root; elsewhere those of its own workers.
-    pub fn totals(&mut self, workers: &[Worker<B>]) -> Result<Vec<Totals>, Error> {
+    /// Every worker's totals, by rank, at the root; elsewhere those of its own workers, which are given.
+    pub fn totals(&mut self, own: Vec<Totals>) -> Result<Vec<Totals>, Error> {
         let first = self.comm.local().start;
         let mut all = vec![];
         for rank in 0..self.comm.size() {
-            let own = || Ok(pack(workers[rank - first].totals).to_vec());
-            self.comm.fetch(rank, WORDS, &mut { own }, &mut |words| {
+            self.comm.fetch(rank, WORDS, &mut || Ok(pack(own[rank - first]).to_vec()), &mut |words| {
                 all.push(unpack(words));
                 Ok(())
             })?;
         }
-        match self.comm.is_root() {
-            true => Ok(all),
-            false => Ok(workers.iter().map(|worker| worker.totals).collect()),
-        }
+        Ok(if self.comm.is_root() { all } else { own })
     }
 }
 

@@ -271,17 +271,10 @@ impl<'a, 'l, B: Sparse> Trainer<'a, 'l, B> {
                 return Ok(Epoch::Stopped(signal));
             }
         }
-        let mut test = Totals { loss: f64::NAN, ..Totals::default() };
         let began = Instant::now();
-        if self.is_root() {
-            let alone = self.is_alone();
-            let go_on = |_: &Network<B>, _| Ok(!alone || stop.signal().is_none());
-            let Trainer { network, test: data, evaluation, test_images, .. } = self;
-            match (evaluate(network, data, *test_images, evaluation, go_on)?, stop.signal()) {
-                (Some(totals), _) => test = totals,
-                (None, signal) => return Ok(Epoch::Stopped(signal.unwrap_or(0))),
-            }
-        }
+        let Some(test) = self.evaluate(stop)? else {
+            return Ok(Epoch::Stopped(stop.signal().unwrap_or(0)));
+        };
         let test_seconds = began.elapsed().as_secs_f64();
         let report = self.report(test, test_seconds)?;
         let total_seconds = report.total_seconds;
@@ -300,20 +293,38 @@ impl<'a, 'l, B: Sparse> Trainer<'a, 'l, B> {
         Ok(Epoch::Done(report))
     }
 
+    /// Totals over the test images, at the root; none if told to stop, which a process that is not alone does after a
+    /// merge only. Of several workers each evaluates a part: whole batches, so that there are no more of them.
+    fn evaluate(&mut self, stop: &Stop) -> Result<Option<Totals>, Error> {
+        let alone = self.is_alone();
+        let Trainer { network, test, evaluation, test_images, merging, .. } = self;
+        let (size, local) =
+            merging.as_ref().map_or((1, 0..1), |merging| (merging.comm.size(), merging.comm.local()));
+        let (batch, images) = (network.inference().batch, *test_images);
+        let start = |rank: usize| (images.div_ceil(batch) * rank / size * batch).min(images);
+        let mut parts = vec![];
+        for rank in local {
+            let go_on = |_: &Network<B>, _| Ok(!alone || stop.signal().is_none());
+            match evaluate(network, test, start(rank)..start(rank + 1), evaluation, go_on)? {
+                Some(totals) => parts.push(totals),
+                None => return Ok(None),
+            }
+        }
+        if let Some(merging) = merging {
+            parts = merging.uncounted(|merging| merging.totals(parts))?;
+        }
+        Ok(Some(parts.into_iter().sum()))
+    }
+
     /// The epoch that has just been trained.
     fn report(&mut self, test: Totals, test_seconds: f64) -> Result<EpochReport, Error> {
-        let mut train = Totals::default();
-        let all = match &mut self.merging {
-            Some(merging) => merging.totals(&self.workers)?,
-            None => self.workers.iter().map(|worker| worker.totals).collect(),
-        };
-        for Totals { loss, correct, images } in all {
-            train = Totals {
-                loss: train.loss + loss,
-                correct: train.correct + correct,
-                images: train.images + images,
-            };
+        let own: Vec<Totals> = self.workers.iter().map(|worker| worker.totals).collect();
+        let train: Totals = match &mut self.merging {
+            Some(merging) => merging.totals(own)?,
+            None => own,
         }
+        .into_iter()
+        .sum();
         let mean = |totals: Totals| totals.loss / totals.images as f64;
         let percent = |totals: Totals| 100.0 * totals.correct as f64 / totals.images as f64;
         let exchange = self.merging.as_mut().map(Merging::take);

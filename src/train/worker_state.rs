@@ -42,7 +42,7 @@ impl Saving {
         progress: &Progress,
         running: &[f32],
     ) -> Result<(), Error> {
-        let totals = merging.totals(workers)?;
+        let totals = merging.totals(workers.iter().map(|worker| worker.totals).collect())?;
         let local = merging.comm.local();
         if !self.root {
             for rank in local {

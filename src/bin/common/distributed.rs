@@ -14,7 +14,7 @@ pub struct DistributedFlags {
     #[arg(long)]
     pub distributed: bool,
     /// Seconds after which a process that does not answer ends the run, everywhere; what the first rank does alone, such as
-    /// evaluating, must take less [default: 300]
+    /// saving, must take less [default: 300]
     #[arg(long, value_name = "SECONDS", requires = "distributed")]
     exchange_timeout: Option<f64>,
     /// Whether another process, the root, is to tell of errors that all have, and this one's name.
@@ -22,7 +22,7 @@ pub struct DistributedFlags {
     joined: OnceCell<(bool, String)>,
 }
 
-/// Seconds that processes wait for each other unless told otherwise: an evaluation by the root must fit in it.
+/// Seconds that processes wait for each other unless told otherwise: what the root does alone must fit in it.
 const TIMEOUT: f64 = 300.0;
 /// How long a process leaves it to the root to tell of an error that both have.
 #[cfg(feature = "mpi")]
