@@ -7,9 +7,11 @@ use common::device::{Probe, emulated};
 use common::gpu::on_gpu;
 use common::normals;
 use fishmask::backend::cpu::Cpu;
-
+use fishmask::backend::cuda::Cuda;
 use fishmask::backend::{Backend, Error, Sgd, Sparse};
+use fishmask::driver::Driver;
 use fishmask::rng::{Purpose, Stream};
+use half::f16;
 
 const SGD: Sgd = Sgd { momentum: 0.9, weight_decay: 0.05 };
 const RATES: [f32; 4] = [0.1, 0.0, 0.02, 0.003];
@@ -107,6 +109,33 @@ fn published<B: Probe + Sparse>(mut backend: B) {
     }
 }
 
+/// What the tensor cores read is kept in step.
+fn halves_follow<D: Driver>(mut backend: Cuda<D>) {
+    for (length, kept) in masks() {
+        let w = normals(&[length], 1).f32s();
+        let gradients = backend.vector(&normals(&[length], 2).f32s()).unwrap();
+        let indices = backend.indices(&kept).unwrap();
+        let mut bytes = backend.bytes(length).unwrap();
+        backend.write_bytes(&vec![1; length], &mut bytes).unwrap();
+        for strict in [true, false] {
+            let mut weights = backend.weights(&w).unwrap();
+            let moving = if strict { kept.len() } else { length };
+            let mut velocity = backend.vector(&vec![0.0; moving]).unwrap();
+            backend.set_rates(&RATES, 0).unwrap();
+            match strict {
+                true => backend.sgd_strict(&SGD, &indices, &gradients, &mut velocity, &mut weights),
+                false => backend.sgd_published(&SGD, &bytes, &gradients, &mut velocity, &mut weights),
+            }
+            .unwrap();
+            let halves = weights.halves.as_ref().unwrap().read(backend.driver(), length).unwrap();
+            let values = backend.read(&weights).unwrap();
+            assert!(kept.iter().any(|&i| f16::from_f32(values[i as usize]) != f16::from_f32(w[i as usize])));
+            let follow = halves.iter().zip(values).all(|(h, v)| *h == f16::from_f32(v));
+            assert!(follow, "{} of {length}, strict {strict}", kept.len());
+        }
+    }
+}
+
 /// Both rules take the rates one after another, as the dense one does, and say what they lack as it does.
 fn rates_in_turn<B: Probe + Sparse>(mut backend: B) {
     let sgd = Sgd { momentum: 0.0, weight_decay: 0.0 };
@@ -200,6 +229,16 @@ fn published_emulated() {
 #[test]
 fn published_cuda() {
     on_gpu(|cuda| published(cuda()));
+}
+
+#[test]
+fn halves_follow_emulated() {
+    halves_follow(emulated());
+}
+
+#[test]
+fn halves_follow_cuda() {
+    on_gpu(|cuda| halves_follow(cuda()));
 }
 
 #[test]

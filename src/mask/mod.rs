@@ -253,6 +253,9 @@ mod tests {
         assert_eq!(three.kept - three.chosen, quota.kept - quota.chosen);
         let error = quota.times(4).unwrap_err();
         assert!(matches!(error, Error::TooMany { workers: 4, .. }), "{error}");
+        // All the weights there are, and no more.
+        let half = Quota::new(&Model::Resnet9.graph(64).unwrap().layout, 0.5).unwrap();
+        assert_eq!(half.times(2), Ok(Quota { kept: 6_573_120, scored: 6_573_120, chosen: 6_573_120 }));
     }
 
     #[test]
@@ -270,6 +273,11 @@ mod tests {
         let error = Quota::new(&thirty_four, 0.0002).unwrap_err();
         assert!(error.to_string().ends_with("it must be at least 2.41e-4"), "{error}");
         assert!(Quota::new(&thirty_four, 2.42e-4).is_ok());
+        // The classifier and one weight; the classifier alone; nothing.
+        assert_eq!(Quota::new(&thirty_four, 5_131.5 / 21_282_122.0).unwrap().chosen, 1);
+        for (layout, ratio) in [(&thirty_four, 5_130.5 / 21_282_122.0), (&nine, 1e-7)] {
+            assert!(matches!(Quota::new(layout, ratio), Err(Error::TooSmall { .. })), "{ratio}");
+        }
         for ratio in [0.0, -0.1, 1.000_001, f64::NAN, f64::INFINITY] {
             assert!(matches!(Quota::new(&nine, ratio), Err(Error::Ratio { .. })), "{ratio}");
         }
