@@ -10,7 +10,7 @@ use chain_support::{ID, Run, bits, names, place, small, three_masks, verified};
 use fishmask::checkpoint::chain::{Chain, Kind, Progress, Values, Velocity, Writer, diff};
 use fishmask::checkpoint::full::{self, State};
 use fishmask::checkpoint::{Error, Hash, Problem, weights};
-use fishmask::graph::Model;
+use fishmask::graph::{Init, Layout, Model};
 use half::f16;
 use tempfile::tempdir;
 
@@ -157,6 +157,30 @@ fn f16_values_restore_rounded_in_every_place_a_mask_has_kept() {
     verified(folder.path(), &run.layout);
 }
 
+/// What a base holds exactly is rounded no more.
+#[test]
+fn a_new_base_forgets_which_values_were_rounded() {
+    let folder = tempdir().unwrap();
+    let mut run = Run::new(small());
+    let mut writer = Writer::open(folder.path(), ID, &run.layout, Values::F16).unwrap();
+    let mut expected = vec![];
+    for epoch in 1..=2 {
+        run.base(&mut writer);
+        expected = run.weights.clone();
+        run.choose(7);
+        run.begin_mask(&mut writer);
+        run.train(epoch, 0);
+        writer.delta(&run.progress, None, &run.running, run.source()).unwrap();
+    }
+    for &index in &run.mask {
+        let at = place(&run.layout, index);
+        expected[at] = f16::from_f32(run.weights[at]).to_f32();
+    }
+    let restored = verified(folder.path(), &run.layout).load(2, 0).unwrap();
+    assert_eq!(bits(&restored.weights), bits(&expected));
+    assert!(expected.iter().any(|&v| v != f16::from_f32(v).to_f32()), "the first mask's are exact again");
+}
+
 #[test]
 fn a_delta_that_would_not_restore_is_not_written() {
     let folder = tempdir().unwrap();
@@ -190,6 +214,32 @@ fn a_delta_that_would_not_restore_is_not_written() {
     // The chain is none the worse for it.
     run.delta(&mut writer);
     run.assert_restored(&verified(folder.path(), &run.layout).load(1, 0).unwrap());
+    // A new base ends the mask.
+    run.base(&mut writer);
+    assert!(refused(delta(&mut writer, &run)).ends_with("no mask is in force"));
+}
+
+/// In a layer of several pieces, each with a checksum of its own.
+#[test]
+fn a_change_outside_the_mask_is_found_in_every_piece() {
+    let folder = tempdir().unwrap();
+    let mut layout = Layout::default();
+    layout.add_parameter("wide.weight".into(), vec![170_000], Init::Constant(1.0));
+    layout.add_statistic("bn".into(), 1);
+    let mut run = Run::new(layout);
+    let mut writer = run.open(folder.path());
+    run.base(&mut writer);
+    run.mask = vec![0, 100_000];
+    run.velocity = vec![0.0; 2];
+    run.begin_mask(&mut writer);
+    run.train(1, 0);
+    for outside in [1, 65_535, 65_536, 131_071, 131_072, 169_999] {
+        let mut moved = run.clone();
+        moved.weights[outside] += 1.0;
+        let error = writer.delta(&run.progress, Some(&run.velocity), &run.running, moved.source());
+        assert!(error.unwrap_err().to_string().contains("weights outside the mask changed"), "{outside}");
+    }
+    run.delta(&mut writer);
 }
 
 /// A source's own error comes out as it is, and leaves nothing behind.
@@ -324,14 +374,59 @@ fn a_prune_cut_short_anywhere_leaves_a_chain_that_verifies() {
 fn prune_removes_nothing_when_what_it_is_to_keep_is_damaged() {
     let folder = tempdir().unwrap();
     three_masks(folder.path(), small());
-    let base = folder.path().join("base-0000-step-00000.safetensors");
-    let mut bytes = fs::read(&base).unwrap();
-    *bytes.last_mut().unwrap() ^= 1;
-    fs::write(&base, bytes).unwrap();
     let before = names(folder.path());
-    let text = Chain::read(folder.path(), ID, &small()).unwrap().prune(2).unwrap_err().to_string();
-    assert!(text.contains("base-0000-step-00000.safetensors: damaged"), "{text}");
-    assert_eq!(names(folder.path()), before);
+    // Of the second nothing else is made that would need it.
+    for damaged in ["base-0000-step-00000.safetensors", "epoch-0006-step-00001.delta.safetensors"] {
+        let path = folder.path().join(damaged);
+        let good = fs::read(&path).unwrap();
+        let mut bytes = good.clone();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(&path, bytes).unwrap();
+        let text = Chain::read(folder.path(), ID, &small()).unwrap().prune(2).unwrap_err().to_string();
+        assert!(text.contains(&format!("{damaged}: damaged")), "{text}");
+        assert_eq!(names(folder.path()), before);
+        fs::write(&path, good).unwrap();
+    }
+}
+
+/// When dense epochs end: a full checkpoint, and what the masks to come build on. What a killed program left goes.
+#[test]
+fn a_base_beside_the_newest_checkpoint_is_not_pruned() {
+    let folder = tempdir().unwrap();
+    let mut run = Run::new(small());
+    let mut writer = run.open(folder.path());
+    run.base(&mut writer);
+    run.train(1, 0);
+    run.base(&mut writer);
+    let state = State {
+        epoch: 1,
+        batch: 0,
+        totals: run.progress.totals,
+        train_seconds: 1.0,
+        total_seconds: 2.0,
+        weights: run.weights.clone(),
+        velocity: Some(vec![0.0; 29]),
+        running: run.running.clone(),
+        mask: None,
+    };
+    full::save(folder.path(), ID, &run.layout, &state).unwrap();
+    fs::write(folder.path().join(".epoch-0002-step-00000.safetensors.7.partial"), "").unwrap();
+    let chain = verified(folder.path(), &run.layout);
+    assert_eq!(chain.load(1, 0).unwrap().velocity, Velocity::Dense(vec![0.0; 29]));
+    chain.prune(1).unwrap();
+    let expected = ["base-0001-step-00000.safetensors", "epoch-0001-step-00000.safetensors"];
+    assert_eq!(names(folder.path()), expected);
+    // A delta of that time which cannot be used hides no full checkpoint.
+    let broken = folder.path().join("epoch-0001-step-00000.delta.safetensors");
+    fs::write(&broken, "").unwrap();
+    let latest = Chain::read(folder.path(), ID, &run.layout).unwrap().load_latest().unwrap().unwrap();
+    assert_eq!(latest.velocity, Velocity::Dense(vec![0.0; 29]));
+    fs::remove_file(broken).unwrap();
+    run.choose(5);
+    run.begin_mask(&mut writer);
+    run.train(2, 0);
+    run.delta(&mut writer);
+    run.assert_restored(&verified(folder.path(), &run.layout).load(2, 0).unwrap());
 }
 
 #[test]

@@ -271,6 +271,13 @@ fn tensors_of_another_length_type_or_name_are_refused() {
     assert!(text(|_, t| t[2].1 = Dtype::U32).contains("tensor values has dtype U32"));
     assert!(text(|_, t| t[1].0 = "momentum".into()).contains("tensor momentum of shape [5] is not one of"));
     assert!(text(|_, t| drop(t.remove(2))).contains("tensor values of shape [5] is missing"));
+    // Nor has a mask anything but its indices.
+    let f = Fixture::new();
+    let name = f.mask_name(1);
+    f.forge(&name, &name, |_, t| t.push(("weights".into(), Dtype::F32, vec![1], vec![0; 4])));
+    let error = f.refusal(1);
+    assert_eq!(error.path(), f.path(&name));
+    assert!(error.to_string().contains("tensor weights of shape [1] is not one of"), "{error}");
 }
 
 #[test]

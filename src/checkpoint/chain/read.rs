@@ -83,17 +83,17 @@ impl Chain {
         let real = |path: &&Path| !is_base(path);
         let broken = self.broken.iter().map(Error::path).filter(real);
         let broken = broken.filter_map(|path| Some((named_time(path)?, path))).max();
-        let (path, error) = match (self.latest(), broken) {
+        let error = match (self.latest(), broken) {
             (Some(newest), broken) if broken.is_none_or(|(time, _)| time <= newest.time()) => {
                 match self.restore(newest) {
                     Ok(restored) => return Ok(Some(restored)),
-                    Err(error) => (&*newest.path, error),
+                    Err(error) => error,
                 }
             }
-            (_, Some((_, path))) => (path, self.why_broken(path)),
+            (_, Some((_, path))) => self.why_broken(path),
             (_, None) => return Ok(None),
         };
-        let mut older = self.checkpoints.iter().rev().filter(|c| !c.is_base() && c.path != path);
+        let mut older = self.checkpoints.iter().rev().filter(|c| !c.is_base());
         let older = older.find(|c| self.restore(c).is_ok()).map(|c| c.path.clone());
         Err(Error::new(&self.folder, Problem::Newest { error, older }))
     }
