@@ -277,8 +277,8 @@ KERNEL(top_k_write, TopKArgs, TILE_THREADS) {
             uint32_t count = 0;
             for (uint32_t j = 0; j < 4; j++) {
                 const uint32_t key = keys.key[round][j];
-                const uint32_t one = key > threshold ? 1 : key == threshold ? 1 << 16 : 0;
-                count += place_of(block_x(), round) + j < args.n ? one : 0;
+                // Beyond the scores too: those come last, and move none.
+                count += key > threshold ? 1 : key == threshold ? 1 << 16 : 0;
             }
             const uint32_t through = scan_warp(count);
             before[round] = through - count;

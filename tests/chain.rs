@@ -122,6 +122,20 @@ fn a_writer_that_goes_on_writes_the_same_files() {
     assert!(contents(whole.path()) == contents(stopped.path()));
 }
 
+/// As of a run that is told to stop when it has chosen its mask.
+#[test]
+fn a_delta_of_its_bases_time_restores() {
+    let folder = tempdir().unwrap();
+    let mut run = Run::new(small());
+    let mut writer = run.open(folder.path());
+    run.train(1, 0);
+    run.base(&mut writer);
+    run.choose(5);
+    run.begin_mask(&mut writer);
+    run.delta(&mut writer);
+    run.assert_restored(&verified(folder.path(), &run.layout).load_latest().unwrap().unwrap());
+}
+
 #[test]
 fn f16_values_restore_rounded_in_every_place_a_mask_has_kept() {
     let folder = tempdir().unwrap();
@@ -434,7 +448,7 @@ fn diff_tells_what_changed_by_layer() {
     let layout = small();
     let a = layout.initial_weights(0);
     let mut b = a.clone();
-    b[2] = 3.0;
+    b[2] = -3.0;
     b[7] = -0.0;
     b[28] = f32::NAN;
     let rows = diff(&layout, &a, &b);

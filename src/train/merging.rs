@@ -58,11 +58,12 @@ impl<B: Sparse> Merging<B> {
         }
     }
 
-    /// How many weights a worker's mask keeps.
-    pub fn kept(&self, mask: &Mask, rank: usize) -> usize {
+    /// How many weights each worker's mask keeps.
+    pub fn kept(&self, mask: &Mask) -> usize {
         match self.settings.masks {
             WorkerMasks::Same => mask.len(),
-            WorkerMasks::Interleaved => (mask.len() + self.settings.count - 1 - rank) / self.settings.count,
+            // As many times one's as there are workers.
+            WorkerMasks::Interleaved => mask.len() / self.settings.count,
         }
     }
 
@@ -83,9 +84,8 @@ impl<B: Sparse> Merging<B> {
             (Rule::Published, _) => Exchanged::All,
             (Rule::Strict, WorkerMasks::Same) => Exchanged::Same(on_device(network, mask)?),
             (Rule::Strict, WorkerMasks::Interleaved) => {
-                let all = 0..self.settings.count;
-                let lengths = all.clone().map(|rank| self.kept(mask, rank)).collect();
-                let indices = all.map(|rank| on_device(network, &self.own(mask, rank)));
+                let lengths = vec![self.kept(mask); self.settings.count];
+                let indices = (0..self.settings.count).map(|rank| on_device(network, &self.own(mask, rank)));
                 Exchanged::Own(indices.collect::<Result<_, _>>()?, lengths)
             }
         };

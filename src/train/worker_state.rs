@@ -22,12 +22,12 @@ impl Saving {
         network: &Network<B>,
         merging: &Merging<B>,
         mask: Option<&Mask>,
-        (rank, part): (usize, Part),
+        part: Part,
     ) -> usize {
         let layout = &network.graph().layout;
         match (part, mask) {
             (Part::Running, _) => layout.statistics_len(),
-            (_, Some(mask)) if self.strict => merging.kept(mask, rank),
+            (_, Some(mask)) if self.strict => merging.kept(mask),
             _ => layout.weights(),
         }
     }
@@ -47,23 +47,16 @@ impl Saving {
         if !self.root {
             for rank in local {
                 for part in Part::ALL {
-                    let length = self.length(network, merging, mask, (rank, part));
+                    let length = self.length(network, merging, mask, part);
                     fetch(network, workers, merging, (rank, part, length), &mut |_| {})?;
                 }
             }
             return Ok(());
         }
         let weights = network.graph().layout.to_canonical(&network.weights()?);
-        let state = |(rank, &totals): (usize, &Totals)| {
-            let length = |part| self.length(network, merging, mask, (rank, part));
-            WorkerState {
-                totals,
-                values: length(Part::Values),
-                running: length(Part::Running),
-                velocity: length(Part::Velocity),
-            }
-        };
-        let workers_state = totals.iter().enumerate().map(state).collect();
+        let [values, statistics, velocity] = Part::ALL.map(|part| self.length(network, merging, mask, part));
+        let state = |totals: Totals| WorkerState { totals, values, running: statistics, velocity };
+        let workers_state = totals.into_iter().map(state).collect();
         let state = WorkersState {
             epoch: progress.epoch,
             batch: progress.batch,
@@ -108,7 +101,7 @@ impl Saving {
                 workers[rank - first].totals = unpack(&words);
             }
             for part in Part::ALL {
-                let length = self.length(network, merging, mask, (rank, part));
+                let length = self.length(network, merging, mask, part);
                 let mut read = || match &file {
                     Some(file) => Ok(file.read(rank, part)?),
                     None => Ok(vec![]),
