@@ -11,7 +11,7 @@ use common::gpu::on_gpu;
 use fishmask::backend::Backend;
 use fishmask::backend::cpu::Cpu;
 use fishmask::checkpoint::chain::{Progress, Restored, Velocity};
-use fishmask::checkpoint::weights;
+use fishmask::checkpoint::{Problem, weights};
 use fishmask::data::synthetic;
 use fishmask::distributed::Aggregate;
 use fishmask::graph::Network;
@@ -249,7 +249,8 @@ fn merges_and_masks_come_when_they_are_due_and_cost_what_is_kept() {
         let folder = tempfile::tempdir().unwrap();
         let (outcome, watch) = train(&config, folder.path(), None);
         outcome.unwrap();
-        assert_eq!(watch.steps, 2 * 2 * 10);
+        // Of both workers together.
+        assert_eq!(watch.numbers, (1..=20).chain(1..=20).collect::<Vec<u32>>());
         // Every 4 steps of 20, before the first mask, and at the end.
         let mut merges = vec![(1, 4), (1, 8), (2, 2), (2, 6), (2, 10)];
         if warmup_epochs == 1 {
@@ -274,10 +275,28 @@ fn merges_and_masks_come_when_they_are_due_and_cost_what_is_kept() {
             // Agreements of 36 bytes: one a segment, and one a mask, whose scores all workers add up.
             let segments = if epoch == 1 { 3 } else { merges.len() as u64 };
             assert_eq!(exchange.sent, merged + selected * (4 * n + 36) + segments * 36, "epoch {epoch}");
+            // The root is given the other's totals for its report; states that are given to be written do not count.
+            assert_eq!(exchange.received, exchange.sent + 24, "epoch {epoch}");
             let dense = merges.len() as f64 * 4.0 * (n + r) as f64;
             assert_eq!(exchange.share_of_dense, 100.0 * exchange.sent as f64 / dense);
         }
     }
+}
+
+/// What the first part of an epoch took is written down with the workers' states.
+#[test]
+fn a_resumed_epoch_reports_all_of_its_exchanges() {
+    let config = Config { workers: Some(several()), epochs: 1, peak_epoch: 0.5, ..config() };
+    let exchange = |stops: &[u32]| {
+        let folder = tempfile::tempdir().unwrap();
+        stops.iter().for_each(|&stop| drop(train(&config, folder.path(), Some(stop))));
+        train(&config, folder.path(), None).1.reports[0].exchange.unwrap()
+    };
+    // Both have merged once, and done two of the next four steps.
+    let (whole, resumed) = (exchange(&[]), exchange(&[10]));
+    assert_eq!((whole.merges, resumed.merges), (3, 3));
+    // They agreed once more.
+    assert_eq!((resumed.sent, resumed.received), (whole.sent + 36, whole.received + 36));
 }
 
 /// (workers, mask) of every kind of run.
@@ -302,7 +321,8 @@ fn a_checkpoint_is_gone_on_from_with_its_workers_states_alone() {
         let folder = tempfile::tempdir().unwrap();
         let config = Config { workers: Some(several()), mask, ..config() };
         // Within the second epoch, after a selection.
-        let (outcome, _) = train(&config, folder.path(), Some(2 * 10 + 2 * 8 - 1));
+        let stop = 2 * 10 + 2 * 8 - 1;
+        let (outcome, _) = train(&config, folder.path(), Some(stop));
         assert!(matches!(outcome, Ok(Outcome::Interrupted(15))), "{outcome:?}");
         let checkpoints = folder.path().join("checkpoints");
         let names =
@@ -311,7 +331,16 @@ fn a_checkpoint_is_gone_on_from_with_its_workers_states_alone() {
         states.sort();
         assert_eq!(states.len(), 2, "{states:?}");
         assert!(chain(&config, folder.path()).verify().iter().all(|file| file.result.is_ok()));
-        std::fs::remove_file(checkpoints.join(&states[1])).unwrap();
+        // Of another run, at the same place.
+        let other = tempfile::tempdir().unwrap();
+        train(&Config { seed: 6, ..config.clone() }, other.path(), Some(stop)).0.unwrap();
+        let path = checkpoints.join(&states[1]);
+        std::fs::copy(other.path().join("checkpoints").join(&states[1]), &path).unwrap();
+        let error = train(&config, folder.path(), None).0.unwrap_err();
+        let other =
+            matches!(&error, Error::Checkpoint(e) if matches!(e.problem(), Problem::OtherWorkers { .. }));
+        assert!(other, "{error}");
+        std::fs::remove_file(path).unwrap();
         let message = train(&config, folder.path(), None).0.unwrap_err().to_string();
         assert!(message.contains(&states[1]), "{message}");
         assert!(!folder.path().join("final.safetensors").exists());

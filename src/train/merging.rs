@@ -198,9 +198,8 @@ impl<B: Sparse> Merging<B> {
         }
     }
 
-    /// What is known of an epoch that a checkpoint interrupts, as text.
-    pub fn remember(&mut self) -> String {
-        self.count();
+    /// What is known of an epoch that a checkpoint interrupts, as text. That it is being written does not count.
+    pub fn remember(&self) -> String {
         serde_json::to_string(&self.counts).unwrap_or_default()
     }
 

@@ -76,6 +76,8 @@ pub struct Watch {
     /// (epoch, step) of each merge.
     pub merges: Vec<(u32, u32)>,
     pub steps: u32,
+    /// Each step's number in its epoch, as it is told.
+    pub numbers: Vec<u32>,
     pub stop_after: Option<u32>,
     pub stop: Stop,
 }
@@ -83,8 +85,9 @@ pub struct Watch {
 impl Listener for Watch {
     fn hear(&mut self, event: &Event) -> Result<(), Error> {
         match event {
-            Event::Step { .. } => {
+            Event::Step { step, .. } => {
                 self.steps += 1;
+                self.numbers.push(*step);
                 if Some(self.steps) == self.stop_after {
                     self.stop.0.store(15, Ordering::Relaxed);
                 }
