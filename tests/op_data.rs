@@ -12,6 +12,7 @@ use fishmask::backend::{Backend, Error, Position};
 use fishmask::data::augment::{Choice, normalise};
 use fishmask::data::prefetch::make;
 use fishmask::data::{self, IMAGE, Split};
+use fishmask::mask::{Order, Samples};
 use fishmask::rng::{Purpose, Stream, permutation};
 use half::f16;
 
@@ -75,6 +76,28 @@ fn expected(split: &Split, batch: usize, epoch: u32, position: usize) -> (Vec<f3
     let (mut images, mut labels) = (vec![0.0; batch * IMAGE], vec![0; batch]);
     make(split, &order[position * batch..][..batch], SEED, epoch, &mut images, &mut labels);
     (images, labels)
+}
+
+/// What is scored is what an epoch of training draws, from its beginning or later.
+#[test]
+fn samples_are_the_images_of_an_epoch_cpu() {
+    let (split, mut cpu) = (split(47), Cpu::new());
+    let mut data = cpu.data(&split, Some((4, SEED))).unwrap();
+    let mut room = Room::new(&cpu, 4);
+    for (epoch, first) in [(0, 0), (3, 0), (3, 8)] {
+        cpu.seek(&mut data, Position { epoch, image: first }).unwrap();
+        let order = Order::Shuffled;
+        let samples = Samples { first, count: 12, order, augment: true, seed: SEED, epoch };
+        let mut batches = 0;
+        let drawn = samples.each(&split, 4, |images, labels| {
+            room.draw(&mut cpu, &mut data)?;
+            room.assert_holds(&cpu, images, labels, &format!("epoch {epoch}, from {first}"));
+            batches += 1;
+            Ok::<_, Error>(())
+        });
+        drawn.unwrap();
+        assert_eq!(batches, 3);
+    }
 }
 
 fn epochs<B: Probe>(mut backend: B) {

@@ -237,6 +237,21 @@ fn workers_score_the_samples_of_one_between_them() {
     assert!(one.len() == three.len() && one.len() - shared <= 2, "{shared} of {}", one.len());
 }
 
+/// Each selection has samples, or lots, of its own: at a learning rate of 0 nothing else changes from one to the next.
+#[test]
+fn every_selection_draws_anew() {
+    for kind in [Kind::Fisher, Kind::Random] {
+        let (mask, workers) = (Some(Masking { kind, ..masking() }), Some(several()));
+        let config = Config { mask, workers, epochs: 1, peak_epoch: 0.5, lr: 0.0, ..config() };
+        let folder = tempfile::tempdir().unwrap();
+        let (outcome, watch) = train(&config, folder.path(), None);
+        outcome.unwrap();
+        let stayed: Vec<_> = watch.masks.iter().map(|mask| mask.stayed).collect();
+        let [None, Some(stayed)] = stayed[..] else { panic!("{kind:?}: {stayed:?}") };
+        assert!(stayed < watch.masks[1].kept, "{kind:?}: {stayed} of {}", watch.masks[1].kept);
+    }
+}
+
 #[test]
 fn merges_and_masks_come_when_they_are_due_and_cost_what_is_kept() {
     let masks = [WorkerMasks::Same, WorkerMasks::Interleaved];

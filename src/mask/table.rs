@@ -41,3 +41,21 @@ pub fn total(rows: &[Row]) -> Row {
         ..sum
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::Init;
+
+    #[test]
+    fn rows_by_hand() {
+        let mut layout = Layout::default();
+        layout.add_parameter("a".into(), vec![2, 3], Init::Constant(0.0));
+        layout.add_parameter("b".into(), vec![2], Init::Constant(0.0));
+        let mask = Mask::new(vec![1, 5, 6], 8).unwrap();
+        let rows = rows(&layout, &mask, &[1.0, 2.0, 0.0, 0.0, 0.0, 3.0, 8.0, 2.0]);
+        let row = |name: &str, weights, kept, score| Row { name: name.into(), weights, kept, score };
+        assert_eq!(rows, [row("a", 6, 2, 5.0 / 16.0), row("b", 2, 1, 8.0 / 16.0)]);
+        assert_eq!(total(&rows), row("all", 8, 3, 13.0 / 16.0));
+    }
+}
