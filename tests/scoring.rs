@@ -9,7 +9,7 @@ use common::gpu::on_gpu;
 use common::nets::{Mode, Net};
 use common::reference::{Named, Tensor};
 use fishmask::backend::cpu::Cpu;
-use fishmask::backend::{Power, Sparse};
+use fishmask::backend::{Error, Power, Sparse};
 use fishmask::data::{Split, synthetic};
 use fishmask::graph::network::{Batches, plans};
 use fishmask::graph::scoring::{self, Rule};
@@ -259,4 +259,20 @@ fn nothing_else_changes_cpu() {
     };
     let one = run(1);
     assert!(one == run(2) && one == run(3));
+}
+
+/// What is not finite is named rather than kept, as far as scores are looked at.
+#[test]
+fn a_score_that_is_not_finite_is_named_cpu() {
+    let case = Case::new(NETS[2]);
+    let mut network = case.network(Cpu::new());
+    let mut scoring = Scoring::new(&mut network, scoring::plan(&case.graph, 1).unwrap()).unwrap();
+    let mut scores = vec![1.0; case.graph.layout.weights()];
+    for bad in [f32::NAN, f32::INFINITY] {
+        scores[17] = bad;
+        scoring.write(&mut network, &scores).unwrap();
+        let error = scoring.top_k(&mut network, scores.len(), 3).unwrap_err();
+        assert!(matches!(error, Error::Score { index: 17 }), "{error}");
+        assert_eq!(scoring.top_k(&mut network, 17, 3).unwrap(), [0, 1, 2]);
+    }
 }

@@ -237,6 +237,16 @@ fn workers_score_the_samples_of_one_between_them() {
     assert!(one.len() == three.len() && one.len() - shared <= 2, "{shared} of {}", one.len());
 }
 
+/// Of its own images each scores the first.
+#[test]
+fn workers_with_parts_of_the_images_score_all_of_them() {
+    let mask = Some(Masking { fisher_samples: 2 * 83, ..masking() });
+    let workers = Some(Workers { shard_data: true, ..several() });
+    let config = Config { mask, workers, epochs: 1, peak_epoch: 0.5, ..config() };
+    let folder = tempfile::tempdir().unwrap();
+    train(&config, folder.path(), None).0.unwrap();
+}
+
 /// Each selection has samples, or lots, of its own: at a learning rate of 0 nothing else changes from one to the next.
 #[test]
 fn every_selection_draws_anew() {

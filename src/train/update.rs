@@ -126,3 +126,33 @@ impl<B: Sparse> Update<B> {
         Ok(velocity)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::cpu::Cpu;
+    use crate::graph::Model;
+    use crate::graph::network::{Batches, plans};
+
+    /// In the order of its indices, which within a filter is not that of memory.
+    #[test]
+    fn weights_that_stay_keep_their_velocity_and_new_ones_begin_at_0() {
+        let graph = Model::Resnet9.graph(2).unwrap();
+        let layout = graph.layout.clone();
+        let plans = plans(&graph, Batches { training: None, inference: 1 }).unwrap();
+        let (weights, running) = (layout.initial_weights(1), layout.initial_statistics());
+        let mut network = Network::new(graph, plans, Cpu::new(), &weights, &running).unwrap();
+        let memory: Vec<f32> = (1..=layout.weights()).map(|i| i as f32).collect();
+        let of = layout.to_canonical(&memory);
+        let mut update = Update::dense(&mut network, &memory).unwrap();
+        let mut restrict = |indices: &[u32]| {
+            let mask = Mask::new(indices.to_vec(), layout.weights()).unwrap();
+            update.restrict(&mut network, &mask, Rule::Strict).unwrap();
+            update.velocity(&mut network).unwrap()
+        };
+        assert_eq!(restrict(&[1, 5, 30, 31, 60, 300]), [1, 5, 30, 31, 60, 300].map(|i: usize| of[i]));
+        assert_eq!(restrict(&[0, 5, 9, 31, 61, 300]), [0.0, of[5], 0.0, of[31], 0.0, of[300]]);
+        // What was forgotten is not found again.
+        assert_eq!(restrict(&[1, 5, 300]), [0.0, of[5], of[300]]);
+    }
+}
