@@ -147,7 +147,7 @@ fn epoch<B: Backend>(backend: B) -> [f64; 2] {
     assert_eq!(train.images, 2000);
     let count = data.test.len();
     let mut test = network.backend().data(&Arc::new(data.test), None).unwrap();
-    let test = evaluate(network, &mut test, count, &mut None, |_, _| Ok(true)).unwrap().unwrap();
+    let test = evaluate(network, &mut test, 0..count, &mut None, |_, _| Ok(true)).unwrap().unwrap();
     assert_eq!(test.images, count as u64);
     [train, test].map(|totals| totals.loss / totals.images as f64)
 }
