@@ -19,9 +19,7 @@ use fishmask::checkpoint::chain::Chain;
 use fishmask::data::Source;
 use fishmask::driver::cuda::Gpu;
 use fishmask::train::listeners::{Bar, DawnLog, Metrics, Table};
-use fishmask::train::{
-    self, Config, Device, Flags, Listener, Outcome, Reasons, RunFolder, Stop, config, summary,
-};
+use fishmask::train::{self, Config, Device, Flags, Listener, Outcome, Reasons, RunFolder, Stop, summary};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::flag;
 
@@ -130,7 +128,7 @@ impl common::Work for Training<'_> {
             resumed => resumed,
         };
 
-        let source = if config.data == config::SYNTHETIC { Source::Synthetic } else { Source::Auto };
+        let source = if config.data == train::SYNTHETIC { Source::Synthetic } else { Source::Auto };
         let load = || cli.data.load(source);
         // Only one of several fetches the data.
         let mut dataset = match &mut joined {

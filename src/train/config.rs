@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Device, MaskFlags, Masking, Precision, Preset, WorkerFlags, Workers};
+use super::{Device, Flags, Masking, Precision, Workers};
 use crate::graph::Model;
 use crate::mask::{Kind, Samples};
 
@@ -12,89 +12,6 @@ use crate::mask::{Kind, Samples};
 const MAX_WIDTH: usize = 512;
 /// More threads than any machine this program is for has cores.
 const MAX_THREADS: usize = 4096;
-
-/// The flags that say what is trained and how. Those not given take the preset's value.
-#[derive(Clone, Debug, Default, PartialEq, clap::Args)]
-pub struct Flags {
-    /// Recipe for the flags that are not given [default: auto, which is dawn on a GPU and quick on a CPU]
-    #[arg(long, value_enum)]
-    pub preset: Option<Preset>,
-    /// Network [default: resnet9; small-checkpoints resnet34]
-    #[arg(long, value_enum)]
-    pub model: Option<Model>,
-    /// Channels of the network's stem; all others scale with it [default: dawn 64, quick 16]
-    #[arg(long, value_name = "CHANNELS")]
-    pub width: Option<usize>,
-    /// Passes over the training images [default: dawn 24, workers 50, quick 8]
-    #[arg(long, value_name = "N")]
-    pub epochs: Option<u32>,
-    /// Images in a step [default: dawn 512, quick 128]
-    #[arg(long, value_name = "IMAGES")]
-    pub batch_size: Option<usize>,
-    /// The schedule's peak, for the mean loss [default: dawn 0.4, quick 0.2]
-    #[arg(long, allow_negative_numbers = true)]
-    pub lr: Option<f64>,
-    /// Epoch of the peak [default: dawn 5, quick 20% of the epochs]
-    #[arg(long, value_name = "EPOCH", allow_negative_numbers = true)]
-    pub peak_epoch: Option<f64>,
-    /// Share of the velocity that stays at each step [default: 0.9]
-    #[arg(long, allow_negative_numbers = true)]
-    pub momentum: Option<f64>,
-    /// Decay, for the mean loss [default: 0.0005]
-    #[arg(long, allow_negative_numbers = true)]
-    pub weight_decay: Option<f64>,
-    /// Share of the target spread over all classes [default: 0]
-    #[arg(long, value_name = "SHARE", allow_negative_numbers = true)]
-    pub label_smoothing: Option<f64>,
-    /// Train on the first so many images [default: dawn all, quick 10000]
-    #[arg(long, value_name = "N")]
-    pub train_images: Option<usize>,
-    /// Which weights are trained.
-    #[command(flatten)]
-    pub mask: MaskFlags,
-    /// How many train it.
-    #[command(flatten)]
-    pub workers: WorkerFlags,
-    /// Data set [default: cifar10]
-    #[arg(long, value_enum)]
-    pub data: Option<DataSource>,
-    /// What trains: auto, cpu, cuda, cuda:N or emulated (the GPU's kernels on the CPU: slow) [default: auto, which is
-    /// cuda where it can be used, else cpu]
-    #[arg(long, value_name = "DEVICE")]
-    pub device: Option<Device>,
-    /// How activations are stored [default: f16 on cuda and emulated, f32 on cpu]
-    #[arg(long, value_enum)]
-    pub precision: Option<Precision>,
-    /// Seed of every random choice [default: 0]
-    #[arg(long)]
-    pub seed: Option<u64>,
-    /// Epochs between checkpoints; 0 writes one only at the end and when stopped [default: 1]
-    #[arg(long, value_name = "EPOCHS")]
-    pub checkpoint_every: Option<u32>,
-}
-
-/// Which data set is asked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum DataSource {
-    /// CIFAR-10.
-    #[default]
-    Cifar10,
-    /// Procedural pictures in ten classes.
-    Synthetic,
-}
-
-impl Display for DataSource {
-    /// The data set's name, as tables and files show it.
-    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        f.write_str(match self {
-            DataSource::Cifar10 => "CIFAR-10",
-            DataSource::Synthetic => SYNTHETIC,
-        })
-    }
-}
-
-/// The name of the data set that is not CIFAR-10.
-pub const SYNTHETIC: &str = "synthetic";
 
 /// A validated configuration. `config.json` holds it; resuming compares it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -322,84 +239,6 @@ impl Config {
         }
         let need = format!("larger than the training set of {images} images; an epoch would have no step");
         Err(ConfigError::value("batch-size", self.batch_size, need))
-    }
-
-    /// The first flag of which another process of the run has another value, with both: own, then the other's. They may
-    /// train on different devices, if these have the same precision.
-    pub fn difference(&self, other: &Config) -> Option<(String, String, String)> {
-        fn flags(value: serde_json::Value, all: &mut Vec<(String, String)>) {
-            let serde_json::Value::Object(map) = value else { return };
-            for (name, value) in map {
-                match value {
-                    value @ serde_json::Value::Object(_) => flags(value, all),
-                    serde_json::Value::String(text) => all.push((name, text)),
-                    value => all.push((name, value.to_string())),
-                }
-            }
-        }
-        let [own, other] = [self, other].map(|config| {
-            let mut all = vec![];
-            serde_json::to_value(config).map(|value| flags(value, &mut all)).ok();
-            all
-        });
-        let mut names: Vec<&String> = own.iter().chain(&other).map(|(name, _)| name).collect();
-        // Those on which the others depend come first.
-        names.sort_by_key(|name| !["kind", "count", "precision"].contains(&name.as_str()));
-        let value = |of: &[(String, String)], name: &str| {
-            let found = of.iter().find(|(n, _)| n == name);
-            found.map_or_else(|| "(not set)".to_string(), |(_, value)| value.clone())
-        };
-        let mut differing = names.into_iter().filter(|name| !["preset", "device"].contains(&name.as_str()));
-        let name = differing.find(|name| value(&own, name) != value(&other, name))?;
-        let flag = match name.as_str() {
-            "kind" => "mask".into(),
-            "count" => "workers".into(),
-            "masks" => "worker-masks".into(),
-            name => name.replace('_', "-"),
-        };
-        Some((flag, value(&own, name), value(&other, name)))
-    }
-
-    /// Whether flags given with `--resume` say the same as the run.
-    ///
-    /// # Errors
-    /// The first that says something else, with both values.
-    pub fn agrees(&self, flags: &Flags) -> Result<(), ConfigError> {
-        fn same<T: Display>(
-            flag: &'static str,
-            given: &Option<T>,
-            run: impl Display,
-        ) -> Result<(), ConfigError> {
-            match given.as_ref().map(T::to_string) {
-                Some(given) if given != run.to_string() => {
-                    Err(ConfigError::Contradiction { flag, given, run: run.to_string() })
-                }
-                _ => Ok(()),
-            }
-        }
-        // What `auto` chose when the run was begun stays chosen.
-        let device = flags.device.filter(|&device| device != Device::Auto);
-        let ours = self.device.parse().unwrap_or_default();
-        let preset = flags.preset.map(|preset| preset.choose(ours).0);
-        same("preset", &preset, &self.preset)?;
-        same("model", &flags.model, self.model)?;
-        same("width", &flags.width, self.width)?;
-        same("epochs", &flags.epochs, self.epochs)?;
-        same("batch-size", &flags.batch_size, self.batch_size)?;
-        same("lr", &flags.lr, self.lr)?;
-        same("peak-epoch", &flags.peak_epoch, self.peak_epoch)?;
-        same("momentum", &flags.momentum, self.momentum)?;
-        same("weight-decay", &flags.weight_decay, self.weight_decay)?;
-        same("label-smoothing", &flags.label_smoothing, self.label_smoothing)?;
-        let images = self.train_images.map_or("all".to_string(), |images| images.to_string());
-        same("train-images", &flags.train_images, images)?;
-        flags.mask.agrees(self.mask.as_ref())?;
-        flags.workers.agrees(self.workers.as_ref())?;
-        same("data", &flags.data, &self.data)?;
-        same("device", &device, &self.device)?;
-        same("precision", &flags.precision, self.precision)?;
-        same("seed", &flags.seed, self.seed)?;
-        same("checkpoint-every", &flags.checkpoint_every, self.checkpoint_every)
     }
 }
 

@@ -1,9 +1,11 @@
 //! A training run: epochs, evaluation, events, checkpoints.
 
+mod agreement;
 pub mod config;
 mod device;
 mod evaluate;
 mod events;
+mod flags;
 mod folder;
 pub mod listeners;
 mod masking;
@@ -15,15 +17,17 @@ mod selection;
 mod steps;
 pub mod summary;
 mod timetable;
+mod trainer;
 mod update;
 mod worker;
 mod worker_state;
 mod workers;
 
-pub use config::{Config, ConfigError, DataSource, Flags, Reasons};
+pub use config::{Config, ConfigError, Reasons};
 pub use device::{Device, Precision};
 pub use evaluate::evaluate;
 pub use events::{EpochReport, Event, Exchange, Listener, MaskReport, MergeReport, Outcome};
+pub use flags::{DataSource, Flags, SYNTHETIC};
 pub use folder::{FolderError, RunFolder};
 pub use masking::{CheckpointState, FisherTarget, MaskFlags, Masking};
 pub use preset::Preset;

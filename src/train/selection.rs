@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::time::Instant;
 
-use super::run::Trainer;
+use super::trainer::Trainer;
 use super::{Error, Event, MaskReport, Masking};
 use crate::backend::Sparse;
 use crate::checkpoint::Hash;

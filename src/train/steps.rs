@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use super::run::{Stop, Trainer};
+use super::run::Stop;
+use super::trainer::Trainer;
 use super::worker::Worker;
 use super::{Config, Error, Event, MergeReport};
 use crate::backend::{Place, Position, Sgd, Sparse};

@@ -1,4 +1,4 @@
-//! Global average pooling. Max pooling is part of the fused batch norm, in `norm.rs`.
+//! Global average pooling. Max pooling is part of the fused batch norm, in `norm`.
 
 use rayon::prelude::*;
 

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use crate::mask::Kind;
-use crate::train::config::SYNTHETIC;
+use crate::train::SYNTHETIC;
 use crate::train::{
     CheckpointState, Config, EpochReport, Error, Event, Listener, MaskReport, Outcome, Reasons, grouped,
 };

@@ -10,6 +10,7 @@
 mod im2col;
 pub(super) mod score;
 mod scratch;
+mod square;
 mod sums;
 mod tiles;
 mod transform;

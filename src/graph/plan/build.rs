@@ -1,197 +1,9 @@
-//! A plan: the graph fused into steps, with a buffer slot for every value and gradient. Made once.
+//! The steps of a plan, and the slots of what they read and write.
 
-use std::ops::Range;
-
-use super::{Error, Graph, NodeId, Op, Shape};
+use super::fuse::Group;
+use super::{Backward, Forward, Mode, Plan, Residual, Slot};
 use crate::backend::{Affine, AveragePool, Conv, Linear, Norm};
-
-/// Position of a buffer in [`Plan::slots`].
-pub type Slot = usize;
-
-/// What a plan is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// Forward alone.
-    Inference,
-    /// Forward, then backward once.
-    Training,
-    /// Forward, then backward any number of times, each from a gradient of the logits written anew: what the backward
-    /// steps read of the forward pass is never overwritten.
-    Scoring,
-}
-
-#[allow(missing_docs)] // The backend's operations of the same names describe each field.
-/// A step of the forward pass. Geometries have `n` = the plan's batch.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Forward {
-    /// Convolution, with its output's sums when a batch norm follows.
-    Conv { conv: Conv, x: Slot, filter: Range<usize>, y: Slot, statistic: Option<usize> },
-    /// Batch norm with what follows it.
-    Norm {
-        norm: Norm,
-        x: Slot,
-        residual: Option<Slot>,
-        affine: Affine,
-        statistic: usize,
-        y: Slot,
-        winners: Option<usize>,
-    },
-    /// Mean over all pixels.
-    AveragePool { pool: AveragePool, x: Slot, y: Slot },
-    /// Linear layer and constant.
-    Linear { linear: Linear, x: Slot, weight: Range<usize>, bias: Option<Range<usize>>, y: Slot },
-}
-
-/// How the gradient of a batch norm's second input is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Residual {
-    /// There is none.
-    None,
-    /// Over dy.
-    InPlace,
-    /// Into this slot, overwritten.
-    Overwrite(Slot),
-    /// Added to this slot.
-    Accumulate(Slot),
-}
-
-#[allow(missing_docs)] // As above.
-/// A step of the backward pass.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Backward {
-    /// wgrad and, unless x is the images, dgrad into (slot, accumulate).
-    Conv { conv: Conv, x: Slot, dy: Slot, filter: Range<usize>, dx: Option<(Slot, bool)> },
-    /// Batch norm with what follows it.
-    Norm {
-        norm: Norm,
-        x: Slot,
-        y: Option<Slot>,
-        winners: Option<usize>,
-        affine: Affine,
-        statistic: usize,
-        dy: Slot,
-        dx: Slot,
-        residual: Residual,
-    },
-    /// Mean over all pixels.
-    AveragePool { pool: AveragePool, dy: Slot, dx: Slot },
-    /// Linear layer and constant.
-    Linear { linear: Linear, x: Slot, dy: Slot, weight: Range<usize>, bias: Option<Range<usize>>, dx: Slot },
-}
-
-/// Steps and buffers of one network at one batch size.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Plan {
-    /// Largest number of images in a batch.
-    pub batch: usize,
-    /// Forward steps, each with the nodes it computes; its last node is its output.
-    pub forward: Vec<(Vec<NodeId>, Forward)>,
-    /// Backward steps in the order in which they run; none in an inference plan.
-    pub backward: Vec<Backward>,
-    /// Elements of each activation buffer, largest first.
-    pub slots: Vec<usize>,
-    /// Bytes of each buffer of pooling winners.
-    pub winners: Vec<usize>,
-    /// The images' slot.
-    pub images: Slot,
-    /// The output's slot.
-    pub logits: Slot,
-    /// The slot of the output's gradient, in a training plan.
-    pub dlogits: Option<Slot>,
-}
-
-impl Plan {
-    /// The plan for batches of up to `batch` images.
-    ///
-    /// # Errors
-    /// When the graph holds an operation where no step can compute it.
-    pub fn new(graph: &Graph, batch: usize, mode: Mode) -> Result<Plan, Error> {
-        let groups = fuse(graph)?;
-        Builder::new(graph, batch, mode).build(groups)
-    }
-
-    /// Bytes of all activation buffers at `element` bytes each, winners included.
-    pub fn activation_bytes(&self, element: usize) -> usize {
-        self.slots.iter().sum::<usize>() * element + self.winners.iter().sum::<usize>()
-    }
-
-    /// The convolutions of the forward pass.
-    pub fn convs(&self) -> Vec<Conv> {
-        let conv = |(_, step): &_| if let Forward::Conv { conv, .. } = step { Some(*conv) } else { None };
-        self.forward.iter().filter_map(conv).collect()
-    }
-
-    /// The batch norms of the forward pass.
-    pub fn norms(&self) -> Vec<Norm> {
-        let norm = |(_, step): &_| if let Forward::Norm { norm, .. } = step { Some(*norm) } else { None };
-        self.forward.iter().filter_map(norm).collect()
-    }
-}
-
-/// Nodes that one step computes, first to last, and a fused batch norm's second input.
-struct Group {
-    nodes: Vec<NodeId>,
-    residual: Option<NodeId>,
-}
-
-/// Groups nodes into steps: linear + scale, and batch norm + ReLU + add + ReLU + max pool as far as each has a
-/// single reader. A group runs where its last node stands, when its second input is ready.
-fn fuse(graph: &Graph) -> Result<Vec<Group>, Error> {
-    let mut taken = vec![false; graph.nodes.len()];
-    let mut groups = vec![];
-    for (id, node) in graph.nodes.iter().enumerate().skip(1) {
-        if taken[id] {
-            continue;
-        }
-        let mut group = Group { nodes: vec![id], residual: None };
-        // The only reader of the group's last node, if nothing else has taken it.
-        let next = |group: &Group, taken: &[bool]| {
-            let last = *group.nodes.last().unwrap_or(&id);
-            let mut readers = graph.consumers(last);
-            let reader = readers.next()?;
-            (readers.next().is_none() && !taken[reader]).then_some(reader)
-        };
-        match node.op {
-            Op::Conv { .. } | Op::GlobalAveragePool => {}
-            Op::Linear { .. } => {
-                if let Some(reader) = next(&group, &taken)
-                    && matches!(graph.nodes[reader].op, Op::Scale(_))
-                {
-                    group.nodes.push(reader);
-                }
-            }
-            Op::BatchNorm { .. } => {
-                // The operations that may follow, each at most once and in this order.
-                let follows: [fn(&Op) -> bool; 4] = [
-                    |op| matches!(op, Op::Relu),
-                    |op| matches!(op, Op::Add),
-                    |op| matches!(op, Op::Relu),
-                    |op| matches!(op, Op::MaxPool(_)),
-                ];
-                for (place, fits) in follows.iter().enumerate() {
-                    let Some(reader) = next(&group, &taken) else { break };
-                    if !fits(&graph.nodes[reader].op) || (place == 2 && group.residual.is_none()) {
-                        continue;
-                    }
-                    if place == 1 {
-                        let last = group.nodes[group.nodes.len() - 1];
-                        group.residual = graph.nodes[reader].inputs.iter().copied().find(|&i| i != last);
-                        // A value added to itself is no residual.
-                        if group.residual.is_none() {
-                            break;
-                        }
-                    }
-                    group.nodes.push(reader);
-                }
-            }
-            _ => return Err(Error::NoStep { node: node.name.clone() }),
-        }
-        group.nodes.iter().for_each(|&n| taken[n] = true);
-        groups.push(group);
-    }
-    groups.sort_by_key(|group| group.nodes.last().copied());
-    Ok(groups)
-}
+use crate::graph::{Error, Graph, NodeId, Op, Shape};
 
 /// A value or gradient, alive from its first write to its last use in a count of steps.
 struct Value {
@@ -200,7 +12,8 @@ struct Value {
     last: usize,
 }
 
-struct Builder<'a> {
+/// A plan in the making.
+pub(super) struct Builder<'a> {
     graph: &'a Graph,
     batch: usize,
     mode: Mode,
@@ -215,7 +28,7 @@ struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    fn new(graph: &'a Graph, batch: usize, mode: Mode) -> Self {
+    pub fn new(graph: &'a Graph, batch: usize, mode: Mode) -> Self {
         let nodes = graph.nodes.len();
         let (output, gradient) = (vec![None; nodes], vec![None; nodes]);
         Builder { graph, batch, mode, values: vec![], output, gradient, winners: vec![], clock: 0 }
@@ -238,7 +51,7 @@ impl<'a> Builder<'a> {
         Ok(self.read(value))
     }
 
-    fn build(mut self, groups: Vec<Group>) -> Result<Plan, Error> {
+    pub fn build(mut self, groups: Vec<Group>) -> Result<Plan, Error> {
         let images = self.value(0);
         self.output[0] = Some(images);
         let mut forward = vec![];

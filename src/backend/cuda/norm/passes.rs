@@ -1,142 +1,13 @@
-//! Batch norm with what follows it: batch, running and per-sample statistics.
+//! Forward and backward pass of batch norm and what follows it.
 
-use std::ops::Range;
-
-use half::f16;
-
-use super::args::batch_norm::{
-    self as kernels, BACKWARD_BATCH, BatchMomentsArgs, FORWARD_BATCH, GRADIENT_LANES, NormForwardArgs,
-    NormGradientsArgs, NormInputArgs, NormScoresArgs, NormSumsArgs, RunningMomentsArgs, SampleMomentsArgs,
-    THREADS, Tile, Window,
+use super::{Group, Shape, holds, score_scratch, sums_batch, window};
+use crate::backend::cuda::args::batch_norm::{
+    self as kernels, BACKWARD_BATCH, FORWARD_BATCH, GRADIENT_LANES, NormForwardArgs, NormGradientsArgs,
+    NormInputArgs, NormScoresArgs, NormSumsArgs, THREADS,
 };
-use super::{Array, Cuda, Vector, loss};
-use crate::backend::{
-    Affine, DEAD, Error, Moments, Norm, NormBackward, NormForward, Place, Pool, Power, ResidualGradient,
-};
-use crate::driver::{Driver, Kernel, Launch};
-
-const _: () = assert!(kernels::DEAD == DEAD as u32);
-
-/// Most blocks of a launch over a whole batch: several for each multiprocessor of any GPU, and few enough for their
-/// partial sums to be a small part of the work.
-const BLOCKS: usize = 1024;
-/// Most blocks along x for each image alone. Not fewer when there are many images, so that an image's sums have the
-/// same bits in any batch.
-const SAMPLE_BLOCKS: usize = 4;
-
-/// Images normalised together: all of a batch, or each alone.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Group {
-    Batch,
-    Sample,
-}
-
-/// What a launch over one norm's pixels is made of.
-struct Shape {
-    /// Groups.
-    groups: usize,
-    /// Input pixels of a group.
-    inputs: usize,
-    /// Output pixels of a group.
-    outputs: usize,
-    /// Channels.
-    c: usize,
-    /// Whether all images are one group.
-    together: bool,
-}
-
-impl Shape {
-    fn new(norm: &Norm, group: Group) -> Shape {
-        let (groups, images) = match group {
-            Group::Batch => (1, norm.n),
-            Group::Sample => (norm.n, 1),
-        };
-        let side = |length| norm.pool.map_or(length, |pool| pool.outputs(length));
-        Shape {
-            groups,
-            inputs: images * norm.h * norm.w,
-            outputs: images * side(norm.h) * side(norm.w),
-            c: norm.c,
-            together: group == Group::Batch,
-        }
-    }
-
-    /// Channels of a thread: 16 bytes, where each pixel begins at a multiple of that.
-    fn width(&self) -> usize {
-        if self.c.is_multiple_of(8) { 8 } else { 1 }
-    }
-
-    /// (Threads side by side along C, blocks along y, pixels of a block at a time). Up to 32 threads are 512 bytes side
-    /// by side; the rest of a block takes the next pixels.
-    fn block(&self) -> (usize, usize, usize) {
-        let threads = self.c / self.width();
-        let columns = threads.div_ceil(32);
-        let lanes = threads.div_ceil(columns);
-        (lanes, columns, THREADS as usize / lanes)
-    }
-
-    /// Most blocks along x over `pixels` of each group, whose threads have `batch` of them under way at a time. It
-    /// grows with the pixels.
-    fn blocks(&self, pixels: usize, batch: u32) -> usize {
-        let (_, columns, rows) = self.block();
-        let most = if self.together { (BLOCKS / columns).max(1) } else { SAMPLE_BLOCKS };
-        pixels.div_ceil(rows * batch as usize).clamp(1, most)
-    }
-
-    fn tile(&self, pixels: usize, batch: u32) -> (Tile, Launch) {
-        let (lanes, columns, rows) = self.block();
-        let chunk = pixels.div_ceil(self.blocks(pixels, batch)).next_multiple_of(rows);
-        let grid = [pixels.div_ceil(chunk) as u32, columns as u32, self.groups as u32];
-        let tile = Tile { lanes: lanes as u32, rows: rows as u32, chunk: chunk as u32 };
-        (tile, Launch { grid, block: THREADS, shared: 0 })
-    }
-
-    fn elements(&self, pixels: usize) -> usize {
-        self.groups * pixels * self.c
-    }
-
-    /// One of a kernel's two widths.
-    fn pick<A>(&self, eight: &'static Kernel<A>, one: &'static Kernel<A>) -> &'static Kernel<A> {
-        if self.width() == 8 { eight } else { one }
-    }
-}
-
-/// Pixels a thread of the sums has under way at a time.
-fn sums_batch(norm: &Norm) -> u32 {
-    if norm.pool.is_some() { 1 } else { BACKWARD_BATCH }
-}
-
-fn window(norm: &Norm) -> Window {
-    let Some(pool) = norm.pool else { return Window::default() };
-    let Pool { size, stride, pad } = pool;
-    assert!((1..=15).contains(&size) && stride > 0, "a place in a window fits a byte: {pool:?}");
-    Window {
-        h: norm.h as u32,
-        w: norm.w as u32,
-        p: pool.outputs(norm.h) as u32,
-        q: pool.outputs(norm.w) as u32,
-        size: size as u32,
-        stride: stride as u32,
-        pad: pad as u32,
-        reciprocal: (1_u32 << 31).div_ceil(stride as u32),
-    }
-}
-
-/// Values of scratch a backward pass needs: partial sums, then slopes, for any `n` up to the norm's.
-fn backward_scratch(norm: &Norm, group: Group) -> usize {
-    let shape = Shape::new(norm, group);
-    shape.groups * (shape.blocks(shape.outputs, sums_batch(norm)) + 1) * 2 * norm.c
-}
-
-/// Values of scratch a batch norm's backward pass needs.
-pub(super) fn scratch(norm: &Norm) -> usize {
-    backward_scratch(norm, Group::Batch)
-}
-
-/// Values of scratch its scores need: each image's gradients, then its backward pass's.
-pub(super) fn score_scratch(norm: &Norm) -> usize {
-    2 * norm.c * norm.n + backward_scratch(norm, Group::Sample)
-}
+use crate::backend::cuda::{Array, Cuda, Vector, loss};
+use crate::backend::{Affine, Error, Norm, NormBackward, NormForward, Place, Power, ResidualGradient};
+use crate::driver::{Driver, Launch};
 
 /// Where a backward pass leaves gradients of scale and shift, and what it may use on the way.
 struct Results {
@@ -163,114 +34,23 @@ fn pointer<D: Driver, T: bytemuck::Pod>(array: Option<&Array<D, T>>) -> *const T
     array.map_or(std::ptr::null(), Array::pointer)
 }
 
-#[track_caller]
-fn holds<D: Driver, T: bytemuck::Pod>(array: &Array<D, T>, elements: usize, what: &str) {
-    assert!(array.len() >= elements, "{what} has {} elements of {elements}", array.len());
-}
-
 /// The parameters lie in the flat vector.
 #[track_caller]
 fn affine_pointers<D: Driver>(weights: &Vector<D>, affine: &Affine, c: usize) -> (*const f32, *const f32) {
     assert!(affine.weight.len() == c && affine.bias.len() == c, "a scale and a shift a channel");
     (weights.values.slice(&affine.weight), weights.values.slice(&affine.bias))
 }
-
 impl<D: Driver> Cuda<D> {
-    pub(super) fn batch_moments(
-        &mut self,
-        count: usize,
-        sums: &Array<D, f64>,
-        moments: &mut Vector<D>,
-        running: &mut Vector<D>,
-        at: Range<usize>,
-    ) -> Result<(), Error> {
-        let c = at.len() / 2;
-        let args = BatchMomentsArgs {
-            sums: sums.slice(&at),
-            moments: moments.values.slice_mut(&at),
-            running: running.values.slice_mut(&at),
-            fault: self.loss.fault.pointer_mut(),
-            step: self.sgd.step.pointer(),
-            place: loss::place(Place::Forward(at.start)),
-            c: c as u32,
-            count: count as f64,
-            eps: f64::from(Norm::EPS),
-            momentum: f64::from(Norm::MOMENTUM),
-        };
-        let launch = Launch::new((c as u32).div_ceil(THREADS), THREADS);
-        Ok(self.driver.launch(&kernels::BATCH_MOMENTS, launch, args)?)
-    }
-
-    pub(super) fn running_moments(
-        &mut self,
-        running: &Vector<D>,
-        moments: &mut Vector<D>,
-        at: Range<usize>,
-    ) -> Result<(), Error> {
-        let c = at.len() / 2;
-        self.constant_moments(running.values.slice(&at), 1, c, moments.values.slice_mut(&at))
-    }
-
-    /// The same for each of some groups.
-    fn constant_moments(
-        &mut self,
-        running: *const f32,
-        groups: usize,
-        c: usize,
-        moments: *mut f32,
-    ) -> Result<(), Error> {
-        let c = c as u32;
-        let args = RunningMomentsArgs { running, moments, c, eps: Norm::EPS };
-        let grid = [c.div_ceil(THREADS), groups as u32, 1];
-        let launch = Launch { grid, block: THREADS, shared: 0 };
-        Ok(self.driver.launch(&kernels::RUNNING_MOMENTS, launch, args)?)
-    }
-
-    pub(super) fn image_moments(
+    pub(in crate::backend::cuda) fn image_norm(
         &mut self,
         norm: &Norm,
-        of: Moments<Self>,
-        moments: &mut Vector<D>,
-        at: Range<usize>,
+        buffers: NormForward<Self>,
     ) -> Result<(), Error> {
-        assert!(at.len() == norm.n * 2 * norm.c, "two moments a channel of each image");
-        match of {
-            Moments::Sample(x) => self.own_moments(norm, x, moments.values.slice_mut(&at)),
-            Moments::Running(running, from) => {
-                assert!(from.len() == 2 * norm.c, "two running statistics a channel");
-                self.constant_moments(
-                    running.values.slice(&from),
-                    norm.n,
-                    norm.c,
-                    moments.values.slice_mut(&at),
-                )
-            }
-        }
-    }
-
-    fn own_moments(&mut self, norm: &Norm, x: &Array<D, f16>, moments: *mut f32) -> Result<(), Error> {
-        let shape = Shape::new(norm, Group::Sample);
-        holds(x, shape.elements(shape.inputs), "x");
-        let (mut tile, mut launch) = shape.tile(shape.inputs, 1);
-        (tile.chunk, launch.grid[0]) = (shape.inputs as u32, 1);
-        let args = SampleMomentsArgs {
-            x: x.pointer(),
-            moments,
-            tile,
-            pixels: shape.inputs as u32,
-            c: norm.c as u32,
-            eps: Norm::EPS,
-        };
-        let kernel = shape.pick(&kernels::SAMPLE_MOMENTS_8, &kernels::SAMPLE_MOMENTS_1);
-        Ok(self.driver.launch(kernel, launch, args)?)
-    }
-
-    pub(super) fn image_norm(&mut self, norm: &Norm, buffers: NormForward<Self>) -> Result<(), Error> {
         self.norm_in_groups(norm, Group::Sample, buffers)
     }
 
     /// Each image's own gradients go to scratch first.
-    pub(super) fn image_norm_scores(
+    pub(in crate::backend::cuda) fn image_norm_scores(
         &mut self,
         norm: &Norm,
         power: Power,
@@ -304,11 +84,15 @@ impl<D: Driver> Cuda<D> {
         Ok(self.driver.launch(&kernels::NORM_SCORES, Launch { grid, block: THREADS, shared: 0 }, args)?)
     }
 
-    pub(super) fn fused_norm(&mut self, norm: &Norm, buffers: NormForward<Self>) -> Result<(), Error> {
+    pub(in crate::backend::cuda) fn fused_norm(
+        &mut self,
+        norm: &Norm,
+        buffers: NormForward<Self>,
+    ) -> Result<(), Error> {
         self.norm_in_groups(norm, Group::Batch, buffers)
     }
 
-    pub(super) fn fused_norm_backward(
+    pub(in crate::backend::cuda) fn fused_norm_backward(
         &mut self,
         norm: &Norm,
         buffers: NormBackward<Self>,
