@@ -7,8 +7,10 @@
 
 mod common;
 
-use common::device::{Tolerance, U, emulated, front, poisoned, tensor};
+use common::conv::{S1, S2, SHORTCUT, conv};
+use common::device::{Tolerance, U, emulated, front, on_cuda_devices, poisoned, tensor};
 use common::gpu::on_gpu;
+use common::on_threads;
 use fishmask::backend::cuda::conv::Algorithm::{self, Analytic, Gather, Tensor};
 use fishmask::backend::cuda::conv::{Pass, Tile};
 use fishmask::backend::cuda::{Cuda, Vector};
@@ -16,10 +18,6 @@ use fishmask::backend::{Backend, Conv, Sparse};
 use fishmask::driver::Driver;
 use fishmask::rng::{Purpose, Stream};
 use half::f16;
-
-const S1: (usize, usize, usize) = (3, 1, 1);
-const S2: (usize, usize, usize) = (3, 2, 1);
-const SHORTCUT: (usize, usize, usize) = (1, 2, 0);
 
 /// A convolution, and where in the flat vector its filter begins.
 #[derive(Clone, Copy, Debug)]
@@ -30,12 +28,12 @@ struct Case {
 
 fn case(
     n: usize,
-    (h, w): (usize, usize),
-    (c, k): (usize, usize),
-    (r, stride, pad): (usize, usize, usize),
+    size: (usize, usize),
+    channels: (usize, usize),
+    geometry: (usize, usize, usize),
     at: usize,
 ) -> Case {
-    Case { conv: Conv { n, h, w, c, k, r, stride, pad }, at }
+    Case { conv: conv(n, size, channels, geometry), at }
 }
 
 /// Geometries with pairwise distinct dimensions and ragged tails.
@@ -391,15 +389,7 @@ fn too_many_to_count<D: Driver>(mut b: Cuda<D>) {
     b.reserve(&[fewer], &[]).unwrap();
 }
 
-#[test]
-fn too_many_to_count_emulated() {
-    too_many_to_count(emulated());
-}
-
-#[test]
-fn too_many_to_count_cuda() {
-    on_gpu(|cuda| too_many_to_count(cuda()));
-}
+on_cuda_devices!(too_many_to_count);
 
 #[test]
 fn fewer_images_than_reserved_emulated() {
@@ -413,10 +403,7 @@ fn fewer_images_than_reserved_cuda() {
 
 #[test]
 fn the_same_bits_with_any_number_of_threads_emulated() {
-    let run = |threads| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| bits(emulated()))
-    };
+    let run = |threads| on_threads(threads, || bits(emulated()));
     let one = run(1);
     assert_eq!(one, run(1), "two runs on one thread");
     assert_eq!(one, run(2), "one thread and two");

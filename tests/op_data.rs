@@ -5,8 +5,7 @@ mod common;
 
 use std::sync::Arc;
 
-use common::device::{Probe, Tolerance, emulated, front, poisoned};
-use common::gpu::on_gpu;
+use common::device::{Probe, Tolerance, front, on_cuda_devices, on_every_device, poisoned};
 use fishmask::backend::cpu::Cpu;
 use fishmask::backend::{Backend, Error, Position};
 use fishmask::data::augment::{Choice, normalise};
@@ -192,57 +191,5 @@ fn replays<B: Probe>(mut backend: B) {
     room.assert_holds(&backend, &images, &labels, "beyond the end");
 }
 
-#[test]
-fn epochs_cpu() {
-    epochs(Cpu::new());
-}
-
-#[test]
-fn epochs_emulated() {
-    epochs(emulated());
-}
-
-#[test]
-fn epochs_cuda() {
-    on_gpu(|cuda| epochs(cuda()));
-}
-
-#[test]
-fn as_they_lie_cpu() {
-    as_they_lie(Cpu::new());
-}
-
-#[test]
-fn as_they_lie_emulated() {
-    as_they_lie(emulated());
-}
-
-#[test]
-fn as_they_lie_cuda() {
-    on_gpu(|cuda| as_they_lie(cuda()));
-}
-
-#[test]
-fn refuses_cpu() {
-    refuses(Cpu::new());
-}
-
-#[test]
-fn refuses_emulated() {
-    refuses(emulated());
-}
-
-#[test]
-fn refuses_cuda() {
-    on_gpu(|cuda| refuses(cuda()));
-}
-
-#[test]
-fn replays_emulated() {
-    replays(emulated());
-}
-
-#[test]
-fn replays_cuda() {
-    on_gpu(|cuda| replays(cuda()));
-}
+on_every_device!(epochs, as_they_lie, refuses);
+on_cuda_devices!(replays);

@@ -3,10 +3,8 @@
 
 mod common;
 
-use common::device::{Probe, emulated};
-use common::gpu::on_gpu;
+use common::device::{Probe, on_cuda_devices, on_every_device};
 use common::normals;
-use fishmask::backend::cpu::Cpu;
 use fishmask::backend::cuda::Cuda;
 use fishmask::backend::{Backend, Sparse};
 use fishmask::driver::Driver;
@@ -58,27 +56,5 @@ fn halves_follow<D: Driver>(backend: Cuda<D>) {
     }
 }
 
-#[test]
-fn there_and_back_cpu() {
-    there_and_back(Cpu::new());
-}
-
-#[test]
-fn there_and_back_emulated() {
-    there_and_back(emulated());
-}
-
-#[test]
-fn there_and_back_cuda() {
-    on_gpu(|cuda| there_and_back(cuda()));
-}
-
-#[test]
-fn halves_follow_emulated() {
-    halves_follow(emulated());
-}
-
-#[test]
-fn halves_follow_cuda() {
-    on_gpu(|cuda| halves_follow(cuda()));
-}
+on_every_device!(there_and_back);
+on_cuda_devices!(halves_follow);

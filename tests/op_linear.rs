@@ -3,13 +3,11 @@
 
 mod common;
 
-use common::device::{Probe, Tolerance, U, emulated, front, half, largest, poisoned, tensor};
+use common::device::{Probe, Tolerance, U, front, half, largest, on_every_device, poisoned, tensor};
 use common::fixture::Fixture;
-use common::gpu::on_gpu;
 use common::reference::{Tape, Tensor};
 use common::{assert_close, integers, normals};
 use fishmask::backend::Linear;
-use fishmask::backend::cpu::Cpu;
 
 /// What stands around the parts of a flat vector that an operation may write.
 const FENCE: f32 = 7.5;
@@ -137,47 +135,4 @@ fn fixture<B: Probe>(mut backend: B) {
     check_case(&mut backend, &case, &expected, bounds(&case).map(|b| b * coarse), B::TOLERANCE);
 }
 
-#[test]
-fn integers_exactly_cpu() {
-    integers_exactly(Cpu::new());
-}
-
-#[test]
-fn normals_against_f64_cpu() {
-    normals_against_f64(Cpu::new());
-}
-
-#[test]
-fn fixture_cpu() {
-    fixture(Cpu::new());
-}
-
-#[test]
-fn integers_exactly_emulated() {
-    integers_exactly(emulated());
-}
-
-#[test]
-fn integers_exactly_cuda() {
-    on_gpu(|cuda| integers_exactly(cuda()));
-}
-
-#[test]
-fn normals_against_f64_emulated() {
-    normals_against_f64(emulated());
-}
-
-#[test]
-fn normals_against_f64_cuda() {
-    on_gpu(|cuda| normals_against_f64(cuda()));
-}
-
-#[test]
-fn fixture_emulated() {
-    fixture(emulated());
-}
-
-#[test]
-fn fixture_cuda() {
-    on_gpu(|cuda| fixture(cuda()));
-}
+on_every_device!(integers_exactly, normals_against_f64, fixture);

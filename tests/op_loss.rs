@@ -3,12 +3,10 @@
 
 mod common;
 
-use common::device::{Probe, Tolerance, U, emulated, front, half, largest, poisoned, tensor};
+use common::device::{Probe, Tolerance, U, front, half, largest, on_every_device, poisoned, tensor};
 use common::fixture::Fixture;
-use common::gpu::on_gpu;
 use common::reference::{Tape, Tensor};
 use common::{assert_close, integers, labels, normals};
-use fishmask::backend::cpu::Cpu;
 use fishmask::backend::{Fault, Loss, Place, Totals};
 
 /// Bytes holding labels and, behind them, one that no class has.
@@ -167,92 +165,4 @@ fn first_fault_stays<B: Probe>(mut backend: B) {
     assert_eq!(backend.fault().unwrap(), None);
 }
 
-#[test]
-fn against_f64_cpu() {
-    against_f64(Cpu::new());
-}
-
-#[test]
-fn fixtures_cpu() {
-    fixtures(Cpu::new());
-}
-
-#[test]
-fn totals_add_up_cpu() {
-    totals_add_up(Cpu::new());
-}
-
-#[test]
-fn huge_logits_cpu() {
-    huge_logits(Cpu::new());
-}
-
-#[test]
-fn bad_logits_show_cpu() {
-    bad_logits_show(Cpu::new());
-}
-
-#[test]
-fn against_f64_emulated() {
-    against_f64(emulated());
-}
-
-#[test]
-fn against_f64_cuda() {
-    on_gpu(|cuda| against_f64(cuda()));
-}
-
-#[test]
-fn fixtures_emulated() {
-    fixtures(emulated());
-}
-
-#[test]
-fn fixtures_cuda() {
-    on_gpu(|cuda| fixtures(cuda()));
-}
-
-#[test]
-fn totals_add_up_emulated() {
-    totals_add_up(emulated());
-}
-
-#[test]
-fn totals_add_up_cuda() {
-    on_gpu(|cuda| totals_add_up(cuda()));
-}
-
-#[test]
-fn huge_logits_emulated() {
-    huge_logits(emulated());
-}
-
-#[test]
-fn huge_logits_cuda() {
-    on_gpu(|cuda| huge_logits(cuda()));
-}
-
-#[test]
-fn bad_logits_show_emulated() {
-    bad_logits_show(emulated());
-}
-
-#[test]
-fn bad_logits_show_cuda() {
-    on_gpu(|cuda| bad_logits_show(cuda()));
-}
-
-#[test]
-fn first_fault_stays_cpu() {
-    first_fault_stays(Cpu::new());
-}
-
-#[test]
-fn first_fault_stays_emulated() {
-    first_fault_stays(emulated());
-}
-
-#[test]
-fn first_fault_stays_cuda() {
-    on_gpu(|cuda| first_fault_stays(cuda()));
-}
+on_every_device!(against_f64, fixtures, totals_add_up, huge_logits, bad_logits_show, first_fault_stays);

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::device::{Probe, U, emulated, largest, poisoned, stored, tensor};
+use common::device::{Probe, U, emulated, largest, on_every_device, poisoned, stored, tensor};
 use common::fixture::Fixture;
 use common::gpu::on_gpu;
 use common::norm::{
@@ -386,20 +386,17 @@ fn same_bits<B: Probe>(new: impl Fn() -> B + Sync) {
     assert!(one == on(3).install(run));
 }
 
-#[test]
-fn faults_are_noted_cpu() {
-    faults_are_noted(Cpu::new());
-}
-
-#[test]
-fn faults_are_noted_emulated() {
-    faults_are_noted(emulated());
-}
-
-#[test]
-fn faults_are_noted_cuda() {
-    on_gpu(|cuda| faults_are_noted(cuda()));
-}
+on_every_device!(
+    faults_are_noted,
+    integers_exactly,
+    normals_against_f64,
+    running_against_f64,
+    batch_norm_fixture,
+    pool_fixtures,
+    nan_comes_through,
+    statistics_by_hand,
+    large_means
+);
 
 #[test]
 fn same_bits_cpu() {
@@ -414,124 +411,4 @@ fn same_bits_emulated() {
 #[test]
 fn same_bits_cuda() {
     on_gpu(|cuda| same_bits(cuda));
-}
-
-#[test]
-fn integers_exactly_cpu() {
-    integers_exactly(Cpu::new());
-}
-
-#[test]
-fn integers_exactly_emulated() {
-    integers_exactly(emulated());
-}
-
-#[test]
-fn integers_exactly_cuda() {
-    on_gpu(|cuda| integers_exactly(cuda()));
-}
-
-#[test]
-fn normals_against_f64_cpu() {
-    normals_against_f64(Cpu::new());
-}
-
-#[test]
-fn normals_against_f64_emulated() {
-    normals_against_f64(emulated());
-}
-
-#[test]
-fn normals_against_f64_cuda() {
-    on_gpu(|cuda| normals_against_f64(cuda()));
-}
-
-#[test]
-fn running_against_f64_cpu() {
-    running_against_f64(Cpu::new());
-}
-
-#[test]
-fn running_against_f64_emulated() {
-    running_against_f64(emulated());
-}
-
-#[test]
-fn running_against_f64_cuda() {
-    on_gpu(|cuda| running_against_f64(cuda()));
-}
-
-#[test]
-fn batch_norm_fixture_cpu() {
-    batch_norm_fixture(Cpu::new());
-}
-
-#[test]
-fn batch_norm_fixture_emulated() {
-    batch_norm_fixture(emulated());
-}
-
-#[test]
-fn batch_norm_fixture_cuda() {
-    on_gpu(|cuda| batch_norm_fixture(cuda()));
-}
-
-#[test]
-fn pool_fixtures_cpu() {
-    pool_fixtures(Cpu::new());
-}
-
-#[test]
-fn pool_fixtures_emulated() {
-    pool_fixtures(emulated());
-}
-
-#[test]
-fn pool_fixtures_cuda() {
-    on_gpu(|cuda| pool_fixtures(cuda()));
-}
-
-#[test]
-fn nan_comes_through_cpu() {
-    nan_comes_through(Cpu::new());
-}
-
-#[test]
-fn nan_comes_through_emulated() {
-    nan_comes_through(emulated());
-}
-
-#[test]
-fn nan_comes_through_cuda() {
-    on_gpu(|cuda| nan_comes_through(cuda()));
-}
-
-#[test]
-fn statistics_by_hand_cpu() {
-    statistics_by_hand(Cpu::new());
-}
-
-#[test]
-fn statistics_by_hand_emulated() {
-    statistics_by_hand(emulated());
-}
-
-#[test]
-fn statistics_by_hand_cuda() {
-    on_gpu(|cuda| statistics_by_hand(cuda()));
-}
-
-#[test]
-fn large_means_cpu() {
-    large_means(Cpu::new());
-}
-
-#[test]
-fn large_means_emulated() {
-    large_means(emulated());
-}
-
-#[test]
-fn large_means_cuda() {
-    on_gpu(|cuda| large_means(cuda()));
 }

@@ -3,13 +3,11 @@
 
 mod common;
 
-use common::device::{Probe, Tolerance, U, emulated, front, half, largest, poisoned, tensor};
+use common::device::{Probe, Tolerance, U, front, half, largest, on_every_device, poisoned, tensor};
 use common::fixture::Fixture;
-use common::gpu::on_gpu;
 use common::reference::{Tape, Tensor};
 use common::{assert_close, channels_first, channels_last, integers, normals};
 use fishmask::backend::AveragePool;
-use fishmask::backend::cpu::Cpu;
 
 /// (N, H, W, C)
 const SHAPES: [[usize; 4]; 5] = [[3, 4, 2, 1], [2, 1, 1, 3], [3, 5, 7, 16], [1, 4, 4, 20], [2, 3, 2, 67]];
@@ -91,47 +89,4 @@ fn nan_comes_through<B: Probe>(mut backend: B) {
     assert!(y.iter().enumerate().all(|(i, v)| v.is_nan() == (i == 5 + 3)), "{y:?}");
 }
 
-#[test]
-fn against_f64_cpu() {
-    against_f64(Cpu::new());
-}
-
-#[test]
-fn against_f64_emulated() {
-    against_f64(emulated());
-}
-
-#[test]
-fn against_f64_cuda() {
-    on_gpu(|cuda| against_f64(cuda()));
-}
-
-#[test]
-fn fixture_cpu() {
-    fixture(Cpu::new());
-}
-
-#[test]
-fn fixture_emulated() {
-    fixture(emulated());
-}
-
-#[test]
-fn fixture_cuda() {
-    on_gpu(|cuda| fixture(cuda()));
-}
-
-#[test]
-fn nan_comes_through_cpu() {
-    nan_comes_through(Cpu::new());
-}
-
-#[test]
-fn nan_comes_through_emulated() {
-    nan_comes_through(emulated());
-}
-
-#[test]
-fn nan_comes_through_cuda() {
-    on_gpu(|cuda| nan_comes_through(cuda()));
-}
+on_every_device!(against_f64, fixture, nan_comes_through);

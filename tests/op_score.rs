@@ -4,28 +4,15 @@
 
 mod common;
 
-use common::device::{Probe, Tolerance, U, emulated, front, half, largest, poisoned, tensor};
-use common::gpu::on_gpu;
+use common::conv::{S1, S2, SHORTCUT, conv};
+use common::device::{Probe, Tolerance, U, front, half, largest, on_every_device, poisoned, tensor};
 use common::norm::FENCE;
 use common::reference::{Tape, Tensor};
 use common::score::{POWERS, Scores};
-use common::{assert_close, channels_last, integers, labels, normals};
+use common::{assert_close, channels_last, integers, labels, normals, on_threads};
 use fishmask::backend::cpu::Cpu;
 
 use fishmask::backend::{Conv, Linear, Loss, Power, Sparse, Target, Totals};
-
-const S1: (usize, usize, usize) = (3, 1, 1);
-const S2: (usize, usize, usize) = (3, 2, 1);
-const SHORTCUT: (usize, usize, usize) = (1, 2, 0);
-
-fn conv(
-    n: usize,
-    (h, w): (usize, usize),
-    (c, k): (usize, usize),
-    (r, stride, pad): (usize, usize, usize),
-) -> Conv {
-    Conv { n, h, w, c, k, r, stride, pad }
-}
 
 /// Pairwise distinct dimensions, ragged channels on both sides, images of one pixel and of 32 columns, and every kind
 /// of layer of the networks.
@@ -324,10 +311,7 @@ fn some_scores() -> Vec<Vec<f32>> {
 
 #[test]
 fn the_same_bits_with_any_number_of_threads_cpu() {
-    let [one, two, three] = [1, 2, 3].map(|threads| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(some_scores)
-    });
+    let [one, two, three] = [1, 2, 3].map(|threads| on_threads(threads, some_scores));
     assert!(one == two && one == three && one.iter().flatten().all(|v| v.is_finite()));
 }
 
@@ -341,107 +325,12 @@ fn scratch_does_not_grow_with_the_batch_cpu() {
     assert!(bytes(1024) == bytes(512) && bytes(512) < 32 << 20, "{} bytes", bytes(512));
 }
 
-#[test]
-fn convs_on_integers_cpu() {
-    convs_on_integers(Cpu::new());
-}
-
-#[test]
-fn convs_on_normals_cpu() {
-    convs_on_normals(Cpu::new());
-}
-
-#[test]
-fn opposites_by_hand_cpu() {
-    opposites_by_hand(Cpu::new());
-}
-
-#[test]
-fn linears_cpu() {
-    linears(Cpu::new());
-}
-
-#[test]
-fn loss_gradients_cpu() {
-    loss_gradients(Cpu::new());
-}
-
-#[test]
-fn expectation_by_hand_cpu() {
-    expectation_by_hand(Cpu::new());
-}
-
-#[test]
-fn clears_cpu() {
-    clears(Cpu::new());
-}
-
-#[test]
-fn convs_on_integers_emulated() {
-    convs_on_integers(emulated());
-}
-
-#[test]
-fn convs_on_integers_cuda() {
-    on_gpu(|cuda| convs_on_integers(cuda()));
-}
-
-#[test]
-fn convs_on_normals_emulated() {
-    convs_on_normals(emulated());
-}
-
-#[test]
-fn convs_on_normals_cuda() {
-    on_gpu(|cuda| convs_on_normals(cuda()));
-}
-
-#[test]
-fn opposites_by_hand_emulated() {
-    opposites_by_hand(emulated());
-}
-
-#[test]
-fn opposites_by_hand_cuda() {
-    on_gpu(|cuda| opposites_by_hand(cuda()));
-}
-
-#[test]
-fn linears_emulated() {
-    linears(emulated());
-}
-
-#[test]
-fn linears_cuda() {
-    on_gpu(|cuda| linears(cuda()));
-}
-
-#[test]
-fn loss_gradients_emulated() {
-    loss_gradients(emulated());
-}
-
-#[test]
-fn loss_gradients_cuda() {
-    on_gpu(|cuda| loss_gradients(cuda()));
-}
-
-#[test]
-fn expectation_by_hand_emulated() {
-    expectation_by_hand(emulated());
-}
-
-#[test]
-fn expectation_by_hand_cuda() {
-    on_gpu(|cuda| expectation_by_hand(cuda()));
-}
-
-#[test]
-fn clears_emulated() {
-    clears(emulated());
-}
-
-#[test]
-fn clears_cuda() {
-    on_gpu(|cuda| clears(cuda()));
-}
+on_every_device!(
+    convs_on_integers,
+    convs_on_normals,
+    opposites_by_hand,
+    linears,
+    loss_gradients,
+    expectation_by_hand,
+    clears
+);

@@ -7,8 +7,10 @@
 
 mod common;
 
-use common::device::{U, emulated, poisoned, tensor};
+use common::conv::{S1, S2, SHORTCUT, conv};
+use common::device::{U, emulated, on_cuda_devices, poisoned, tensor};
 use common::gpu::on_gpu;
+use common::on_threads;
 use common::score::{POWERS, Scores};
 use fishmask::backend::cuda::Cuda;
 use fishmask::backend::cuda::conv::Algorithm::{self, Analytic, Gather, Tensor};
@@ -20,19 +22,6 @@ use fishmask::backend::{
 use fishmask::driver::Driver;
 use fishmask::rng::{Purpose, Stream};
 use half::f16;
-
-const S1: (usize, usize, usize) = (3, 1, 1);
-const S2: (usize, usize, usize) = (3, 2, 1);
-const SHORTCUT: (usize, usize, usize) = (1, 2, 0);
-
-fn conv(
-    n: usize,
-    (h, w): (usize, usize),
-    (c, k): (usize, usize),
-    (r, stride, pad): (usize, usize, usize),
-) -> Conv {
-    Conv { n, h, w, c, k, r, stride, pad }
-}
 
 /// Pairwise distinct dimensions; samples of less than a part of 16 pixels, of a whole number of parts and of one more
 /// pixel; several tiles both ways with ragged last ones, of which one of the gathering kernel's has K a multiple of 8.
@@ -300,10 +289,7 @@ fn every_kernel_and_share_on_normals_cuda() {
 
 #[test]
 fn the_same_bits_with_any_number_of_threads_emulated() {
-    let run = |threads| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| bits(emulated()))
-    };
+    let run = |threads| on_threads(threads, || bits(emulated()));
     let one = run(1);
     assert_eq!(one, run(1), "two runs on one thread");
     assert_eq!(one, run(2), "one thread and two");
@@ -324,15 +310,7 @@ fn recorded_cuda() {
     on_gpu(|cuda| recorded(&|| cuda()));
 }
 
-#[test]
-fn clears_halves_emulated() {
-    clears_halves(emulated());
-}
-
-#[test]
-fn clears_halves_cuda() {
-    on_gpu(|cuda| clears_halves(cuda()));
-}
+on_cuda_devices!(clears_halves);
 
 #[test]
 fn layers_run_on_tensor_cores() {

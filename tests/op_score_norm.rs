@@ -4,14 +4,13 @@
 
 mod common;
 
-use common::device::{Probe, Tolerance, U, emulated, front, half, poisoned, stored, tensor};
-use common::gpu::on_gpu;
+use common::device::{Probe, Tolerance, U, front, half, on_every_device, poisoned, stored, tensor};
 use common::norm::{
     Bounds, FENCE, Inputs, Outputs, combinations, normal_inputs, output_shape, reference, reference_by,
 };
 use common::reference::Tensor;
 use common::score::Scores;
-use common::{assert_close, channels_first, channels_last, integers, normals};
+use common::{assert_close, channels_first, channels_last, integers, normals, on_threads};
 use fishmask::backend::cpu::Cpu;
 
 use fishmask::backend::{
@@ -398,84 +397,8 @@ fn alone_as_in_a_batch<B: Probe + Sparse>(backend: B) {
 
 #[test]
 fn the_same_bits_with_any_number_of_threads_cpu() {
-    let [one, two, three] = [1, 2, 3].map(|threads| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| first_image(Cpu::new()))
-    });
+    let [one, two, three] = [1, 2, 3].map(|threads| on_threads(threads, || first_image(Cpu::new())));
     assert!(one == two && one == three);
 }
 
-#[test]
-fn integers_exactly_cpu() {
-    integers_exactly(Cpu::new());
-}
-
-#[test]
-fn own_statistics_cpu() {
-    own_statistics(Cpu::new());
-}
-
-#[test]
-fn running_statistics_cpu() {
-    running_statistics(Cpu::new());
-}
-
-#[test]
-fn large_mean_cpu() {
-    large_mean(Cpu::new());
-}
-
-#[test]
-fn alone_as_in_a_batch_cpu() {
-    alone_as_in_a_batch(Cpu::new());
-}
-
-#[test]
-fn integers_exactly_emulated() {
-    integers_exactly(emulated());
-}
-
-#[test]
-fn integers_exactly_cuda() {
-    on_gpu(|cuda| integers_exactly(cuda()));
-}
-
-#[test]
-fn own_statistics_emulated() {
-    own_statistics(emulated());
-}
-
-#[test]
-fn own_statistics_cuda() {
-    on_gpu(|cuda| own_statistics(cuda()));
-}
-
-#[test]
-fn running_statistics_emulated() {
-    running_statistics(emulated());
-}
-
-#[test]
-fn running_statistics_cuda() {
-    on_gpu(|cuda| running_statistics(cuda()));
-}
-
-#[test]
-fn large_mean_emulated() {
-    large_mean(emulated());
-}
-
-#[test]
-fn large_mean_cuda() {
-    on_gpu(|cuda| large_mean(cuda()));
-}
-
-#[test]
-fn alone_as_in_a_batch_emulated() {
-    alone_as_in_a_batch(emulated());
-}
-
-#[test]
-fn alone_as_in_a_batch_cuda() {
-    on_gpu(|cuda| alone_as_in_a_batch(cuda()));
-}
+on_every_device!(integers_exactly, own_statistics, running_statistics, large_mean, alone_as_in_a_batch);

@@ -3,9 +3,8 @@
 
 mod common;
 
-use common::device::{Probe, U, emulated};
+use common::device::{Probe, U, on_cuda_devices, on_every_device};
 use common::fixture::Fixture;
-use common::gpu::on_gpu;
 use common::nets::{self, schedule};
 use common::reference::{Named, Tensor};
 use common::{assert_close, channels_last, normals};
@@ -163,47 +162,10 @@ fn trains_as_pytorch<B: Probe>(make: impl Fn() -> B, bound: f64) {
     }
 }
 
-#[test]
-fn three_steps_by_hand_cpu() {
-    three_steps_by_hand(Cpu::new());
-}
-
-#[test]
-fn against_f64_cpu() {
-    against_f64(Cpu::new());
-}
+on_every_device!(three_steps_by_hand, against_f64);
+on_cuda_devices!(same_bits_as_the_cpu);
 
 #[test]
 fn trains_as_pytorch_cpu() {
     trains_as_pytorch(Cpu::new, 3e-3);
-}
-
-#[test]
-fn three_steps_by_hand_emulated() {
-    three_steps_by_hand(emulated());
-}
-
-#[test]
-fn three_steps_by_hand_cuda() {
-    on_gpu(|cuda| three_steps_by_hand(cuda()));
-}
-
-#[test]
-fn against_f64_emulated() {
-    against_f64(emulated());
-}
-
-#[test]
-fn against_f64_cuda() {
-    on_gpu(|cuda| against_f64(cuda()));
-}
-
-#[test]
-fn same_bits_as_the_cpu_emulated() {
-    same_bits_as_the_cpu(emulated());
-}
-
-#[test]
-fn same_bits_as_the_cpu_cuda() {
-    on_gpu(|cuda| same_bits_as_the_cpu(cuda()));
 }

@@ -3,9 +3,8 @@
 
 mod common;
 
-use common::device::{Probe, emulated};
-use common::gpu::on_gpu;
-use common::normals;
+use common::device::{Probe, on_cuda_devices, on_every_device};
+use common::{normals, on_threads};
 use fishmask::backend::cpu::Cpu;
 use fishmask::backend::cuda::Cuda;
 use fishmask::backend::{Backend, Error, Sgd, Sparse};
@@ -183,80 +182,12 @@ fn nothing_kept<B: Probe + Sparse>(mut backend: B) {
     assert_eq!(bits(&backend.read(&weights).unwrap()), bits(&[1.0, f32::NAN]));
 }
 
-#[test]
-fn nothing_kept_cpu() {
-    nothing_kept(Cpu::new());
-}
+on_every_device!(nothing_kept, strict, published, rates_in_turn);
+on_cuda_devices!(halves_follow);
 
 #[test]
 fn any_number_of_threads_cpu() {
     for threads in [1, 3] {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| strict(Cpu::new()));
+        on_threads(threads, || strict(Cpu::new()));
     }
-}
-
-#[test]
-fn strict_cpu() {
-    strict(Cpu::new());
-}
-
-#[test]
-fn published_cpu() {
-    published(Cpu::new());
-}
-
-#[test]
-fn rates_in_turn_cpu() {
-    rates_in_turn(Cpu::new());
-}
-
-#[test]
-fn strict_emulated() {
-    strict(emulated());
-}
-
-#[test]
-fn strict_cuda() {
-    on_gpu(|cuda| strict(cuda()));
-}
-
-#[test]
-fn published_emulated() {
-    published(emulated());
-}
-
-#[test]
-fn published_cuda() {
-    on_gpu(|cuda| published(cuda()));
-}
-
-#[test]
-fn halves_follow_emulated() {
-    halves_follow(emulated());
-}
-
-#[test]
-fn halves_follow_cuda() {
-    on_gpu(|cuda| halves_follow(cuda()));
-}
-
-#[test]
-fn rates_in_turn_emulated() {
-    rates_in_turn(emulated());
-}
-
-#[test]
-fn rates_in_turn_cuda() {
-    on_gpu(|cuda| rates_in_turn(cuda()));
-}
-
-#[test]
-fn nothing_kept_emulated() {
-    nothing_kept(emulated());
-}
-
-#[test]
-fn nothing_kept_cuda() {
-    on_gpu(|cuda| nothing_kept(cuda()));
 }

@@ -3,8 +3,9 @@
 
 mod common;
 
-use common::device::emulated;
+use common::device::{emulated, on_cuda_devices, on_every_device};
 use common::gpu::on_gpu;
+use common::on_threads;
 use fishmask::backend::Sparse;
 use fishmask::backend::cpu::Cpu;
 use fishmask::backend::cuda::args::top_k::{self, NARROW, TOP_K_PLACE, TopKArgs, WIDE};
@@ -210,71 +211,18 @@ fn places_in_turns<D: Driver>(backend: Cuda<D>) {
     assert_eq!(left, 0);
 }
 
-#[test]
-fn places_in_turns_emulated() {
-    places_in_turns(emulated());
-}
-
-#[test]
-fn places_in_turns_cuda() {
-    on_gpu(|cuda| places_in_turns(cuda()));
-}
-
-#[test]
-fn scores_emulated() {
-    scores(emulated());
-}
-
-#[test]
-fn scores_cuda() {
-    on_gpu(|cuda| scores(cuda()));
-}
-
-#[test]
-fn ties_emulated() {
-    ties(emulated());
-}
-
-#[test]
-fn ties_cuda() {
-    on_gpu(|cuda| ties(cuda()));
-}
-
-#[test]
-fn any_bits_emulated() {
-    any_bits(emulated());
-}
-
-#[test]
-fn any_bits_cuda() {
-    on_gpu(|cuda| any_bits(cuda()));
-}
+on_every_device!(scores, ties, any_bits);
+on_cuda_devices!(places_in_turns);
 
 /// On a device so small that a block takes more tiles than one.
 #[test]
 fn clumps_emulated() {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-    pool.install(|| again(emulated(), &clumps(emulated())));
+    on_threads(1, || again(emulated(), &clumps(emulated())));
 }
 
 #[test]
 fn clumps_cuda() {
     on_gpu(|cuda| again(cuda(), &clumps(cuda())));
-}
-
-#[test]
-fn scores_cpu() {
-    scores(Cpu::new());
-}
-
-#[test]
-fn ties_cpu() {
-    ties(Cpu::new());
-}
-
-#[test]
-fn any_bits_cpu() {
-    any_bits(Cpu::new());
 }
 
 #[test]
@@ -288,8 +236,7 @@ fn many_scores_cpu() {
     let scores = numbers(300_007, 9, |s| (s.normal() * s.normal()).powi(2) as f32);
     let few = numbers(300_007, 10, |s| s.below(4) as f32);
     for threads in [1, 3] {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| {
+        on_threads(threads, || {
             check(&mut Cpu::new(), &scores, &[1, 6_000, 100_001, 300_007], "squares");
             check(&mut Cpu::new(), &few, &[10, 80_000, 150_000, 299_999], "few values");
         });

@@ -2,12 +2,11 @@
 
 mod common;
 
-use common::channels_last;
-use common::device::{Probe, emulated};
+use common::device::{Probe, on_cuda_devices};
 use common::fixture::Fixture;
-use common::gpu::on_gpu;
 use common::nets::{Mode, Net};
 use common::reference::{Named, Tensor};
+use common::{channels_last, on_threads};
 use fishmask::backend::cpu::Cpu;
 use fishmask::backend::{Error, Power, Sparse};
 use fishmask::data::{Split, synthetic};
@@ -230,15 +229,7 @@ fn selected<B: Sparse>(
     mask
 }
 
-#[test]
-fn keeps_the_same_weights_emulated() {
-    keeps_the_same_weights(emulated());
-}
-
-#[test]
-fn keeps_the_same_weights_cuda() {
-    on_gpu(|cuda| keeps_the_same_weights(cuda()));
-}
+on_cuda_devices!(keeps_the_same_weights);
 
 /// Scoring leaves no trace in the network, and its bits do not depend on the threads; the same samples twice give the
 /// same scores, after which they add up.
@@ -247,8 +238,7 @@ fn nothing_else_changes_cpu() {
     let case = Case::new(NETS[2]);
     let rule = Rule { power: Power::Absolute, expect: true, running: false };
     let run = |threads| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| {
+        on_threads(threads, || {
             let mut network = case.network(Cpu::new());
             let before = (network.weights().unwrap(), network.running().unwrap());
             let scores = case.scores(&mut network, rule, 2);

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{channels_last, labels, normals};
+use common::{channels_last, labels, normals, on_threads};
 use fishmask::backend::cpu::Cpu;
 use fishmask::backend::{Backend, Sgd, Totals};
 use fishmask::graph::network::{Batches, plans};
@@ -47,10 +47,7 @@ fn train<B: Backend>(backend: B, model: Model, width: usize, n: usize) -> [Vec<u
 #[test]
 fn one_two_and_three_threads_give_the_same_bits() {
     for (model, width, n) in [(Model::Resnet9, 8, 12), (Model::Resnet18, 4, 5)] {
-        let run = |threads: usize| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| train(Cpu::new(), model, width, n))
-        };
+        let run = |threads: usize| on_threads(threads, || train(Cpu::new(), model, width, n));
         let alone = run(1);
         for threads in [2, 3, 2] {
             let together = run(threads);

@@ -120,3 +120,46 @@ pub fn stored<B: Probe>(t: Tensor) -> Tensor {
 pub fn largest(values: &[f64]) -> f64 {
     values.iter().fold(0.0, |m, v| v.abs().max(m))
 }
+
+/// Tests functions of a backend on the CPU, the emulated device and a GPU: `name` becomes `name::on_cpu`,
+/// `name::on_emulated` and `name::on_cuda`.
+macro_rules! on_every_device {
+    ($($test:ident),+) => {$(
+        mod $test {
+            #[test]
+            fn on_cpu() {
+                super::$test(fishmask::backend::cpu::Cpu::new());
+            }
+
+            #[test]
+            fn on_emulated() {
+                super::$test(crate::common::device::emulated());
+            }
+
+            #[test]
+            fn on_cuda() {
+                crate::common::gpu::on_gpu(|cuda| super::$test(cuda()));
+            }
+        }
+    )+};
+}
+
+/// Likewise, but for the CPU, functions of the CUDA backend.
+macro_rules! on_cuda_devices {
+    ($($test:ident),+) => {$(
+        mod $test {
+            #[test]
+            fn on_emulated() {
+                super::$test(crate::common::device::emulated());
+            }
+
+            #[test]
+            fn on_cuda() {
+                crate::common::gpu::on_gpu(|cuda| super::$test(cuda()));
+            }
+        }
+    )+};
+}
+
+#[allow(unused_imports)]
+pub(crate) use {on_cuda_devices, on_every_device};

@@ -1,6 +1,7 @@
 //! What the tests share: the f64 reference, the PyTorch fixtures, fills, layouts and tolerances.
-#![allow(dead_code)]
+#![allow(dead_code, unused_macros)]
 
+pub mod conv;
 pub mod device;
 pub mod finite_difference;
 pub mod fixture;
@@ -12,6 +13,11 @@ pub mod score;
 
 use fishmask::rng::{Purpose, Stream};
 use reference::Tensor;
+
+/// Does `work` on so many threads.
+pub fn on_threads<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> R {
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(work)
+}
 
 /// Integers in -bound..=bound. Their products and sums are exact in f32 (and f16 while small), so results
 /// compare with `==`.
