@@ -28,20 +28,16 @@ struct Cli {
     #[arg(long, default_value = "0")]
     threads: usize,
     /// Runs of which the best counts
-    #[arg(long, default_value = "10", value_parser = at_least_1())]
+    #[arg(long, default_value = "10", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     runs: usize,
     /// Images
-    #[arg(long, default_value = "128", value_parser = at_least_1())]
+    #[arg(long, default_value = "128", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     batch: usize,
     /// Only layers with one of these in their name
     parts: Vec<String>,
     /// Given by cargo
     #[arg(long, hide = true)]
     bench: bool,
-}
-
-fn at_least_1() -> RangedU64ValueParser<usize> {
-    RangedU64ValueParser::new().range(1..)
 }
 
 fn main() -> Result<(), Failure> {

@@ -1,12 +1,13 @@
 //! What a strict mask costs or saves: a training step under one, beside a dense step in the same run.
 //!
-//! `cargo bench --bench sparse_step [-- [--device cpu|cuda:N] [MODEL]]` prints, for keep ratios of 0.5%, 2% and 10% by score, the time of a
-//! step over that of a dense one: forward, backward without the filters that keep nothing, optimiser. Rounds in
-//! turn, medians of the rounds' ratios.
+//! `cargo bench --bench sparse_step [-- [--device cpu|cuda:N] [--batch N] [MODEL]]` prints, for keep ratios of 0.5%, 2% and 10%
+//! by score, the time of a step over that of a dense one: forward, backward without the filters that keep nothing,
+//! optimiser. Rounds in turn, medians of the rounds' ratios.
 
 use std::time::Instant;
 
 use clap::Parser;
+use clap::builder::RangedU64ValueParser;
 use fishmask::backend::cpu::Cpu;
 use fishmask::backend::cuda::Cuda;
 use fishmask::backend::{Power, Sgd, Sparse};
@@ -32,7 +33,7 @@ struct Cli {
     #[arg(long, default_value = "cpu")]
     device: Device,
     /// Images in a step
-    #[arg(long, default_value = "128")]
+    #[arg(long, default_value = "128", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     batch: usize,
     /// Only this model
     model: Option<Model>,
