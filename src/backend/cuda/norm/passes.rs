@@ -40,6 +40,7 @@ fn affine_pointers<D: Driver>(weights: &Vector<D>, affine: &Affine, c: usize) ->
     assert!(affine.weight.len() == c && affine.bias.len() == c, "a scale and a shift a channel");
     (weights.values.slice(&affine.weight), weights.values.slice(&affine.bias))
 }
+
 impl<D: Driver> Cuda<D> {
     pub(in crate::backend::cuda) fn image_norm(
         &mut self,
