@@ -121,8 +121,28 @@ pub fn largest(values: &[f64]) -> f64 {
     values.iter().fold(0.0, |m, v| v.abs().max(m))
 }
 
-/// Tests functions of a backend on the CPU, the emulated device and a GPU: `name` becomes `name::on_cpu`,
-/// `name::on_emulated` and `name::on_cuda`.
+/// Tests functions of the CUDA backend on the emulated device and a GPU: `name` becomes `name::on_emulated` and
+/// `name::on_cuda`.
+macro_rules! on_cuda_devices {
+    (@within $test:ident) => {
+        #[test]
+        fn on_emulated() {
+            super::$test(crate::common::device::emulated());
+        }
+
+        #[test]
+        fn on_cuda() {
+            crate::common::gpu::on_gpu(|cuda| super::$test(cuda()));
+        }
+    };
+    ($($test:ident),+) => {$(
+        mod $test {
+            crate::common::device::on_cuda_devices!(@within $test);
+        }
+    )+};
+}
+
+/// Likewise functions of any backend, on the CPU too: `name::on_cpu`.
 macro_rules! on_every_device {
     ($($test:ident),+) => {$(
         mod $test {
@@ -131,32 +151,7 @@ macro_rules! on_every_device {
                 super::$test(fishmask::backend::cpu::Cpu::new());
             }
 
-            #[test]
-            fn on_emulated() {
-                super::$test(crate::common::device::emulated());
-            }
-
-            #[test]
-            fn on_cuda() {
-                crate::common::gpu::on_gpu(|cuda| super::$test(cuda()));
-            }
-        }
-    )+};
-}
-
-/// Likewise, but for the CPU, functions of the CUDA backend.
-macro_rules! on_cuda_devices {
-    ($($test:ident),+) => {$(
-        mod $test {
-            #[test]
-            fn on_emulated() {
-                super::$test(crate::common::device::emulated());
-            }
-
-            #[test]
-            fn on_cuda() {
-                crate::common::gpu::on_gpu(|cuda| super::$test(cuda()));
-            }
+            crate::common::device::on_cuda_devices!(@within $test);
         }
     )+};
 }
