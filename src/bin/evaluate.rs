@@ -39,7 +39,7 @@ struct Cli {
     /// Only the first so many [default: all]
     #[arg(long, value_name = "IMAGES")]
     count: Option<usize>,
-    /// Write the logits, f32 [N,10] in the data's order, as tensor `logits` of a safetensors file
+    /// Write the logits, f32 (N, 10) in the data's order, as tensor `logits` of a safetensors file
     #[arg(long, value_name = "OUT")]
     logits: Option<PathBuf>,
     /// Images in a step; the result does not depend on it

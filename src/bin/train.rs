@@ -31,7 +31,7 @@ struct Cli {
     flags: Flags,
     #[command(flatten)]
     data: common::DataFlags,
-    /// Folder for the run's files; must be new or empty [default: runs/<UTC time>-<preset>]
+    /// Folder for the run's files; must be new or empty [default: runs/TIME-PRESET, the time in UTC]
     #[arg(long, value_name = "DIR")]
     run_dir: Option<PathBuf>,
     /// Go on with a run that was stopped, as its config.json says

@@ -94,7 +94,8 @@ enum Made {
 }
 
 impl RunFolder {
-    /// The default place of a new run: `runs/<UTC time>-<preset>`, with `-2` and so on after it where that exists.
+    /// The default place of a new run: `runs/TIME-PRESET`, the time in UTC, with `-2` and so on after it where that
+    /// exists.
     pub fn default_path(preset: &str, now: jiff::Timestamp) -> PathBuf {
         let base = format!("runs/{}-{preset}", now.strftime("%Y%m%dT%H%M%SZ"));
         let later = (2..).map(|i| format!("{base}-{i}"));
