@@ -4,15 +4,14 @@
 
 mod chain_support;
 
-use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use chain_support::forge::{Named, forged};
 use chain_support::{ID, Run, bits, names, small};
 use fishmask::checkpoint::chain::Chain;
 use fishmask::checkpoint::{Error, Hash, Problem, weights};
-use safetensors::SafeTensors;
-use safetensors::tensor::{Dtype, TensorView};
+use safetensors::tensor::Dtype;
 use serde_json::{Value, json};
 use tempfile::{TempDir, tempdir};
 
@@ -62,40 +61,11 @@ impl Fixture {
 
     /// Rewrites a file with other tensors or metadata, and a guard that fits them. `name` is the file's new name.
     fn forge(&self, from: &str, name: &str, change: impl FnOnce(&mut Value, &mut Vec<Named>)) {
-        let bytes = fs::read(self.path(from)).unwrap();
+        let bytes = forged(&self.path(from), change);
         fs::remove_file(self.path(from)).unwrap();
-        let (_, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
-        let mut json = serde_json::from_str(&metadata.metadata().as_ref().unwrap()["fishmask"]).unwrap();
-        let file = SafeTensors::deserialize(&bytes).unwrap();
-        let mut tensors: Vec<Named> = metadata
-            .offset_keys()
-            .into_iter()
-            .map(|name| {
-                let view = file.tensor(&name).unwrap();
-                (name.clone(), view.dtype(), view.shape().to_vec(), view.data().to_vec())
-            })
-            .collect();
-        change(&mut json, &mut tensors);
-        let views = || {
-            tensors.iter().map(|(name, dtype, shape, data)| {
-                (name, TensorView::new(*dtype, shape.clone(), data).unwrap())
-            })
-        };
-        let serialize = |json: &Value| {
-            let metadata = HashMap::from([("fishmask".to_string(), json.to_string())]);
-            safetensors::serialize(views(), Some(metadata)).unwrap()
-        };
-        let bytes = serialize(&json);
-        let data = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-        json["check"] = json!("");
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&bytes[data..]).update(json.to_string().as_bytes());
-        json["check"] = json!(hasher.finalize().to_hex().as_str());
-        fs::write(self.path(name), serialize(&json)).unwrap();
+        fs::write(self.path(name), bytes).unwrap();
     }
 }
-
-type Named = (String, Dtype, Vec<usize>, Vec<u8>);
 
 /// For every change of every file: verification fails, and each epoch restores to what it was or is an error that names
 /// the file.

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use chain_support::forge::{Named, forged};
 use chain_support::{ID, Run, bits, names, small, verified};
 use fishmask::backend::Totals;
 use fishmask::checkpoint::chain::{Chain, Part, Velocity, Worker, Workers, WorkersState, save_workers};
@@ -96,43 +97,15 @@ impl Fixture {
         Chain::read(self.folder.path(), ID, &small()).unwrap()
     }
 
-    /// Changes the metadata and tensors of the newest file, and puts its guard right.
+    /// What is said of the newest file with its metadata and tensors changed, and its guard put right.
     fn forge(&self, change: impl FnOnce(&mut Value, &mut Vec<Named>)) -> String {
         let path = self.path(2);
-        let bytes = fs::read(&path).unwrap();
-        let (_, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
-        let mut json = serde_json::from_str(&metadata.metadata().as_ref().unwrap()["fishmask"]).unwrap();
-        let file = SafeTensors::deserialize(&bytes).unwrap();
-        let named = |name: String| {
-            let view = file.tensor(&name).unwrap();
-            (name, view.dtype(), view.shape().to_vec(), view.data().to_vec())
-        };
-        let mut tensors: Vec<Named> = metadata.offset_keys().into_iter().map(named).collect();
-        change(&mut json, &mut tensors);
-        // By hand: the library would sort them by name.
-        let mut end = 0;
-        let mut entries = serde_json::Map::new();
-        for (name, dtype, shape, data) in &tensors {
-            let begin = end;
-            end += data.len();
-            let entry = json!({ "dtype": dtype.to_string(), "shape": shape, "data_offsets": [begin, end] });
-            entries.insert(name.clone(), entry);
-        }
-        let data: Vec<u8> = tensors.iter().flat_map(|tensor| tensor.3.clone()).collect();
-        json["check"] = json!("");
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&data).update(json.to_string().as_bytes());
-        json["check"] = json!(hasher.finalize().to_hex().as_str());
-        entries.insert("__metadata__".into(), json!({ "fishmask": json.to_string() }));
-        let head = Value::from(entries).to_string();
-        fs::write(&path, [&(head.len() as u64).to_le_bytes(), head.as_bytes(), &data].concat()).unwrap();
+        fs::write(&path, forged(&path, change)).unwrap();
         let error = Workers::open(&path, ID).unwrap_err();
         assert_eq!(error.path(), path);
         error.to_string()
     }
 }
-
-type Named = (String, Dtype, Vec<usize>, Vec<u8>);
 
 #[test]
 fn workers_round_trip_bit_for_bit() {

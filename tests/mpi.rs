@@ -57,10 +57,21 @@ struct Case {
 #[derive(Clone, Copy, PartialEq)]
 enum Ends {
     Well,
+    /// Likewise, after longer than [`SHORT`], which is the timeout.
+    Slowly,
     /// At once: no other rank waits for its timeout.
     Badly,
     /// After a timeout of [`SHORT`].
     Late,
+}
+
+impl Case {
+    fn timeout(&self) -> Duration {
+        match self.ends {
+            Ends::Late | Ends::Slowly => SHORT,
+            Ends::Well | Ends::Badly => LONG,
+        }
+    }
 }
 
 #[rustfmt::skip]
@@ -79,6 +90,7 @@ const CASES: &[Case] = &[
         ends: Ends::Late, run: |mpi| hang(mpi, 1) },
     Case { name: "root_hangs", ranks: &[3], flags: &[], says: &["rank 0 on ", " has not answered for 3 s while waiting for every rank"],
         ends: Ends::Late, run: |mpi| hang(mpi, 0) },
+    Case { name: "slow", ranks: &[4], flags: &[], says: &[], ends: Ends::Slowly, run: slow },
     Case { name: "merge_hangs", ranks: &[3], flags: &[], says: &["rank 1 on ", " has not answered for 3 s while merging"],
         ends: Ends::Late, run: merge_hangs },
     Case { name: "end_hangs", ranks: &[2], flags: &[], says: &["signal 6"], ends: Ends::Late, run: end_hangs },
@@ -105,7 +117,8 @@ fn run(case: &Case, ranks: usize) -> Result<String, String> {
     let began = Instant::now();
     let job = command.env(CASE, case.name).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = job.spawn().map_err(|error| format!("mpirun: {error}; run scripts/install-mpi.sh"))?;
-    let limit = if case.ends == Ends::Late { SHORT + SLACK } else { LONG / 2 };
+    let (well, waits) = (matches!(case.ends, Ends::Well | Ends::Slowly), case.timeout() == SHORT);
+    let limit = if waits { SHORT + SLACK } else { LONG / 2 };
     let id = child.id();
     // A job that outlives its limit fails the test, and must not outlive it too.
     let (over, watch) = std::sync::mpsc::channel::<()>();
@@ -143,11 +156,11 @@ fn run(case: &Case, ranks: usize) -> Result<String, String> {
     });
     let wrong = if late {
         Some(format!("the job was not over after {limit:?}"))
-    } else if status.success() != (case.ends == Ends::Well) {
+    } else if status.success() != well {
         Some(format!("the job ended with {status}"))
     } else if !case.says.is_empty() && told.clone().count() != 1 {
         Some(format!("{} lines said {:?}", told.count(), case.says))
-    } else if case.ends == Ends::Late && took < SHORT {
+    } else if waits && took < SHORT {
         Some(format!("over after {took:?}, before the timeout"))
     } else {
         None
@@ -163,11 +176,10 @@ fn run(case: &Case, ranks: usize) -> Result<String, String> {
 /// A rank of a case.
 fn rank(name: &str) {
     let case = CASES.iter().find(|case| case.name == name).unwrap();
-    let timeout = if case.ends == Ends::Late { SHORT } else { LONG };
     let second = std::env::var("OMPI_COMM_WORLD_RANK").is_ok_and(|rank| rank == "2");
     let started = match (name, second) {
-        ("version", true) => Mpi::start_as("0.0.2", timeout),
-        _ => Mpi::start(timeout),
+        ("version", true) => Mpi::start_as("0.0.2", case.timeout()),
+        _ => Mpi::start(case.timeout()),
     };
     (case.run)(ok(started));
 }
@@ -337,6 +349,14 @@ fn hang(mut mpi: Mpi, which: usize) {
         thread::sleep(LONG);
     }
     ok(mpi.barrier());
+}
+
+/// Together ranks take longer than the timeout, and no two in turn do: as long as messages come, none is taken for dead.
+fn slow(mut mpi: Mpi) {
+    ok(mpi.barrier());
+    thread::sleep(SHORT * mpi.local().start as u32 * 2 / 5);
+    ok(mpi.barrier());
+    ok(mpi.finish());
 }
 
 fn merge_hangs(mut mpi: Mpi) {

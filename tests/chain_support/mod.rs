@@ -1,6 +1,8 @@
 //! A run that trains under masks, made up: what it changes, and what its chain must give back.
 #![allow(dead_code)] // each test file uses part of it
 
+pub mod forge;
+
 use std::path::Path;
 
 use fishmask::backend::Totals;
