@@ -82,6 +82,8 @@ const CASES: &[Case] = &[
         "btl_tcp_if_include", "lo"], says: &[], ends: Ends::Well, run: bytes_on_the_wire },
     Case { name: "disagreement", ranks: &[3], flags: &[], says: &["the mask of rank 1 on ", " is not that of rank 0 on "],
         ends: Ends::Badly, run: disagreement },
+    Case { name: "elsewhere", ranks: &[2], flags: &[], says: &["the net of rank 1 on ", " is not that of rank 0 on "],
+        ends: Ends::Badly, run: elsewhere },
     Case { name: "version", ranks: &[3], flags: &[], says: &["the program's version (0.0.2, not ", ") of rank 2 on "],
         ends: Ends::Badly, run: |_| {} },
     Case { name: "lengths", ranks: &[2], flags: &[], says: &["rank 1 on ", " has 499 values where 500 are exchanged"],
@@ -93,6 +95,8 @@ const CASES: &[Case] = &[
     Case { name: "slow", ranks: &[4], flags: &[], says: &[], ends: Ends::Slowly, run: slow },
     Case { name: "merge_hangs", ranks: &[3], flags: &[], says: &["rank 1 on ", " has not answered for 3 s while merging"],
         ends: Ends::Late, run: merge_hangs },
+    Case { name: "not_at_the_end", ranks: &[2], flags: &[], says: &["rank 1 on ", " has not answered for 3 s while waiting for every rank"],
+        ends: Ends::Late, run: not_at_the_end },
     Case { name: "end_hangs", ranks: &[2], flags: &[], says: &["signal 6"], ends: Ends::Late, run: end_hangs },
     Case { name: "exits", ranks: &[3], flags: &[], says: &["Process name: ", ",1]"], ends: Ends::Badly, run: |mpi| ends(mpi, || std::process::exit(1)) },
     Case { name: "panics", ranks: &[3], flags: &[], says: &["a panic of rank 1"], ends: Ends::Badly,
@@ -334,6 +338,12 @@ fn disagreement(mut mpi: Mpi) {
     unreachable!("rank {rank} agreed");
 }
 
+/// Ranks that agree on the value, of different things.
+fn elsewhere(mut mpi: Mpi) {
+    ok(mpi.agree(["the net", "the mask"][mpi.local().start], b"7", None));
+    unreachable!("ranks in different places agreed");
+}
+
 fn lengths(mut mpi: Mpi) {
     let length = 1000 - 2 * mpi.local().start;
     // Rank 0 waits for half of 1000 and gets half of 998; rank 1 gets too much, which MPI reports.
@@ -352,10 +362,20 @@ fn hang(mut mpi: Mpi, which: usize) {
 }
 
 /// Together ranks take longer than the timeout, and no two in turn do: as long as messages come, none is taken for dead.
+/// The time is counted.
 fn slow(mut mpi: Mpi) {
     ok(mpi.barrier());
     thread::sleep(SHORT * mpi.local().start as u32 * 2 / 5);
     ok(mpi.barrier());
+    if mpi.is_root() {
+        assert!(mpi.traffic().waiting >= SHORT.as_secs_f64(), "{:?}", mpi.traffic());
+    }
+    let local = &mut |_| {
+        thread::sleep(Duration::from_millis(50));
+        Ok(vec![1.0])
+    };
+    ok(mpi.merge(&mut [0.0], Aggregate::Mean, local));
+    assert!(mpi.traffic().exchanging >= 0.05, "{:?}", mpi.traffic());
     ok(mpi.finish());
 }
 
@@ -369,6 +389,14 @@ fn merge_hangs(mut mpi: Mpi) {
         Ok(vec![0.0; length])
     };
     ok(mpi.merge(&mut base, Aggregate::Mean, local));
+}
+
+/// A rank that never comes to the end.
+fn not_at_the_end(mut mpi: Mpi) {
+    if mpi.local().start == 1 {
+        thread::sleep(LONG);
+    }
+    ok(mpi.finish());
 }
 
 /// A rank that is through with everything but leaving MPI.
