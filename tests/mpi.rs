@@ -88,6 +88,7 @@ const CASES: &[Case] = &[
         ends: Ends::Badly, run: |_| {} },
     Case { name: "lengths", ranks: &[2], flags: &[], says: &["rank 1 on ", " has 499 values where 500 are exchanged"],
         ends: Ends::Badly, run: lengths },
+    Case { name: "errors_return", ranks: &[2], flags: &[], says: &[], ends: Ends::Well, run: errors_return },
     Case { name: "hang", ranks: &[2, 4], flags: &[], says: &["rank 1 on ", " has not answered for 3 s while waiting for every rank"],
         ends: Ends::Late, run: |mpi| hang(mpi, 1) },
     Case { name: "root_hangs", ranks: &[3], flags: &[], says: &["rank 0 on ", " has not answered for 3 s while waiting for every rank"],
@@ -345,12 +346,24 @@ fn elsewhere(mut mpi: Mpi) {
 }
 
 fn lengths(mut mpi: Mpi) {
-    let length = 1000 - 2 * mpi.local().start;
-    // Rank 0 waits for half of 1000 and gets half of 998; rank 1 gets too much, which MPI reports.
-    let mut base = vec![0.0; length];
-    let result = mpi.merge(&mut base, Aggregate::Mean, &mut |_| Ok(vec![0.0; length]));
-    ok(result);
+    ok(two_lengths(&mut mpi));
     unreachable!("ranks merged vectors of two lengths");
+}
+
+/// Rank 0 waits for half of 1000 and gets half of 998; rank 1 gets too much, which MPI reports.
+fn two_lengths(mpi: &mut Mpi) -> Result<(), Error> {
+    let length = 1000 - 2 * mpi.local().start;
+    mpi.merge(&mut vec![0.0; length], Aggregate::Mean, &mut |_| Ok(vec![0.0; length]))
+}
+
+/// MPI's own errors come back, for the program to report, rather than end the process.
+fn errors_return(mut mpi: Mpi) {
+    match (mpi.local().start, two_lengths(&mut mpi)) {
+        (0, Err(Error::Length { .. })) => {}
+        (1, Err(error @ Error::Mpi { .. })) => assert!(!error.grace().is_zero(), "{error}"),
+        (rank, other) => panic!("{other:?} at rank {rank}"),
+    }
+    ok(mpi.finish());
 }
 
 fn hang(mut mpi: Mpi, which: usize) {
