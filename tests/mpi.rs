@@ -374,8 +374,8 @@ fn hang(mut mpi: Mpi, which: usize) {
     ok(mpi.barrier());
 }
 
-/// Together ranks take longer than the timeout, and no two in turn do: as long as messages come, none is taken for dead.
-/// The time is counted.
+/// The last rank comes later than the timeout, but each within it after the one before: as long as messages come, nobody is
+/// taken for dead. What ranks wait and exchange is counted.
 fn slow(mut mpi: Mpi) {
     ok(mpi.barrier());
     thread::sleep(SHORT * mpi.local().start as u32 * 2 / 5);
