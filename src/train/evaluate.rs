@@ -5,12 +5,14 @@ use std::ops::Range;
 use crate::backend::{Backend, Error, Position, Totals};
 use crate::graph::{Network, Statistics};
 
-/// Runs some images of `data`, in order, through the network with its running statistics. Each batch's
-/// logits \[n,10\] go to `visit`, which says whether to go on; none is returned when it said no. The backend's
-/// totals are cleared first. `recording` keeps a full batch's operations from one evaluation to the next.
+/// Runs a range of the images of `data`, in order, through the network with its running statistics, and sums up loss and
+/// correct answers. `visit` is called after each batch with its number of images, and may read the logits \[n,10\]; if it
+/// returns false, evaluation ends and returns none.
+///
+/// The backend's totals are cleared first. `recording` keeps a full batch's operations from one evaluation to the next.
 ///
 /// # Errors
-/// When the device fails.
+/// When the device fails, and the errors of `visit`.
 pub fn evaluate<B: Backend>(
     network: &mut Network<B>,
     data: &mut B::Data,

@@ -1,32 +1,36 @@
-//! What a run says while it trains. The table, the progress bar and the log files listen.
+//! What a run tells its listeners while it trains.
 
 use std::path::Path;
 
-use super::Config;
-use crate::mask::Kind;
+use serde::{Deserialize, Serialize};
 
-/// One epoch's row in the table and in `metrics.jsonl`. Losses are means over images, accuracies percent.
-#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+use super::Error;
+use crate::checkpoint::Moment;
+use crate::mask::Kind;
+use crate::settings::Config;
+
+/// An epoch's row in the table and in `metrics.jsonl`. Losses are means over images, accuracies percent.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EpochReport {
     /// Epochs done.
     pub epoch: u32,
-    /// The schedule's value at the epoch's last step (for the mean loss).
+    /// The learning rate at the epoch's last step, for the mean loss.
     pub lr: f64,
-    /// Mean over the epoch's steps, in training mode.
+    /// Mean loss over the epoch's steps, in training mode.
     pub train_loss: f64,
-    /// Likewise.
+    /// Accuracy over the epoch's steps, in training mode.
     pub train_accuracy: f64,
-    /// Over every test image, with running statistics.
+    /// Mean loss over every test image, with running statistics.
     pub test_loss: f64,
-    /// Likewise.
+    /// Accuracy over every test image, with running statistics.
     pub test_accuracy: f64,
     /// Wall time of this epoch's training, drawing and augmenting its images included.
     pub train_seconds: f64,
     /// Wall time of this epoch's evaluation.
     pub test_seconds: f64,
-    /// Wall time of preprocessing, training and exchanging since the run began, evaluation out (DAWNBench's count).
+    /// Wall time of preprocessing, training and exchanging since the run began, evaluation left out (DAWNBench's count).
     pub total_seconds: f64,
-    /// Training images a second of `train_seconds`.
+    /// Training images divided by `train_seconds`.
     pub images_per_second: f64,
     /// Weights that were trained, by all workers together.
     pub kept: usize,
@@ -36,13 +40,13 @@ pub struct EpochReport {
 }
 
 /// What workers exchanged in an epoch. Bytes and seconds are those of one worker, that of the lowest rank.
-#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Exchange {
-    /// Merges.
+    /// Merges in the epoch.
     pub merges: u32,
-    /// Bytes sent, those of agreeing and of selecting masks included, those of saving not.
+    /// Bytes sent: merges, agreements, selections of masks and reports, but neither evaluation nor saving.
     pub sent: u64,
-    /// Bytes received, likewise.
+    /// Bytes received, counted like `sent`.
     pub received: u64,
     /// `sent` in percent of what merging all weights as often would have sent; 0 without a merge.
     pub share_of_dense: f64,
@@ -52,31 +56,31 @@ pub struct Exchange {
     pub exchanging_seconds: f64,
 }
 
-/// Workers have put their changes together.
+/// A merge: workers have put their changes together.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MergeReport {
     /// The epoch, from 1.
     pub epoch: u32,
     /// Steps that every worker has done in it.
     pub step: u32,
-    /// Wall time.
+    /// Wall time of the merge.
     pub seconds: f64,
 }
 
 /// A mask that has been selected.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MaskReport {
-    /// The epoch that it is the first to serve, from 1.
+    /// The first epoch that is trained with it, from 1.
     pub epoch: u32,
     /// How it was chosen.
     pub kind: Kind,
     /// Samples that scored the weights.
     pub samples: usize,
-    /// Weights that are kept.
+    /// Weights that the mask keeps.
     pub kept: usize,
-    /// Of so many.
+    /// Weights of the model.
     pub weights: usize,
-    /// Those of them that the mask before kept as well, if there was one.
+    /// Kept weights that the mask before kept as well, if there was one.
     pub stayed: Option<usize>,
     /// Wall time of the selection.
     pub seconds: f64,
@@ -85,46 +89,51 @@ pub struct MaskReport {
 /// How a run ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// All epochs are done; the last one's report.
+    /// All epochs are done; the report is the last one's.
     Finished(EpochReport),
-    /// A signal stopped it; its checkpoint is written, unless they do not hold what resuming takes. The signal's number.
+    /// The signal of this number stopped the run. Its checkpoint is written, unless checkpoints leave out what resuming
+    /// needs.
     Interrupted(i32),
+}
+
+/// A run that is about to train.
+#[derive(Clone, Copy, Debug)]
+pub struct Started<'a> {
+    /// The run's settings.
+    pub config: &'a Config,
+    /// The device in words.
+    pub device: &'a str,
+    /// The data set's name.
+    pub data: &'a str,
+    /// Training images and test images.
+    pub images: [usize; 2],
+    /// Steps of each worker in an epoch.
+    pub steps: u32,
+    /// The workers' names by rank; empty for a single worker.
+    pub workers: &'a [String],
+    /// Weights of the model.
+    pub parameters: usize,
+    /// The moment of the checkpoint that is resumed.
+    pub resumed: Option<Moment>,
+    /// The run's folder, if it keeps one.
+    pub folder: Option<&'a Path>,
 }
 
 /// Something that happened.
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {
     /// Training is about to begin.
-    Started {
-        /// What is run.
-        config: &'a Config,
-        /// The device in words.
-        device: &'a str,
-        /// The data set's name.
-        data: &'a str,
-        /// Training images and test images.
-        images: [usize; 2],
-        /// Steps of each worker in an epoch.
-        steps: u32,
-        /// The workers' names by rank; none for a single one.
-        workers: &'a [String],
-        /// Parameters of the model.
-        parameters: usize,
-        /// Epochs and steps already done, when a run is resumed.
-        resumed: Option<(u32, u32)>,
-        /// The run's folder.
-        folder: &'a Path,
-    },
+    Started(&'a Started<'a>),
     /// A training step is done.
     Step {
-        /// The epoch it belongs to, from 1.
+        /// The epoch that the step belongs to, from 1.
         epoch: u32,
         /// Steps done in this epoch, by all workers of this process together.
         step: u32,
-        /// Steps in an epoch, likewise.
+        /// Steps in an epoch, of all workers of this process together.
         steps: u32,
         /// Images in a step.
-        batch: usize,
+        images: usize,
     },
     /// Workers have merged.
     Merge(&'a MergeReport),
@@ -136,10 +145,10 @@ pub enum Event<'a> {
     Checkpoint(&'a Path),
     /// The run is over; nothing follows.
     Ended {
-        /// How.
+        /// How it ended.
         outcome: &'a Outcome,
-        /// The run's folder.
-        folder: &'a Path,
+        /// The run's folder, if it keeps one.
+        folder: Option<&'a Path>,
     },
 }
 
@@ -149,5 +158,27 @@ pub trait Listener {
     ///
     /// # Errors
     /// When what it keeps cannot be written; the run then stops.
-    fn hear(&mut self, event: &Event) -> Result<(), super::Error>;
+    fn hear(&mut self, event: &Event) -> Result<(), Error>;
+}
+
+impl<L: Listener + ?Sized> Listener for &mut L {
+    fn hear(&mut self, event: &Event) -> Result<(), Error> {
+        (**self).hear(event)
+    }
+}
+
+/// All that listen to a run in this process. Only the root's are told.
+pub(super) struct Audience<'a> {
+    pub listeners: Vec<Box<dyn Listener + 'a>>,
+    pub root: bool,
+}
+
+impl Audience<'_> {
+    /// Tells the root's listeners of an event, in order.
+    pub fn tell(&mut self, event: &Event) -> Result<(), Error> {
+        if !self.root {
+            return Ok(());
+        }
+        self.listeners.iter_mut().try_for_each(|listener| listener.hear(event))
+    }
 }

@@ -1,135 +1,99 @@
-//! A training run: epochs, evaluation, events, checkpoints.
+//! The loop of a run: epochs of steps, merges, selections of masks, evaluation, and the events that tell of them.
+//!
+//! What is written during a run goes through the trait [`Keep`], what is shown through [`Listener`]s: this module knows no
+//! file's format.
 
-mod agreement;
-pub mod config;
-mod device;
+mod clock;
+mod error;
 mod evaluate;
 mod events;
-mod flags;
-mod folder;
-pub mod listeners;
-mod masking;
-mod merging;
-mod preset;
-mod run;
-mod saving;
-mod selection;
-mod steps;
-pub mod summary;
+mod keep;
+mod laps;
+mod model;
+mod plans;
+mod team;
 mod timetable;
 mod trainer;
 mod update;
-mod worker;
-mod worker_state;
-mod workers;
 
-pub use config::{Config, ConfigError, Reasons};
-pub use device::{Device, Precision};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use crate::backend::Sparse;
+use crate::checkpoint::chain::Restored;
+use crate::data::Dataset;
+use crate::distributed::Communicator;
+use crate::mask::Kind;
+use crate::settings::{CheckpointState, Config};
+use trainer::{Epoch, Trainer};
+
+pub use error::Error;
 pub use evaluate::evaluate;
-pub use events::{EpochReport, Event, Exchange, Listener, MaskReport, MergeReport, Outcome};
-pub use flags::{DataSource, Flags, SYNTHETIC};
-pub use folder::{FolderError, RunFolder};
-pub use masking::{CheckpointState, FisherTarget, MaskFlags, Masking};
-pub use preset::Preset;
-pub use run::{Stop, batches, run, scoring_plan};
-pub use update::Rule;
-pub use workers::{WorkerFlags, WorkerMasks, Workers};
+pub use events::{EpochReport, Event, Exchange, Listener, MaskReport, MergeReport, Outcome, Started};
+pub use keep::{Keep, Snapshot, WorkerSource};
+pub use plans::{Memory, Plans};
 
-/// Why a run stopped.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The device failed.
-    #[error(transparent)]
-    Backend(#[from] crate::backend::Error),
-    /// The model cannot be built.
-    #[error(transparent)]
-    Graph(#[from] crate::graph::Error),
-    /// The loss is infinite or not a number.
-    #[error(
-        "the loss is no longer finite at epoch {epoch}, step {step}, {place} (lr {lr:.4}, mean loss before {last_loss:.4}): \
-         try a lower --lr or a later --peak-epoch; checkpoints before it are kept"
-    )]
-    NotFinite {
-        /// From 1.
-        epoch: u32,
-        /// From 1.
-        step: u32,
-        /// The schedule's value.
-        lr: f64,
-        /// Where a value that is not finite first appeared, in words.
-        place: String,
-        /// Mean over the epoch's steps before; not a number at its first.
-        last_loss: f64,
-    },
-    /// The device has too little memory.
-    #[error(
-        "{model} of width {width} with batches of {batch_size} takes {needed} MB, and {device} has {free} MB free: \
-         choose a smaller --batch-size or --width{}",
-        if *workers > 1 { ", or fewer --workers" } else { "" }
-    )]
-    NoRoom {
-        /// The network.
-        model: crate::graph::Model,
-        /// Its stem channels.
-        width: usize,
-        /// Images in a training step.
-        batch_size: usize,
-        /// Workers that share the device.
-        workers: usize,
-        /// 10^6 bytes, as `--summary` counts.
-        needed: usize,
-        /// The device.
-        device: String,
-        /// 10^6 bytes.
-        free: usize,
-    },
-    /// Workers could not exchange.
-    #[error(transparent)]
-    Distributed(#[from] crate::distributed::Error),
-    /// No mask keeps what is asked for.
-    #[error(transparent)]
-    Mask(#[from] crate::mask::Error),
-    /// The checkpoint to resume from is of other workers.
-    #[error(
-        "the checkpoint holds {found} workers, and the run has {expected}: go on with as many as it was begun with"
-    )]
-    Workers {
-        /// Of the run.
-        expected: usize,
-        /// Of the checkpoint.
-        found: usize,
-    },
-    /// The checkpoint to resume from has values alone.
-    #[error("the run's checkpoints hold no velocities (--checkpoint-state off): it cannot be gone on with")]
-    NoVelocity,
-    /// The checkpoint to resume from is the last.
-    #[error("all {epochs} epochs are done: there is nothing left to train")]
-    NothingLeft {
-        /// Of the run.
-        epochs: u32,
-    },
-    /// A checkpoint cannot be written or read.
-    #[error(transparent)]
-    Checkpoint(#[from] crate::checkpoint::Error),
-    /// A listener's output cannot be written.
-    #[error("cannot write {what}: {source}")]
-    Output {
-        /// The file, or what is shown.
-        what: &'static str,
-        /// The system's reason.
-        source: std::io::Error,
-    },
+/// A flag that stops a run after the step it is in: 0, or the number of the signal that a handler stored.
+#[derive(Clone, Debug, Default)]
+pub struct Stop(pub Arc<AtomicUsize>);
+
+impl Stop {
+    fn signal(&self) -> Option<i32> {
+        match self.0.load(Ordering::Relaxed) {
+            0 => None,
+            signal => Some(signal as i32),
+        }
+    }
 }
 
-/// A number with commas between its thousands.
-pub(crate) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
+/// Everything that a run is made of, besides its device.
+pub struct Training<'a> {
+    /// The settings.
+    pub config: &'a Config,
+    /// The images, of which the training split is used whole: cut it to the setting `data.images` before.
+    pub dataset: Dataset,
+    /// The checkpoint that the run resumes from.
+    pub resume: Option<Restored>,
+    /// What binds as many workers as the settings say. Where it binds other processes, every process trains with the same
+    /// settings and images, but only the root's `resume`, `keep` and `listeners` count.
+    pub comm: Box<dyn Communicator>,
+    /// Writes what must be kept.
+    pub keep: &'a mut dyn Keep,
+    /// Are told what happens, in this order.
+    pub listeners: Vec<Box<dyn Listener + 'a>>,
+}
+
+/// Trains to the end, or until `stop` is set, when a checkpoint is written that the run can be resumed from.
+///
+/// # Errors
+/// When the device or another process fails, a file cannot be written, a listener fails, or the loss is no longer finite.
+pub fn train<B: Sparse>(backend: B, mut training: Training, stop: &Stop) -> Result<Outcome, Error> {
+    let began = Instant::now();
+    let config = training.config;
+    training.resume = team::spread(&mut *training.comm, training.resume)?;
+    let epochs = config.train.epochs;
+    if training.resume.as_ref().is_some_and(|restored| restored.progress.at.epoch >= epochs) {
+        return Err(Error::NothingLeft { epochs });
     }
-    text
+    let mut trainer = Trainer::new(backend, training, began)?;
+    let outcome = loop {
+        match trainer.epoch(stop)? {
+            Epoch::Done(report) if report.epoch == epochs => break Outcome::Finished(report),
+            Epoch::Done(_) => {}
+            Epoch::Stopped(signal) => {
+                if is_resumable(config) {
+                    trainer.checkpoint()?;
+                }
+                break Outcome::Interrupted(signal);
+            }
+        }
+    };
+    trainer.end(&outcome)?;
+    Ok(outcome)
+}
+
+/// Whether the checkpoints of a run hold what resuming needs; only those of a masked run may leave it out.
+pub fn is_resumable(config: &Config) -> bool {
+    config.mask.kind == Kind::Dense || config.checkpoint.state == CheckpointState::On
 }

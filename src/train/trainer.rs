@@ -1,305 +1,286 @@
-//! Epochs: steps, merges, masks, evaluation, checkpoints.
+//! The loop of a run: steps, merges, masks, evaluation, checkpoints.
 
-use std::path::Path;
-use std::sync::Arc;
 use std::time::Instant;
 
-use super::merging::Merging;
-use super::run::{Stop, batches, scoring_plan};
-use super::saving::Saving;
-use super::summary::Memory;
-use super::timetable::Timetable;
-use super::worker::{Worker, shard};
-use super::{Config, EpochReport, Error, Event, Listener, evaluate};
+use super::clock::Clock;
+use super::events::{Audience, EpochReport, Event, MaskReport, MergeReport, Started};
+use super::laps::Lap;
+use super::model::SharedModel;
+use super::team::{Team, view};
+use super::{Error, Keep, Plans, Stop, Training};
 use crate::backend::{Sparse, Totals};
-use crate::checkpoint::chain::{Progress, Restored};
-use crate::data::Dataset;
-use crate::distributed::Communicator;
-use crate::graph::network::plans;
-use crate::graph::{Network, Scoring};
-use crate::mask::Mask;
-use crate::optim::PiecewiseLinear;
+use crate::checkpoint::chain::Restored;
+use crate::checkpoint::{Hash, Progress};
+use crate::graph::{ScoreRule, Statistics};
+use crate::mask::{Kind, Mask, Order, Samples, select};
+use crate::optim::UpdateRule;
+use crate::settings::Config;
 
 /// How an epoch ended.
 pub(super) enum Epoch {
+    /// All its steps are done, and the model is evaluated.
     Done(EpochReport),
-    /// By this signal.
+    /// The signal of this number stopped it.
     Stopped(i32),
 }
 
 /// A run under way.
-pub(super) struct Trainer<'a, 'l, B: Sparse> {
-    pub(super) config: &'a Config,
-    /// With a single worker its weights; else the merged model.
-    pub(super) network: Network<B>,
-    /// Those of this process, by rank.
-    pub(super) workers: Vec<Worker<B>>,
-    /// What binds several workers.
-    pub(super) merging: Option<Merging<B>>,
-    /// What the workers keep between them.
-    pub(super) mask: Option<Mask>,
-    /// Where masks are chosen by scores.
-    pub(super) scoring: Option<Scoring<B>>,
-    pub(super) test: B::Data,
-    /// An evaluation step, where the device records.
-    pub(super) evaluation: Option<B::Recording>,
-    pub(super) test_images: usize,
-    pub(super) timetable: Timetable,
-    pub(super) schedule: PiecewiseLinear,
-    /// Where the run is; totals are the workers'.
-    pub(super) state: Progress,
-    /// At the root.
-    pub(super) saving: Saving,
-    pub(super) listeners: &'a mut [&'l mut dyn Listener],
+pub(super) struct Trainer<'a, B: Sparse> {
+    config: &'a Config,
+    model: SharedModel<B>,
+    team: Team<B>,
+    clock: Clock,
+    keep: &'a mut dyn Keep,
+    audience: Audience<'a>,
 }
 
-impl<'a, 'l, B: Sparse> Trainer<'a, 'l, B> {
-    pub(super) fn new(
-        backend: B,
-        config: &'a Config,
-        dataset: Dataset,
-        folder: &Path,
-        resume: Option<Restored>,
-        comm: Option<Box<dyn Communicator>>,
-        listeners: &'a mut [&'l mut dyn Listener],
-    ) -> Result<Self, Error> {
-        let graph = config.model.graph(config.width)?;
-        let plans = plans(&graph, batches(config))?;
-        let scoring = scoring_plan(config, &graph)?;
+impl<'a, B: Sparse> Trainer<'a, B> {
+    /// Allocates everything, takes up the checkpoint that is resumed, and tells the listeners that training begins.
+    ///
+    /// # Errors
+    /// When the device has no room, a file cannot be read or written, or another process fails.
+    pub fn new(backend: B, training: Training<'a>, began: Instant) -> Result<Self, Error> {
+        let Training { config, dataset, resume, comm, keep, listeners } = training;
+        let plans = Plans::new(config)?;
         let images = [dataset.train.len(), dataset.test.len()];
-        let local = comm.as_ref().map_or(0..1, |comm| comm.local());
-        // Parts are copies; whole splits are shared.
-        let held = match config.workers {
-            Some(workers) if workers.shard_data => local.len() * config.worker_images(images[0]),
-            _ => images[0],
-        };
-        let replicas = if comm.is_some() { local.len() } else { 0 };
-        let memory = Memory::new::<B>(
-            &graph,
-            (plans.0.as_ref(), &plans.1),
-            scoring.as_ref(),
-            replicas,
-            held + images[1],
-        );
-        let free = backend.free_bytes()?;
-        if memory.total() > free {
-            let Config { model, width, batch_size, .. } = *config;
-            let [needed, free] = [memory.total(), free].map(|bytes| bytes / 1_000_000);
-            let (device, workers) = (backend.device(), local.len());
-            return Err(Error::NoRoom { model, width, batch_size, workers, needed, device, free });
-        }
-        let parameters = graph.layout.weights();
-        let resumed = resume.as_ref().map(|restored| (restored.progress.epoch, restored.progress.batch));
+        let local = comm.local().len();
+        check_room(&backend, config, &plans, local, images)?;
         let (weights, running) = match &resume {
             Some(restored) => (restored.weights.clone(), restored.running.clone()),
-            None => (graph.layout.initial_weights(config.seed), graph.layout.initial_statistics()),
+            None => {
+                let layout = &plans.graph.layout;
+                (layout.initial_weights(config.train.seed), layout.initial_statistics())
+            }
         };
-        let saving = Saving::new(config, &graph.layout, folder, resumed, local.start == 0)?;
-        let test = backend.data(&Arc::new(dataset.test), None)?;
-        let mut network = Network::new(graph, plans, backend, &weights, &running)?;
-        let whole = Arc::new(dataset.train);
-        let mut workers = vec![];
-        for rank in local {
-            let split = match config.workers {
-                Some(all) if all.shard_data => Arc::new(shard(&whole, config.seed, rank, all.count)),
-                _ => whole.clone(),
-            };
-            workers.push(Worker::new(&mut network, config, rank, split)?);
-        }
-        let steps = (workers.first().map_or(0, |worker| worker.split.len()) / config.batch_size) as u32;
-        let merging = comm.zip(config.workers).map(|(comm, settings)| Merging::new(comm, settings));
-        let scoring = scoring.map(|plan| Scoring::new(&mut network, plan)).transpose()?;
-        let mut trainer = Trainer {
-            config,
-            network,
-            workers,
-            merging,
-            mask: None,
-            scoring,
-            test,
-            evaluation: None,
-            test_images: images[1],
-            timetable: Timetable::new(config, steps),
-            schedule: PiecewiseLinear::triangle(config.lr, config.peak_epoch, f64::from(config.epochs)),
-            state: Progress::default(),
-            saving,
-            listeners,
-        };
+        let progress = resume.as_ref().map_or_else(Progress::default, |restored| restored.progress);
+        let resumed = resume.as_ref().map(|restored| restored.progress.at);
+        let audience = Audience { listeners, root: comm.is_root() };
+        let mut model = SharedModel::new(backend, plans, dataset.test, (&weights, &running))?;
+        let team = Team::new(comm, config, model.network(), dataset.train)?;
+        let steps = (team.images() / config.train.batch_size) as u32;
+        let clock = Clock::new(config, steps, &progress, began);
+        let mut trainer = Trainer { config, model, team, clock, keep, audience };
         if let Some(restored) = resume {
             trainer.resume(restored)?;
         }
-        let (data, device) = (dataset.name, trainer.network.backend().device());
-        let names: Vec<String> = match &trainer.merging {
-            Some(merging) => (0..merging.comm.size()).map(|rank| merging.comm.name(rank)).collect(),
-            None => vec![],
-        };
-        trainer.tell(&Event::Started {
+        let network = trainer.model.network();
+        let (device, workers) = (network.backend().device(), trainer.team.names());
+        trainer.audience.tell(&Event::Started(&Started {
             config,
             device: &device,
-            data,
+            data: dataset.name,
             images,
             steps,
-            workers: &names,
-            parameters,
+            workers: &workers,
+            parameters: network.graph().layout.weight_count(),
             resumed,
-            folder,
-        })?;
+            folder: trainer.keep.folder(),
+        }))?;
+        trainer.clock.laps().switch(Lap::Other);
         Ok(trainer)
     }
 
-    /// Takes up what a checkpoint holds.
+    /// Takes up a checkpoint's mask, velocities and totals; the network has its weights already.
     fn resume(&mut self, restored: Restored) -> Result<(), Error> {
-        let weights = self.network.graph().layout.weights();
-        if let (Some(mask), Some(_)) = (&restored.mask, self.config.mask) {
-            self.restrict(Mask::new(mask.clone(), weights)?)?;
+        let Trainer { config, model, team, clock, keep, .. } = self;
+        let network = model.network();
+        if let (Some(mask), true) = (&restored.mask, config.mask.kind != Kind::Dense) {
+            let weights = network.graph().layout.weight_count();
+            team.restrict(network, Mask::new(mask.clone(), weights)?)?;
         }
-        let Trainer { network, workers, merging, saving, mask, .. } = self;
-        self.state = restored.progress;
-        saving.resume(network, workers, merging.as_mut(), mask.as_ref(), restored)
-    }
-
-    /// Tells the root's listeners.
-    pub(super) fn tell(&mut self, event: &Event) -> Result<(), Error> {
-        if self.is_root() {
-            return self.listeners.iter_mut().try_for_each(|listener| listener.hear(event));
+        team.restore(network, &restored, config.network.id(), clock.laps())?;
+        match team.mask() {
+            Some(mask) => keep.mask(mask, &mut view(network)),
+            None => Ok(()),
         }
-        Ok(())
     }
 
-    fn is_root(&self) -> bool {
-        self.merging.as_ref().is_none_or(|merging| merging.comm.is_root())
-    }
-
-    /// Whether all workers are in this process, so that it alone decides when to stop.
-    pub(super) fn is_alone(&self) -> bool {
-        self.merging.as_ref().is_none_or(|merging| merging.comm.local().len() == merging.comm.size())
-    }
-
-    /// Trains and evaluates an epoch, or what is left of it.
-    pub(super) fn epoch(&mut self, stop: &Stop) -> Result<Epoch, Error> {
-        while self.state.batch < self.timetable.steps {
-            self.select_mask()?;
-            self.segment(stop)?;
-            let signal = self.agree(stop)?;
-            let Progress { epoch, batch, .. } = self.state;
-            if self.timetable.merges(epoch, batch) {
+    /// Trains and evaluates an epoch, or the rest of it.
+    ///
+    /// # Errors
+    /// When the device, a listener or another process fails, a file cannot be written, or the loss is no longer finite.
+    pub fn epoch(&mut self, stop: &Stop) -> Result<Epoch, Error> {
+        while !self.clock.epoch_is_trained() {
+            if self.clock.selects() {
+                self.select_mask()?;
+            }
+            let Trainer { config, model, team, clock, audience, .. } = self;
+            team.train(model.network(), config, clock, stop, audience)?;
+            let at = clock.at();
+            let place = [at.epoch.to_le_bytes(), at.step.to_le_bytes()].concat();
+            let signal = team.agree(clock.laps(), "the place in the training", &place, stop.signal())?;
+            if clock.merges() {
                 self.merge()?;
             }
             if let Some(signal) = signal {
                 return Ok(Epoch::Stopped(signal));
             }
         }
-        let began = Instant::now();
-        let Some(test) = self.evaluate(stop)? else {
-            return Ok(Epoch::Stopped(stop.signal().unwrap_or(0)));
-        };
-        let test_seconds = began.elapsed().as_secs_f64();
-        let report = self.report(test, test_seconds)?;
-        let total_seconds = report.total_seconds;
-        let test_accuracy = Some(report.test_accuracy);
-        self.state = Progress { epoch: report.epoch, total_seconds, test_accuracy, ..Progress::default() };
-        self.workers.iter_mut().for_each(|worker| worker.totals = Totals::default());
-        self.tell(&Event::Epoch(&report))?;
-        let last = report.epoch == self.config.epochs;
-        if last && self.is_root() {
+        self.clock.laps().switch(Lap::Test);
+        let test = self.team.evaluate(&mut self.model, stop)?;
+        self.clock.laps().switch(Lap::Other);
+        let Some(test) = test else { return Ok(Epoch::Stopped(stop.signal().unwrap_or(0))) };
+        let report = self.report(test)?;
+        self.clock.next_epoch(report.test_accuracy);
+        self.audience.tell(&Event::Epoch(&report))?;
+        let last = report.epoch == self.config.train.epochs;
+        if last {
             // Before the checkpoint that says nothing is left to do.
-            self.saving.write_final(&self.network)?;
+            self.keep.end(&mut view(self.model.network()))?;
         }
-        if last || report.epoch.is_multiple_of(self.config.checkpoint_every) {
+        if last || report.epoch.is_multiple_of(self.config.checkpoint.every) {
             self.checkpoint()?;
         }
         Ok(Epoch::Done(report))
     }
 
-    /// Totals over the test images, at the root; none if told to stop, which a process that is not alone does after a
-    /// merge only. Of several workers each evaluates a part: whole batches, so that there are no more of them.
-    fn evaluate(&mut self, stop: &Stop) -> Result<Option<Totals>, Error> {
-        let alone = self.is_alone();
-        let Trainer { network, test, evaluation, test_images, merging, .. } = self;
-        let (size, local) =
-            merging.as_ref().map_or((1, 0..1), |merging| (merging.comm.size(), merging.comm.local()));
-        let (batch, images) = (network.inference().batch, *test_images);
-        let start = |rank: usize| (images.div_ceil(batch) * rank / size * batch).min(images);
-        let mut parts = vec![];
-        for rank in local {
-            let go_on = |_: &Network<B>, _| Ok(!alone || stop.signal().is_none());
-            match evaluate(network, test, start(rank)..start(rank + 1), evaluation, go_on)? {
-                Some(totals) => parts.push(totals),
-                None => return Ok(None),
-            }
-        }
-        if let Some(merging) = merging {
-            parts = merging.uncounted(|merging| merging.totals(parts))?;
-        }
-        Ok(Some(parts.into_iter().sum()))
-    }
-
-    /// The epoch that has just been trained.
-    fn report(&mut self, test: Totals, test_seconds: f64) -> Result<EpochReport, Error> {
-        let own: Vec<Totals> = self.workers.iter().map(|worker| worker.totals).collect();
-        let train: Totals = match &mut self.merging {
-            Some(merging) => merging.totals(own)?,
-            None => own,
-        }
-        .into_iter()
-        .sum();
+    /// The report of the epoch that has just been trained and evaluated.
+    fn report(&mut self, test: Totals) -> Result<EpochReport, Error> {
+        let Trainer { model, team, clock, .. } = self;
+        let train = team.train_totals(clock.laps())?;
         let mean = |totals: Totals| totals.loss / totals.images as f64;
         let percent = |totals: Totals| 100.0 * totals.correct as f64 / totals.images as f64;
-        let exchange = self.merging.as_mut().map(Merging::take);
-        let exchanging = exchange.map_or(0.0, |e| e.waiting_seconds + e.exchanging_seconds);
-        let Progress { epoch, train_seconds, total_seconds, .. } = self.state;
+        let [train_seconds, test_seconds] = [Lap::Train, Lap::Test].map(|lap| clock.laps().seconds(lap));
         Ok(EpochReport {
-            epoch: epoch + 1,
-            lr: self.lr(self.timetable.steps),
+            epoch: clock.at().epoch + 1,
+            lr: clock.lr(clock.steps()),
             train_loss: mean(train),
             train_accuracy: percent(train),
             test_loss: mean(test),
             test_accuracy: percent(test),
             train_seconds,
             test_seconds,
-            total_seconds: total_seconds + train_seconds + exchanging,
+            total_seconds: clock.total_seconds(),
             images_per_second: train.images as f64 / train_seconds,
-            kept: self.mask.as_ref().map_or(self.network.graph().layout.weights(), Mask::len),
-            exchange,
+            kept: team.mask().map_or(model.network().graph().layout.weight_count(), Mask::len),
+            exchange: team.end_epoch(clock.laps()),
         })
     }
 
-    /// The schedule's value at step `step`, counted from 1, of the current epoch.
-    pub(super) fn lr(&self, step: u32) -> f64 {
-        self.schedule.at(f64::from(self.state.epoch) + f64::from(step) / f64::from(self.timetable.steps))
+    /// Workers put their changes together.
+    fn merge(&mut self) -> Result<(), Error> {
+        let Trainer { model, team, clock, audience, .. } = self;
+        let began = Instant::now();
+        team.merge(model.network(), clock.laps())?;
+        let (at, seconds) = (clock.at(), began.elapsed().as_secs_f64());
+        audience.tell(&Event::Merge(&MergeReport { epoch: at.epoch + 1, step: at.step, seconds }))
     }
 
-    /// Seconds of exchanges in this epoch so far.
-    pub(super) fn exchanging(&mut self) -> f64 {
-        self.merging.as_mut().map_or(0.0, Merging::seconds)
-    }
-
-    /// Where the run is, as a checkpoint keeps it.
-    fn progress(&mut self) -> Progress {
-        let state = self.state;
-        Progress {
-            // The time of exchanges is not in the epoch's training time.
-            total_seconds: state.total_seconds + self.exchanging(),
-            test_accuracy: state.test_accuracy.filter(|_| state.batch == 0),
-            ..state
+    /// Selects a mask, by all workers together, and trains only what it keeps from now on.
+    fn select_mask(&mut self) -> Result<(), Error> {
+        let began = Instant::now();
+        self.clock.laps().switch(Lap::Train);
+        if self.config.mask.rule == UpdateRule::Strict {
+            match self.team.mask() {
+                // The values of the masks to come build on these weights.
+                None => self.write_base()?,
+                // The last values of a mask are kept before another takes its place.
+                Some(_) if !self.clock.is_kept() => self.checkpoint()?,
+                Some(_) => {}
+            }
         }
+        let mask = self.choose()?;
+        let Trainer { config, model, team, clock, keep, audience } = self;
+        let hash = Hash::of_indices(mask.indices()).to_string();
+        team.agree(clock.laps(), "the mask", hash.as_bytes(), None)?;
+        let weights = mask.weight_count();
+        let report = MaskReport {
+            epoch: clock.at().epoch + 1,
+            kind: config.mask.kind,
+            samples: config.mask.samples,
+            kept: mask.len(),
+            weights,
+            stayed: team.mask().map(|before| before.shared(&mask, &(0..weights))),
+            seconds: began.elapsed().as_secs_f64(),
+        };
+        let network = model.network();
+        team.restrict(network, mask)?;
+        if let Some(mask) = team.mask() {
+            keep.mask(mask, &mut view(network))?;
+        }
+        clock.laps().switch(Lap::Other);
+        audience.tell(&Event::Mask(&report))
     }
 
-    pub(super) fn checkpoint(&mut self) -> Result<(), Error> {
-        let progress = self.progress();
-        let Trainer { network, workers, merging, saving, mask, .. } = self;
-        match saving.checkpoint(network, workers, merging.as_mut(), mask.as_ref(), progress)? {
-            Some(path) => self.tell(&Event::Checkpoint(&path)),
+    /// Chooses the weights to keep, as the kind of mask has it.
+    fn choose(&mut self) -> Result<Mask, Error> {
+        let Trainer { config, model, team, clock, .. } = self;
+        let (settings, seed, draw) = (&config.mask, config.train.seed, clock.draw());
+        let quota = config.quota(&model.network().graph().layout)?;
+        Ok(match settings.kind {
+            Kind::Random => select::random(model.network(), quota, seed, draw)?,
+            Kind::Fisher | Kind::Dense => {
+                // Running statistics mean nothing before the first epoch.
+                let statistics = if clock.at().epoch > 0 { Statistics::Running } else { Statistics::Image };
+                let rule = ScoreRule { power: settings.power, target: settings.target, statistics };
+                let samples = Samples {
+                    first: 0,
+                    count: settings.samples,
+                    order: Order::Shuffled,
+                    augment: true,
+                    seed,
+                    epoch: draw,
+                };
+                team.score(model, rule, samples, clock.laps())?;
+                select::largest(model, quota)?
+            }
+        })
+    }
+
+    /// Writes a checkpoint, and says so.
+    ///
+    /// # Errors
+    /// When it cannot be written, or the device, a listener or another process fails.
+    pub fn checkpoint(&mut self) -> Result<(), Error> {
+        let Trainer { model, team, clock, keep, audience, .. } = self;
+        match team.checkpoint(model.network(), clock, *keep)? {
+            Some(path) => audience.tell(&Event::Checkpoint(&path)),
             None => Ok(()),
         }
     }
 
-    /// Writes all weights, for deltas to build on.
-    pub(super) fn write_base(&mut self) -> Result<(), Error> {
-        let progress = self.progress();
-        match self.saving.write_base(&self.network, progress)? {
-            Some(path) => self.tell(&Event::Checkpoint(&path)),
+    /// Writes all weights, for deltas to build on, and says so.
+    fn write_base(&mut self) -> Result<(), Error> {
+        let Trainer { model, clock, keep, audience, .. } = self;
+        let progress = clock.progress(Totals::default());
+        match keep.base(&progress, &mut view(model.network()))? {
+            Some(path) => audience.tell(&Event::Checkpoint(&path)),
             None => Ok(()),
         }
     }
+
+    /// Tells the listeners how the run ended, and ends in order together with the other processes.
+    ///
+    /// # Errors
+    /// When a listener fails, or another process does not come.
+    pub fn end(mut self, outcome: &super::Outcome) -> Result<(), Error> {
+        self.audience.tell(&Event::Ended { outcome, folder: self.keep.folder() })?;
+        self.team.finish()
+    }
+}
+
+/// Checks that a run fits into the device's memory.
+fn check_room<B: Sparse>(
+    backend: &B,
+    config: &Config,
+    plans: &Plans,
+    local: usize,
+    [train, test]: [usize; 2],
+) -> Result<(), Error> {
+    let workers = &config.workers;
+    // Parts of the images are copies; the whole is shared.
+    let (replicas, held) = match workers.count {
+        1 => (0, train),
+        _ if workers.shard_data => (local, local * config.worker_images(train)),
+        _ => (local, train),
+    };
+    let needed = plans.memory::<B>(replicas, held + test).total();
+    let free = backend.free_bytes()?;
+    if needed <= free {
+        return Ok(());
+    }
+    let [needed, free] = [needed, free].map(|bytes| bytes / 1_000_000);
+    let (device, batch_size) = (backend.device(), config.train.batch_size);
+    let (model, width) = (config.network.model, config.network.width);
+    Err(Error::NoRoom { model, width, batch_size, workers: local, needed, device, free })
 }

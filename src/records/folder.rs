@@ -4,75 +4,17 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{Config, ConfigError};
-use crate::checkpoint::{self, Problem, RunLock, atomic, lock};
+use super::FolderError;
+use crate::checkpoint::{Problem, RunLock, atomic, lock};
+use crate::settings::Config;
 
 const CONFIG: &str = "config.json";
 const METRICS: &str = "metrics.jsonl";
 const LOGS: &str = "logs.tsv";
-const CHECKPOINTS: &str = "checkpoints";
-
-/// Why a folder cannot be a run's.
-#[derive(Debug, thiserror::Error)]
-pub enum FolderError {
-    /// The system refused.
-    #[error("{}: cannot {action}: {error}", path.display())]
-    Io {
-        /// File or folder.
-        path: PathBuf,
-        /// What was tried.
-        action: &'static str,
-        /// The system's reason.
-        error: io::Error,
-    },
-    /// A new run would mix with an earlier one.
-    #[error("{path}: a run is already there; go on with it by --resume {path}, or choose another --run-dir", path = .0.display())]
-    Exists(PathBuf),
-    /// A new run would mix with files of another kind.
-    #[error("{}: there are other files in it, such as {found}; choose another --run-dir", path.display())]
-    Occupied {
-        /// The folder.
-        path: PathBuf,
-        /// The first of them.
-        found: String,
-    },
-    /// There is nothing to resume.
-    #[error("{}: not a run folder: {reason}", path.display())]
-    NotRun {
-        /// What was to be resumed.
-        path: PathBuf,
-        /// Why it cannot be.
-        reason: &'static str,
-    },
-    /// `config.json` is not one that a run wrote.
-    #[error("{}: not a run's configuration: {error}", path.display())]
-    BadConfig {
-        /// The file.
-        path: PathBuf,
-        /// What does not fit, and where.
-        error: serde_json::Error,
-    },
-    /// `config.json` holds a value that cannot be.
-    #[error("{}: {error}", path.display())]
-    BadValue {
-        /// The file.
-        path: PathBuf,
-        /// Which.
-        error: ConfigError,
-    },
-    /// Another program writes to it.
-    #[error(transparent)]
-    InUse(checkpoint::Error),
-    /// A file in it cannot be written.
-    #[error(transparent)]
-    File(#[from] checkpoint::Error),
-}
-
-impl FolderError {
-    fn io<'a>(path: &'a Path, action: &'static str) -> impl Fn(io::Error) -> FolderError + 'a {
-        move |error| FolderError::Io { path: path.to_path_buf(), action, error }
-    }
-}
+/// The folder of its checkpoints.
+pub(super) const CHECKPOINTS: &str = "checkpoints";
+/// Its final weights.
+pub(super) const FINAL: &str = "final.safetensors";
 
 /// A run's folder, locked against other programs for as long as this lives.
 #[derive(Debug)]

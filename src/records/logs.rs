@@ -1,16 +1,16 @@
-//! The two files that get a line an epoch. Each line is on disk before the run goes on.
+//! The two log files, to which each epoch adds a line that is on disk before the run goes on.
 
 use std::fs::File;
 use std::io::{self, Write};
 
 use serde::Serialize;
 
-use crate::train::SYNTHETIC;
+use crate::settings::SYNTHETIC;
 use crate::train::{EpochReport, Error, Event, Listener};
 
 /// A writer whose bytes can be made to last.
 pub trait Durable: Write {
-    /// Returns once all that was written would survive a power cut.
+    /// Returns when everything written so far would survive a power cut.
     ///
     /// # Errors
     /// When the system refuses.
@@ -23,20 +23,20 @@ impl Durable for File {
     }
 }
 
-/// Memory, for tests.
+/// Tests write into memory.
 impl Durable for Vec<u8> {
     fn sync(&mut self) -> io::Result<()> {
         Ok(())
     }
 }
 
-/// Writes a line at once, so that a kill leaves it whole or cut, never mixed.
+/// Writes a whole line in one call, so that a kill can cut it short but not mix it with another.
 fn write_line(out: &mut impl Durable, what: &'static str, line: &str) -> Result<(), Error> {
     let result = out.write_all(line.as_bytes()).and_then(|()| out.flush()).and_then(|()| out.sync());
     result.map_err(|error| Error::Output { what, source: error })
 }
 
-/// `metrics.jsonl`: each epoch's report as a JSON object, with the data set's name and those of several workers.
+/// Writes `metrics.jsonl`: each epoch's report as a JSON object, with the names of the data set and of several workers.
 #[derive(Debug)]
 pub struct Metrics<W> {
     out: W,
@@ -50,7 +50,7 @@ impl<W: Durable> Metrics<W> {
         Metrics { out, data: String::new(), workers: vec![] }
     }
 
-    /// The writer.
+    /// Returns the writer.
     pub fn into_inner(self) -> W {
         self.out
     }
@@ -67,9 +67,9 @@ impl<W: Durable> Listener for Metrics<W> {
             workers: &'a [String],
         }
         match event {
-            Event::Started { data, workers, .. } => {
-                self.data = (*data).to_string();
-                self.workers = workers.to_vec();
+            Event::Started(run) => {
+                self.data = run.data.to_string();
+                self.workers = run.workers.to_vec();
             }
             Event::Epoch(report) => {
                 let line = serde_json::to_string(&Line { report, data: &self.data, workers: &self.workers })
@@ -82,12 +82,12 @@ impl<W: Durable> Listener for Metrics<W> {
     }
 }
 
-/// `logs.tsv` in DAWNBench's format: epoch, hours of preprocessing and training, top-1 test accuracy in percent. For
-/// the synthetic set a fourth column names it, so that the file is not taken for a result on CIFAR-10.
+/// Writes `logs.tsv` in DAWNBench's format: epoch, hours of preprocessing and training, top-1 test accuracy in percent.
+/// For the synthetic set a fourth column names it, so that nobody takes the file for a result on CIFAR-10.
 #[derive(Debug)]
 pub struct DawnLog<W> {
     out: W,
-    /// Whether the file has its header, from an earlier part of the run.
+    /// Whether the file has its header: a resumed run's file has it from before.
     headed: bool,
     synthetic: bool,
 }
@@ -96,7 +96,7 @@ impl DawnLog<File> {
     /// Appends to a file, after the lines it has.
     ///
     /// # Errors
-    /// When its length cannot be found out.
+    /// When the system does not tell its length.
     pub fn append(file: File) -> io::Result<Self> {
         let headed = file.metadata()?.len() > 0;
         Ok(DawnLog { out: file, headed, synthetic: false })
@@ -109,7 +109,7 @@ impl<W: Durable> DawnLog<W> {
         DawnLog { out, headed: false, synthetic: false }
     }
 
-    /// The writer.
+    /// Returns the writer.
     pub fn into_inner(self) -> W {
         self.out
     }
@@ -118,8 +118,8 @@ impl<W: Durable> DawnLog<W> {
 impl<W: Durable> Listener for DawnLog<W> {
     fn hear(&mut self, event: &Event) -> Result<(), Error> {
         match event {
-            Event::Started { data, .. } => {
-                self.synthetic = *data == SYNTHETIC;
+            Event::Started(run) => {
+                self.synthetic = run.data == SYNTHETIC;
                 if !self.headed {
                     let last = if self.synthetic { "\tdata\n" } else { "\n" };
                     write_line(&mut self.out, "logs.tsv", &format!("epoch\thours\ttop1Accuracy{last}"))?;

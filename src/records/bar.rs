@@ -6,8 +6,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressState, 
 
 use crate::train::{Error, Event, Listener};
 
-/// A bar on the error stream with the epoch's images, images/s and time left. It must hear events before the table,
-/// whose rows then begin on a clear line.
+/// A bar with the epoch's images, images/s and time left. It must hear events before the table does: it clears the line
+/// on which the table's row begins.
 #[derive(Debug)]
 pub struct Bar {
     target: fn() -> ProgressDrawTarget,
@@ -24,7 +24,7 @@ impl Bar {
 
     fn begin(&self, epoch: u32, images: u64, done: u64) -> Option<ProgressBar> {
         let rate = |state: &ProgressState, out: &mut dyn Write| {
-            // Only a broken line could come of an error here.
+            // An error here could only leave a broken line.
             let _ = write!(out, "{:.0} images/s", state.per_sec());
         };
         let template = format!(
@@ -43,9 +43,9 @@ impl Bar {
 impl Listener for Bar {
     fn hear(&mut self, event: &Event) -> Result<(), Error> {
         match *event {
-            Event::Started { config, .. } => self.epochs = config.epochs,
-            Event::Step { epoch, step, steps, batch } => {
-                let images = |steps: u32| u64::from(steps) * batch as u64;
+            Event::Started(run) => self.epochs = run.config.train.epochs,
+            Event::Step { epoch, step, steps, images } => {
+                let images = |steps: u32| u64::from(steps) * images as u64;
                 if self.bar.is_none() {
                     self.bar = self.begin(epoch, images(steps), images(step));
                 }

@@ -1,0 +1,69 @@
+//! Why a folder cannot be a run's.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::checkpoint;
+use crate::settings::ConfigError;
+
+/// Why a folder cannot be a run's.
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError {
+    /// The system refused.
+    #[error("{}: cannot {action}: {error}", path.display())]
+    Io {
+        /// File or folder.
+        path: PathBuf,
+        /// What was tried.
+        action: &'static str,
+        /// The system's reason.
+        error: io::Error,
+    },
+    /// A new run would mix with an earlier one.
+    #[error("{path}: a run is already there; go on with it by --resume {path}, or choose another --run-dir", path = .0.display())]
+    Exists(PathBuf),
+    /// A new run would mix with files of another kind.
+    #[error("{}: there are other files in it, such as {found}; choose another --run-dir", path.display())]
+    Occupied {
+        /// The folder.
+        path: PathBuf,
+        /// The first of the other files.
+        found: String,
+    },
+    /// There is nothing to resume.
+    #[error("{}: not a run folder: {reason}", path.display())]
+    NotRun {
+        /// The path that was to be resumed.
+        path: PathBuf,
+        /// Why it cannot be.
+        reason: &'static str,
+    },
+    /// `config.json` is not one that a run wrote.
+    #[error("{}: not a run's configuration: {error}", path.display())]
+    BadConfig {
+        /// The file.
+        path: PathBuf,
+        /// What does not fit, and where.
+        error: serde_json::Error,
+    },
+    /// `config.json` holds a value that cannot be.
+    #[error("{}: {error}", path.display())]
+    BadValue {
+        /// The file.
+        path: PathBuf,
+        /// The value that was refused.
+        error: ConfigError,
+    },
+    /// Another program writes to it.
+    #[error(transparent)]
+    InUse(checkpoint::Error),
+    /// A file in it cannot be written.
+    #[error(transparent)]
+    File(#[from] checkpoint::Error),
+}
+
+impl FolderError {
+    pub(super) fn io<'a>(path: &'a Path, action: &'static str) -> impl Fn(io::Error) -> FolderError + 'a {
+        move |error| FolderError::Io { path: path.to_path_buf(), action, error }
+    }
+}

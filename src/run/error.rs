@@ -1,0 +1,66 @@
+//! Why the library could not do what it was asked.
+
+use crate::settings::{ConfigError, DataSource};
+use crate::{backend, checkpoint, data, distributed, driver, graph, mask, records, train};
+
+/// Why the library could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A setting does not suit the data.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The folder cannot be the run's.
+    #[error(transparent)]
+    Folder(#[from] records::FolderError),
+    /// The images cannot be got.
+    #[error(transparent)]
+    Data(#[from] data::Error),
+    /// The run that is resumed was begun on another data set.
+    #[error("the run was begun on {run}, and there is only {found} here")]
+    OtherData {
+        /// The run's data set.
+        run: DataSource,
+        /// The data set that was found.
+        found: DataSource,
+    },
+    /// The device cannot be opened.
+    #[error(transparent)]
+    Driver(#[from] driver::Error),
+    /// The program has no emulated device.
+    #[error(
+        "--device emulated: this program was built without a C++ compiler, which its kernels need; install one (g++) and \
+         build again"
+    )]
+    NoEmulated,
+    /// The device failed.
+    #[error(transparent)]
+    Backend(#[from] backend::Error),
+    /// The network cannot be built.
+    #[error(transparent)]
+    Graph(#[from] graph::Error),
+    /// No mask keeps what is asked for.
+    #[error(transparent)]
+    Mask(#[from] mask::Error),
+    /// A file of weights, masks or checkpoints cannot be read or written.
+    #[error(transparent)]
+    Checkpoint(#[from] checkpoint::Error),
+    /// Another process does not answer, or differs from this one.
+    #[error(transparent)]
+    Distributed(#[from] distributed::Error),
+    /// Training failed.
+    #[error(transparent)]
+    Train(#[from] train::Error),
+    /// A file cannot be opened.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+impl Error {
+    /// The failure between processes that this error tells of, if it does.
+    pub fn between_processes(&self) -> Option<&distributed::Error> {
+        match self {
+            Error::Distributed(error) | Error::Train(train::Error::Distributed(error)) => Some(error),
+            _ => None,
+        }
+    }
+}
