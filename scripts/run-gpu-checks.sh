@@ -59,7 +59,8 @@ fi
 if wants tests; then
     for program in checks/*; do
         name=$(basename "$program")
-        run "tests: $name" "test-$name.log" "$program" _cuda
+        mapfile -t tests < <("$program" --list 2>/dev/null | sed -n 's/^\(.*_cuda\): test$/\1/p')
+        run "tests: $name" "test-$name.log" "$program" --exact "${tests[@]}"
     done
 fi
 

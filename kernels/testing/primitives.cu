@@ -1,4 +1,4 @@
-// Kernels that show what each function of device.cuh does; tests/driver_emulated.rs compares with values made
+// Kernels that show what each function of device.cuh does; tests/drivers/emulated compares with values made
 // by hand.
 #include "device.cuh"
 
