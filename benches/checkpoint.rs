@@ -1,4 +1,5 @@
-//! Writing and restoring small checkpoints of resnet34, width 64, at 0.5%, beside a plain copy of the same bytes.
+//! Writing and restoring small checkpoints of resnet34, width 64, at 0.5%, beside a plain copy of the same
+//! bytes.
 //!
 //!     cargo bench --bench checkpoint
 #![allow(clippy::unwrap_used, clippy::expect_used)]
