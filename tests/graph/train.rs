@@ -296,7 +296,8 @@ fn one_kept_weight_of_a_layer_moves() {
     assert_eq!(moved.collect::<Vec<u32>>(), mask);
 }
 
-/// Of weights whose gradients do not count, the rates of SPEC section 3 and the decay alone make all of a run.
+/// Under the published rule a weight outside the mask is moved by decay alone, at the rates of the schedule
+/// (docs/METHOD.md, "Optimiser" and "Masks").
 #[test]
 fn decay_moves_what_the_published_rule_masks_by_the_schedule() {
     let mask = Some(Masking { update_rule: Rule::Published, ..masking() });

@@ -84,7 +84,7 @@ fn alone(config: &Config, rank: u32) -> Config {
     Config { seed, workers: None, ..config.clone() }
 }
 
-/// `base` and the workers' values put together as SPEC section 6 has it, in f32.
+/// `base` and the workers' values put together as docs/METHOD.md says ("Several workers"), in f32.
 fn together(base: &[f32], workers: &[Vec<f32>], how: Aggregate) -> Vec<f32> {
     let divisor = if how == Aggregate::Mean { workers.len() as f32 } else { 1.0 };
     let merge = |(i, base): (usize, &f32)| {
