@@ -1,0 +1,110 @@
+//! The masks of a run: when one is due it is selected, by all workers together.
+
+use std::borrow::Cow;
+use std::ops::Range;
+use std::time::Instant;
+
+use super::trainer::Trainer;
+use super::{Error, Event, MaskReport, Masking};
+use crate::backend::Sparse;
+use crate::checkpoint::Hash;
+use crate::checkpoint::chain::Progress;
+use crate::distributed::Aggregate;
+use crate::mask::{Mask, Order, Quota, Samples, select};
+
+impl<B: Sparse> Trainer<'_, '_, B> {
+    /// Selects the mask that is due before the next step, if one is.
+    pub(super) fn select_mask(&mut self) -> Result<(), Error> {
+        let Progress { epoch, batch, .. } = self.state;
+        let Some(masking) = self.config.mask.filter(|_| self.timetable.selects(epoch, batch)) else {
+            return Ok(());
+        };
+        let (began, exchanged) = (Instant::now(), self.exchanging());
+        if self.saving.keeps_values() {
+            match self.mask {
+                // What the masks to come build on.
+                None => self.write_base()?,
+                // A mask's last values, before another takes its place.
+                Some(_) if self.saving.at != (epoch, batch) => self.checkpoint()?,
+                Some(_) => {}
+            }
+        }
+        let layout = &self.network.graph().layout;
+        let quota = match self.config.workers {
+            Some(workers) => workers.quota(&masking, layout)?,
+            None => masking.quota(layout)?,
+        };
+        let mask = self.choose(&masking, quota, self.timetable.draw(epoch, batch))?;
+        if let Some(merging) = &mut self.merging {
+            merging.comm.agree("the mask", Hash::of_indices(mask.indices()).to_string().as_bytes(), None)?;
+        }
+        let report = MaskReport {
+            epoch: epoch + 1,
+            kind: masking.kind,
+            samples: masking.fisher_samples,
+            kept: mask.len(),
+            weights: mask.weights(),
+            stayed: self.mask.as_ref().map(|before| before.shared(&mask, &(0..mask.weights()))),
+            seconds: began.elapsed().as_secs_f64(),
+        };
+        self.restrict(mask)?;
+        self.saving.keep_mask(&self.network, self.mask.as_ref())?;
+        self.state.train_seconds += began.elapsed().as_secs_f64() - (self.exchanging() - exchanged);
+        self.tell(&Event::Mask(&report))
+    }
+
+    /// A mask by lot or by scores. Several workers each score a part of the samples with the merged model, and the parts'
+    /// scores are added up by rank.
+    fn choose(&mut self, masking: &Masking, quota: Quota, draw: u32) -> Result<Mask, Error> {
+        let Trainer { config, network, workers, merging, scoring, state, .. } = self;
+        let Some(scoring) = scoring else { return Ok(select::random(network, quota, config.seed, draw)?) };
+        let (rule, count) = (masking.rule(state.epoch), masking.fisher_samples);
+        let samples = |part: Range<usize>| Samples {
+            first: part.start,
+            count: part.len(),
+            order: Order::Shuffled,
+            augment: true,
+            seed: config.seed,
+            epoch: draw,
+        };
+        let Some(merging) = merging else {
+            select::score(network, scoring, rule, &workers[0].split, &samples(0..count))?;
+            return Ok(select::largest(network, scoring, quota)?);
+        };
+        let (size, first) = (merging.comm.size(), merging.comm.local().start);
+        let mut sums = vec![0.0; network.graph().layout.weight_count()];
+        let mut inside = 0.0;
+        merging.comm.merge(&mut sums, Aggregate::Sum, &mut |rank| {
+            let began = Instant::now();
+            let part = rank * count / size..(rank + 1) * count / size;
+            // Of a worker's own images its part is the first.
+            let sharded = config.workers.is_some_and(|workers| workers.shard_data);
+            let part = if sharded { 0..part.len() } else { part };
+            select::score(network, scoring, rule, &workers[rank - first].split, &samples(part))?;
+            let scores = scoring.read(network)?;
+            inside += began.elapsed().as_secs_f64();
+            Ok(scores)
+        })?;
+        merging.give_back(inside);
+        scoring.write(network, &sums)?;
+        Ok(select::largest(network, scoring, quota)?)
+    }
+
+    /// From now on only what a mask keeps is trained.
+    pub(super) fn restrict(&mut self, mask: Mask) -> Result<(), Error> {
+        let Some(rule) = self.config.mask.map(|masking| masking.update_rule) else { return Ok(()) };
+        let Trainer { network, workers, merging, .. } = self;
+        if let Some(merging) = merging {
+            merging.exchange(network, &mask, rule)?;
+        }
+        for worker in workers {
+            let own =
+                merging.as_ref().map_or(Cow::Borrowed(&mask), |merging| merging.own(&mask, worker.rank));
+            worker.with(network, |network, worker| worker.update.restrict(network, &own, rule))?;
+            // What was recorded trains other weights.
+            worker.recording = None;
+        }
+        self.mask = Some(mask);
+        Ok(())
+    }
+}
