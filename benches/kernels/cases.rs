@@ -73,7 +73,7 @@ impl Shapes {
                     norms.push(norm);
                 }
             }
-            parameters.push(graph.layout.weights());
+            parameters.push(graph.layout.weight_count());
         }
         Ok(Shapes { convs, norms, width, batch, parameters: [parameters[0], parameters[2]] })
     }
