@@ -45,23 +45,23 @@ fn list_shows_what_each_takes() {
     let out = good(folder.path(), "list run");
     let lines: Vec<Vec<&str>> = out.lines().map(|line| line.split_whitespace().collect()).collect();
     let layout = &runs[0].layout;
-    assert_eq!(out.lines().next().unwrap(), format!("resnet9 of width 4, {} weights", layout.weights()));
+    assert_eq!(out.lines().next().unwrap(), format!("resnet9 of width 4, {} weights", layout.weight_count()));
     assert_eq!(lines[1], ["epoch", "step", "kind", "kept", "bytes", "of", "dense", "test", "%"]);
     assert_eq!(lines.len(), 2 + 1 + runs.len());
-    let dense = 4.0 * (layout.weights() + layout.statistics_len()) as f64;
+    let dense = 4.0 * (layout.weight_count() + layout.statistic_count()) as f64;
     for (line, run) in lines[3..].iter().zip(&runs) {
         let (epoch, batch) = (run.progress.epoch, run.progress.batch);
         let file = format!("run/checkpoints/epoch-{epoch:04}-step-{batch:05}.delta.safetensors");
         let bytes = fs::metadata(folder.path().join(file)).unwrap().len();
         let share = format!("{:.2}%", 100.0 * bytes as f64 / dense);
         let accuracy = run.progress.test_accuracy.map_or("-".into(), |a| format!("{a:.2}"));
-        let kept = (layout.weights() / 4).to_string();
+        let kept = (layout.weight_count() / 4).to_string();
         assert_eq!(
             line[..],
             [&epoch.to_string(), &batch.to_string(), "delta", &kept, &bytes.to_string(), &share, &accuracy]
         );
     }
-    assert_eq!(lines[2][2..4], ["base", &layout.weights().to_string()]);
+    assert_eq!(lines[2][2..4], ["base", &layout.weight_count().to_string()]);
 }
 
 #[test]
@@ -140,7 +140,7 @@ fn diff_counts_changes_by_layer() {
     let last = rows.last().unwrap();
     let changed =
         runs[0].weights.iter().zip(&runs[1].weights).filter(|(a, b)| a.to_bits() != b.to_bits()).count();
-    assert_eq!(last[..3], ["all", &runs[0].layout.weights().to_string(), &changed.to_string()]);
+    assert_eq!(last[..3], ["all", &runs[0].layout.weight_count().to_string(), &changed.to_string()]);
     let sum: usize = rows[1..rows.len() - 1].iter().map(|row| row[2].parse::<usize>().unwrap()).sum();
     assert_eq!(sum, changed);
     assert!(bad(folder.path(), "diff run 1 8").contains("no checkpoint after epoch 8"));

@@ -221,7 +221,7 @@ fn the_summary_adds_up_and_trains_nothing() {
     let directory = tempdir().unwrap();
     let flags =
         ["--summary", "--summary --preset dawn", "--summary --model resnet18 --width 64 --batch-size 8"];
-    // SPEC's numbers of parameters, and resnet9's at width 16.
+    // The numbers of parameters in docs/METHOD.md ("Models"), and resnet9's at width 16.
     for (flags, parameters) in flags.into_iter().zip([412_944_u64, 6_573_120, 11_173_962]) {
         let (out, err) = succeed(train(directory.path(), flags));
         assert_eq!(err, "");
@@ -244,7 +244,7 @@ fn the_summary_adds_up_and_trains_nothing() {
         assert!((parts[1] - 12e-6 * parameters as f64).abs() < 0.06, "weight, gradient, velocity: {out}");
         let mflop = megabytes("training, for one image");
         if flags.ends_with("dawn") {
-            assert!((mflop / 2270.0 - 1.0).abs() < 0.01, "DESIGN has 2.27 GFLOP: {out}");
+            assert!((mflop / 2270.0 - 1.0).abs() < 0.01, "resnet9 takes 2.27 GFLOP a training image: {out}");
         }
     }
     assert!(listing(directory.path()).is_empty(), "nothing is made");
@@ -297,7 +297,8 @@ fn evaluating_the_final_weights_gives_the_last_rows_numbers() {
     assert_eq!(n, 10_000);
     let labels = synthetic::dataset(1, 10_000, 0).test.labels;
     let (own_loss, own_accuracy) = loss_and_accuracy(&logits, &labels);
-    // The printed loss is rounded to 4 decimals, and each image's was summed in f32: 6e-8 of about 2.3, an image.
+    // The printed loss is rounded to 4 decimals, and each image's was summed in f32: 6e-8 of about 2.3, an
+    // image.
     assert!((own_loss - loss).abs() < 5e-5 + 1e-6, "{own_loss} {out}");
     assert!((own_accuracy - accuracy).abs() < 1e-9, "{own_accuracy} {out}");
     assert_eq!(listing(&folder), before, "the run is only read");

@@ -468,7 +468,7 @@ fn a_delta_is_as_small_as_its_content() {
     for (values, each) in [(Values::F32, 4), (Values::F16, 2)] {
         let mut writer = Writer::open(folder.path(), id, &graph.layout, values).unwrap();
         writer.base(&Progress::default(), &running, weights).unwrap();
-        let kept = graph.layout.weights() / 200;
+        let kept = graph.layout.weight_count() / 200;
         let indices: Vec<u32> = (0..kept as u32).map(|i| 200 * i + i % 7).collect();
         writer.mask(&indices, &running, weights).unwrap();
         let at = Progress { epoch: 1, test_accuracy: Some(87.5), ..Progress::default() };

@@ -43,9 +43,9 @@ fn state(layout: &Layout, epoch: u32, batch: u32) -> State {
         totals: Totals { loss: 0.1 + 0.2, correct: 3, images: u64::MAX },
         train_seconds: 1.0 / 3.0,
         total_seconds: f64::from_bits(1),
-        weights: awkward(layout.weights(), 1),
-        velocity: Some(awkward(layout.weights(), 2)),
-        running: awkward(layout.statistics_len(), 3),
+        weights: awkward(layout.weight_count(), 1),
+        velocity: Some(awkward(layout.weight_count(), 2)),
+        running: awkward(layout.statistic_count(), 3),
         mask: None,
     }
 }

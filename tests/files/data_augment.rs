@@ -16,7 +16,7 @@ fn split(count: usize) -> Split {
     Split { images, labels: (0..count).map(|i| i as u8).collect() }
 }
 
-/// SPEC section 1 step by step, on whole pictures, in f64.
+/// The augmentation of docs/METHOD.md ("Data"), step by step, on whole pictures, in f64.
 fn reference(image: &[u8], choice: &Choice) -> Vec<f64> {
     let mirror = |i: usize| match i as i32 - 4 {
         before if before < 0 => -before,
@@ -48,8 +48,8 @@ fn reference(image: &[u8], choice: &Choice) -> Vec<f64> {
     rows.concat().concat()
 }
 
-/// The subtraction is exact to half an ulp of a value below 256 and the product adds two more relative roundings:
-/// 2^-17 / 62 + 2 * 2^-24 * 2.1, below 4e-7.
+/// The subtraction is exact to half an ulp of a value below 256 and the product adds two more relative
+/// roundings: 2^-17 / 62 + 2 * 2^-24 * 2.1, below 4e-7.
 const TOLERANCE: f64 = 4e-7;
 
 #[test]
@@ -115,8 +115,8 @@ fn choice_comes_from_one_block() {
     }
 }
 
-/// Pearson's statistic of counts that should be equal, in standard deviations from its mean: it has k - 1 degrees
-/// of freedom, so mean k - 1 and variance 2 (k - 1).
+/// Pearson's statistic of counts that should be equal, in standard deviations from its mean: it has k - 1
+/// degrees of freedom, so mean k - 1 and variance 2 (k - 1).
 fn chi_square(counts: &[u32]) -> f64 {
     let expected = f64::from(counts.iter().sum::<u32>()) / counts.len() as f64;
     let statistic: f64 = counts.iter().map(|&n| (f64::from(n) - expected).powi(2) / expected).sum();

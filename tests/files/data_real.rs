@@ -1,5 +1,5 @@
-//! The real data set, where FISHMASK_CIFAR10_DIR names a folder that holds it in any layout. The folder is only
-//! read: what is converted is stored in a temporary one.
+//! The real data set, where FISHMASK_CIFAR10_DIR names a folder that holds it in any layout. The folder is
+//! only read: what is converted is stored in a temporary one.
 
 use std::path::Path;
 use std::time::Instant;
@@ -35,7 +35,7 @@ fn cifar10_reads_the_same_from_its_source_and_from_the_store() {
     assert!(first == second, "the stored copy differs from its source");
     assert_eq!((first.name, first.train.len(), first.test.len()), ("CIFAR-10", 50_000, 10_000));
 
-    // SPEC's statistics are rounded to two digits, from the very pixels of the training set.
+    // The statistics of docs/METHOD.md ("Data") are those of these very pixels, rounded to two digits.
     let (mut sum, mut squares) = ([0_u64; 3], [0_u64; 3]);
     for pixel in first.train.images.chunks_exact(3) {
         for c in 0..3 {

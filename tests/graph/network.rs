@@ -69,7 +69,7 @@ fn state(net: &Net, graph: &Graph) -> Named {
 
 #[test]
 fn parameter_counts_at_width_64() {
-    let count = |model: Model| model.graph(64).unwrap().layout.weights();
+    let count = |model: Model| model.graph(64).unwrap().layout.weight_count();
     assert_eq!(count(Model::Resnet9), 6_573_120);
     assert_eq!(count(Model::Resnet18), 11_173_962);
     assert_eq!(count(Model::Resnet34), 21_282_122);
@@ -103,7 +103,7 @@ fn gradients_agree_with_f64() {
             for p in &layout.parameters {
                 assert_near(&actual[p.range()], &gradients[&p.name].data, BOUND, &p.name);
             }
-            let running = network.running().unwrap();
+            let running = network.read_running().unwrap();
             for (name, range) in layout.statistics.iter().flat_map(|s| s.tensors()) {
                 assert_near(&running[range], &expected.running[&name].data, BOUND, &name);
             }
@@ -120,14 +120,14 @@ fn inference_agrees_with_f64_and_changes_nothing() {
         let (images, labels) = (normals(&[4, 3, 32, 32], 8), labels(4, 10, 9));
         let expected = net.forward(&state, &images, &labels, Mode::Eval);
         let mut network = network(graph, 4, &state);
-        let before = (network.weights().unwrap(), network.running().unwrap());
+        let before = (network.read_weights().unwrap(), network.read_running().unwrap());
         for training in [true, false] {
             let bytes: Vec<u8> = labels.iter().map(|&l| l as u8).collect();
             network.set_batch(training, &channels_last(&images), &bytes).unwrap();
             network.forward(training, Statistics::Running, 4, 0.0).unwrap();
             assert_near(&network.logits(training, 4).unwrap(), &expected.logits.data, BOUND, name);
         }
-        assert_eq!(before, (network.weights().unwrap(), network.running().unwrap()));
+        assert_eq!(before, (network.read_weights().unwrap(), network.read_running().unwrap()));
     }
 }
 

@@ -413,7 +413,11 @@ fn summary_counts_parameters_and_work() {
         let graph = model.graph(64).unwrap();
         let plan = Plan::new(&graph, 2, Mode::Training).unwrap();
         let rows = summary::rows(&graph, &plan);
-        assert_eq!(rows.iter().map(|row| row.parameters).sum::<usize>(), graph.layout.weights(), "{model}");
+        assert_eq!(
+            rows.iter().map(|row| row.parameters).sum::<usize>(),
+            graph.layout.weight_count(),
+            "{model}"
+        );
         assert_eq!(rows.len(), plan.forward.len());
     }
     let graph = Model::Resnet9.graph(64).unwrap();
@@ -513,5 +517,5 @@ fn what_does_not_fit_is_an_error() {
     let found = reason(g.conv("conv", x, ConvSpec { stride: 0, ..SPEC }));
     assert_eq!(found, "conv: a stride of 0 never ends");
     // What failed left nothing behind.
-    assert_eq!((g.nodes.len(), g.layout.weights()), (1, 0));
+    assert_eq!((g.nodes.len(), g.layout.weight_count()), (1, 0));
 }

@@ -61,7 +61,7 @@ impl Case {
 
     /// Scores in f64: a forward pass for each sample and class.
     fn reference(&self, rule: Rule) -> Vec<f64> {
-        let mut scores = vec![0.0; self.graph.layout.weights()];
+        let mut scores = vec![0.0; self.graph.layout.weight_count()];
         let mode = if rule.running { Mode::Eval } else { Mode::Sample };
         for (i, &label) in self.labels.iter().enumerate() {
             let size = self.images.data.len() / self.labels.len();
@@ -196,7 +196,7 @@ fn keeps_the_same_weights<B: Probe + Sparse>(backend: B) {
     let expected = selected(Cpu::new(), &graph, &split, rule, &samples, quota);
     let found = selected(backend, &graph, &split, rule, &samples, quota);
     assert_eq!((expected.len(), found.len()), (quota.kept, quota.kept));
-    let shared = expected.shared(&found, &(0..graph.layout.weights()));
+    let shared = expected.shared(&found, &(0..graph.layout.weight_count()));
     println!("{shared} of {} kept weights in common", quota.kept);
     assert!(100 * shared >= 99 * quota.kept, "{shared} of {} in common", quota.kept);
 }
@@ -221,7 +221,7 @@ fn selected<B: Sparse>(
     let mut order: Vec<u32> = (0..quota.scored as u32).collect();
     order.sort_by(|&a, &b| scores[b as usize].total_cmp(&scores[a as usize]).then(a.cmp(&b)));
     let mut kept = order[..quota.chosen].to_vec();
-    kept.extend(quota.scored as u32..layout.weights() as u32);
+    kept.extend(quota.scored as u32..layout.weight_count() as u32);
     kept.sort_unstable();
     assert_eq!(mask.indices(), kept);
     mask
@@ -238,9 +238,9 @@ fn nothing_else_changes_cpu() {
     let run = |threads| {
         on_threads(threads, || {
             let mut network = case.network(Cpu::new());
-            let before = (network.weights().unwrap(), network.running().unwrap());
+            let before = (network.read_weights().unwrap(), network.read_running().unwrap());
             let scores = case.scores(&mut network, rule, 2);
-            assert_eq!(before, (network.weights().unwrap(), network.running().unwrap()));
+            assert_eq!(before, (network.read_weights().unwrap(), network.read_running().unwrap()));
             assert_eq!(scores, case.scores(&mut network, rule, 2));
             scores
         })
@@ -255,7 +255,7 @@ fn a_score_that_is_not_finite_is_named_cpu() {
     let case = Case::new(NETS[2]);
     let mut network = case.network(Cpu::new());
     let mut scoring = Scoring::new(&mut network, scoring::plan(&case.graph, 1).unwrap()).unwrap();
-    let mut scores = vec![1.0; case.graph.layout.weights()];
+    let mut scores = vec![1.0; case.graph.layout.weight_count()];
     for bad in [f32::NAN, f32::INFINITY] {
         scores[17] = bad;
         scoring.write(&mut network, &scores).unwrap();

@@ -38,7 +38,7 @@ fn train<B: Backend>(backend: B, model: Model, width: usize, n: usize) -> [Vec<u
     };
     let velocity = network.backend().read(&velocity).unwrap();
     assert!(velocity.iter().any(|&v| v != 0.0));
-    [bits(network.weights().unwrap()), bits(velocity), bits(network.running().unwrap()), losses]
+    [bits(network.read_weights().unwrap()), bits(velocity), bits(network.read_running().unwrap()), losses]
 }
 
 #[test]

@@ -71,7 +71,7 @@ fn first_state(config: &Config) -> Restored {
         progress: Progress::default(),
         weights: layout.initial_weights(config.seed),
         running: layout.initial_statistics(),
-        velocity: Velocity::Dense(vec![0.0; layout.weights()]),
+        velocity: Velocity::Dense(vec![0.0; layout.weight_count()]),
         mask: None,
     }
 }
@@ -84,7 +84,7 @@ fn alone(config: &Config, rank: u32) -> Config {
     Config { seed, workers: None, ..config.clone() }
 }
 
-/// `base` and the workers' values put together as SPEC section 6 has it, in f32.
+/// `base` and the workers' values put together as docs/METHOD.md says ("Several workers"), in f32.
 fn together(base: &[f32], workers: &[Vec<f32>], how: Aggregate) -> Vec<f32> {
     let divisor = if how == Aggregate::Mean { workers.len() as f32 } else { 1.0 };
     let merge = |(i, base): (usize, &f32)| {
@@ -164,7 +164,7 @@ fn workers_that_keep_every_weight_are_dense_workers() {
 /// The mask of a run's last checkpoint.
 fn last_mask(config: &Config, folder: &Path) -> Mask {
     let restored = chain(config, folder).load(config.epochs, 0).unwrap();
-    Mask::new(restored.mask.unwrap(), layout(config).weights()).unwrap()
+    Mask::new(restored.mask.unwrap(), layout(config).weight_count()).unwrap()
 }
 
 /// Under the strict rule workers change what their masks keep, and merging moves nothing else.
@@ -182,7 +182,7 @@ fn only_kept_weights_move(config: &Config) {
         let (outcome, watch) = train(&config, folder.path(), None);
         outcome.unwrap();
         let mask = last_mask(&config, folder.path());
-        let own = layout(&config).weights() / 20;
+        let own = layout(&config).weight_count() / 20;
         assert_eq!(mask.len(), if masks == WorkerMasks::Same { own } else { 2 * own });
         assert_eq!(watch.masks[0].kept, mask.len());
         let (weights, _) = weights::load(&folder.path().join("final.safetensors"), &layout(&config)).unwrap();
@@ -284,8 +284,11 @@ fn merges_and_masks_come_when_they_are_due_and_cost_what_is_kept() {
         assert_eq!(epochs, if warmup_epochs == 0 { vec![1, 1, 2] } else { vec![2, 2] });
 
         let layout = layout(&config);
-        let (n, r, k) =
-            (layout.weights() as u64, layout.statistics_len() as u64, layout.weights() as u64 / 20);
+        let (n, r, k) = (
+            layout.weight_count() as u64,
+            layout.statistic_count() as u64,
+            layout.weight_count() as u64 / 20,
+        );
         // Of 2 workers each sends as much as there is: half of it to be added up, and the other half's sum.
         let values = |merge: &(u32, u32)| if warmup_epochs == 1 && merge.0 == 1 { n } else { k };
         for (report, epoch) in watch.reports.iter().zip([1, 2]) {

@@ -33,12 +33,12 @@ pub fn writing_takes_less_than_the_vector() {
     for (model, width, shares) in [(Model::Resnet34, 16, [200, 50, 10]), (Model::Resnet9, 16, [200, 50, 10])]
     {
         let layout = model.graph(width).unwrap().layout;
-        let (vector, running) = (4 * layout.weights(), layout.initial_statistics());
+        let (vector, running) = (4 * layout.weight_count(), layout.initial_statistics());
         // Made parameter by parameter: what a source holds counts as well.
         let source = |p: &Parameter| Ok::<_, Error>(vec![1e-3 * p.offset as f32; p.count()]);
         // Workers' states of many vectors: never more than a slice of one.
         let (folder, slice) = (tempdir().unwrap(), vec![0.5_f32; 4 << 10]);
-        let (values, velocity) = (layout.weights(), layout.weights());
+        let (values, velocity) = (layout.weight_count(), layout.weight_count());
         let worker = Worker { values, velocity, running: running.len(), ..Worker::default() };
         let workers = vec![worker; 3];
         let state =
@@ -64,7 +64,7 @@ pub fn writing_takes_less_than_the_vector() {
             let base = peak(|| writer.base(&at, &running, source).unwrap());
             assert!(base < vector / 2, "{model}: {base} of {vector} bytes for a base");
             for share in shares {
-                let kept = layout.weights() / share;
+                let kept = layout.weight_count() / share;
                 let indices: Vec<u32> = (0..kept as u32).map(|i| share as u32 * i).collect();
                 let velocity = vec![1.0; kept];
                 let velocity = (values == Values::F32).then_some(&velocity[..]);

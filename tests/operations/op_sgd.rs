@@ -118,7 +118,7 @@ fn trains_as_pytorch<B: Probe>(make: impl Fn() -> B, bound: f64) {
         let (n, images) = (labels.len(), channels_last(fixture.tensor("images")));
         let plans = plans(&graph, Batches { training: Some(n), inference: n }).unwrap();
         let backend = make();
-        let mut velocity = backend.vector(&vec![0.0; layout.weights()]).unwrap();
+        let mut velocity = backend.vector(&vec![0.0; layout.weight_count()]).unwrap();
         let weights = layout.to_memory(&canonical);
         let mut network = Network::new(graph, plans, backend, &weights, &running).unwrap();
         let mut losses = vec![];
@@ -138,7 +138,7 @@ fn trains_as_pytorch<B: Probe>(make: impl Fn() -> B, bound: f64) {
             backend.sgd(&sgd, gradients, &mut velocity, weights).unwrap();
         }
         let mut found = vec![("losses".to_owned(), distance(&losses, &fixture.tensor("steps.losses").data))];
-        let after = layout.to_canonical(&network.weights().unwrap());
+        let after = layout.to_canonical(&network.read_weights().unwrap());
         let expected = fixture.named("steps.");
         let mut projections = vec![];
         for p in &layout.parameters {

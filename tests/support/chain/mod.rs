@@ -59,7 +59,7 @@ impl Run {
     /// Chooses so many weights at random.
     pub fn choose(&mut self, kept: usize) {
         let mut stream = self.draw();
-        let mut all: Vec<u32> = (0..self.layout.weights() as u32).collect();
+        let mut all: Vec<u32> = (0..self.layout.weight_count() as u32).collect();
         for i in 0..kept {
             let rest = (all.len() - i) as u32;
             all.swap(i, i + stream.below(rest) as usize);
@@ -125,7 +125,7 @@ pub fn three_masks(folder: &Path, layout: Layout) -> Vec<Run> {
     let mut writer = run.open(folder);
     run.base(&mut writer);
     let mut runs = vec![];
-    let kept = run.layout.weights() / 4;
+    let kept = run.layout.weight_count() / 4;
     let mut second = vec![];
     for (mask, times) in
         [(1, [(1, 0), (2, 0)]), (2, [(3, 0), (3, 5)]), (3, [(4, 0), (5, 0)]), (2, [(6, 0), (6, 1)])]
