@@ -3,8 +3,8 @@
     python scripts/make_fixtures.py [--out tests/fixtures]
 
 Needs torch (2.11 made the committed files), safetensors and numpy; the CPU is enough (two minutes). All is
-computed in f64 from inputs that f32 holds exactly. Inputs and the nets' gradients are stored as f32 (so a stored
-gradient is off by up to 2^-24 of itself), everything else as f64.
+computed in f64 from inputs that f32 holds exactly. Inputs and the nets' gradients are stored as f32 (so a
+stored gradient is off by up to 2^-24 of itself), everything else as f64.
 
 `ops`: `<case>.<tensor>`, with dy the incoming gradient and dx, dw, db the outgoing ones, in PyTorch's layouts.
 `<model>_w<width>`:

@@ -4,8 +4,8 @@
     scripts/project-scale.py --step 0.050 --merge-steps 100
     scripts/project-scale.py --measured figures.json        # the same names, with _ for -, as keys of an object
 
-Step times are those of the run's table, efficiency and local cost those of `cargo bench --bench exchange`, on the network
-in question where there is one. What is assumed is printed with the result."""
+Step times are those of the run's table, efficiency and local cost those of `cargo bench --bench exchange`, on
+the network in question where there is one. What is assumed is printed with the result."""
 
 import argparse
 import json

@@ -1,4 +1,5 @@
-"""Restores a small checkpoint of fishmask to a dense file, knowing of its format what README.md says.
+"""Restores a small checkpoint of fishmask to a dense file, knowing of its format what docs/checkpoints.md
+says.
 
     python scripts/read_checkpoint.py runs/X --epoch 3 [--step 0] --out dense.safetensors
 
@@ -47,7 +48,7 @@ args = parser.parse_args()
 small = [p for pattern in ("base-*", "*.delta.*") for p in (args.run / "checkpoints").glob(pattern)]
 files = {path: head(path) for path in small}
 at = [p for p, (m, _, _) in files.items() if (m["epoch"], m["batch"]) == (args.epoch, args.step)]
-flat, tensors = restore(files, at[-1]) if at else sys.exit(f"{args.run}: no small checkpoint of that time")
+flat, tensors = restore(files, at[-1]) if at else sys.exit(f"{args.run}: no small checkpoint of that moment")
 try:
     from blake3 import blake3
     if blake3(flat.tobytes()).hexdigest() != files[at[-1]][0]["weights"]:

@@ -1,8 +1,8 @@
 """Training steps a second in PyTorch on the CPU (f32), the peer of benches/train_step.rs.
 
-A step is forward in training mode, summed cross-entropy, backward, and Nesterov SGD on all weights, on one batch
-of random images that stays the same. Both memory formats are tried, and the faster one counts. Prints one JSON
-line: images_per_second is the batch over the median step time.
+A step is forward in training mode, summed cross-entropy, backward, and Nesterov SGD on all weights, on one
+batch of random images that stays the same. Both memory formats are tried, and the faster one counts. Prints
+one JSON line: images_per_second is the batch over the median step time.
 """
 
 import argparse

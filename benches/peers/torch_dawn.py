@@ -1,9 +1,10 @@
 """fishmask's `dawn` recipe in PyTorch on a GPU: what its time and accuracy are compared with.
 
-resnet9 width 64, 24 epochs of all images, batch 512, peak rate 0.4 at epoch 5. The whole data set is on the device; f16 by autocast
-(f32 master weights), channels_last, cuDNN's benchmark mode, forward and backward through torch.compile. Compiling and the first
-steps, which are undone, are not counted. The last line is JSON: seconds of training and test accuracy in
-percent. `--device cpu --epochs 1 --train-images 1024 --width 8` tries the script itself.
+resnet9 width 64, 24 epochs of all images, batch 512, peak rate 0.4 at epoch 5. The whole data set is on the
+device; f16 by autocast (f32 master weights), channels_last, cuDNN's benchmark mode, forward and backward
+through torch.compile. Compiling and the first steps, which are undone, are not counted. The last line is
+JSON: seconds of training and test accuracy in percent. `--device cpu --epochs 1 --train-images 1024 --width
+8` tries the script itself.
 """
 
 import argparse

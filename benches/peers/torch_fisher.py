@@ -1,10 +1,10 @@
 """Fisher scores in PyTorch (f32): the peer of benches/fisher.rs.
 
-Scores are the sum over samples of each sample's squared gradient, with batch norm's running statistics, of random images.
-`loop` is the authors' way: a forward and a backward pass of batch 1 for each sample. `vmap` is torch.func's: the gradients of
-several samples at once, then squared and summed; the fastest of several numbers of them counts. `topk` is torch.topk
-for the largest share of as many random scores as the model has weights. Prints one JSON line: samples
-a second of the first two, seconds of the last (medians).
+Scores are the sum over samples of each sample's squared gradient, with batch norm's running statistics, of
+random images. `loop` is the authors' way: a forward and a backward pass of batch 1 for each sample. `vmap` is
+torch.func's: the gradients of several samples at once, then squared and summed; the fastest of several
+numbers of them counts. `topk` is torch.topk for the largest share of as many random scores as the model has
+weights. Prints one JSON line: samples a second of the first two, seconds of the last (medians).
 """
 
 import argparse

@@ -1,8 +1,9 @@
-"""The operations of `cargo bench --bench kernels` through PyTorch: channels_last, f16, cuDNN's benchmark mode.
+"""The operations of `cargo bench --bench kernels` through PyTorch: channels_last, f16, cuDNN's benchmark
+mode.
 
-Takes a JSON file of [{name, shape}]; prints {"seconds": {name: median seconds of a call}, "product": FLOP/s of a large
-f16 matrix product, "copy": bytes/s read and written by a large copy}. Times are of CUDA graphs of several calls on
-rotating inputs, so that neither launches nor a warm cache count.
+Takes a JSON file of [{name, shape}]; prints {"seconds": {name: median seconds of a call}, "product": FLOP/s
+of a large f16 matrix product, "copy": bytes/s read and written by a large copy}. Times are of CUDA graphs of
+several calls on rotating inputs, so that neither launches nor a warm cache count.
 
 `--device cpu` tries the script itself; its times mean nothing.
 """

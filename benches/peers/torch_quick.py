@@ -1,8 +1,8 @@
 """fishmask's `quick` recipe in PyTorch on the CPU: what its test accuracy is compared with.
 
-resnet9 width 16, the first 10,000 training images, batch 128, 8 epochs, learning rate 0.2 at 20% of them, random
-crop of the reflect-padded image, flip, 8x8 cutout, Nesterov SGD on the summed loss. One line an epoch, accuracy
-in percent of all test images.
+resnet9 width 16, the first 10,000 training images, batch 128, 8 epochs, learning rate 0.2 at 20% of them,
+random crop of the reflect-padded image, flip, 8x8 cutout, Nesterov SGD on the summed loss. One line an epoch,
+accuracy in percent of all test images.
 """
 
 import argparse
