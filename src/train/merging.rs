@@ -6,16 +6,17 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::worker::Worker;
-use super::{Error, Exchange, Rule, WorkerMasks, Workers};
+use super::{Error, Exchange, Rule};
 use crate::backend::{self, Sparse, Totals};
 use crate::distributed::{Aggregate, Communicator, Traffic, traffic};
 use crate::graph::Network;
 use crate::mask::Mask;
+use crate::settings::{WorkerMasks, WorkerSettings};
 
 /// What binds this process's workers to each other and to those of other processes.
 pub(super) struct Merging<B: Sparse> {
     pub comm: Box<dyn Communicator>,
-    settings: Workers,
+    settings: WorkerSettings,
     exchanged: Exchanged<B>,
     counts: Counts,
     /// The traffic that is counted, or left out.
@@ -45,7 +46,7 @@ enum Exchanged<B: Sparse> {
 
 impl<B: Sparse> Merging<B> {
     /// Workers that change all weights.
-    pub fn new(comm: Box<dyn Communicator>, settings: Workers) -> Self {
+    pub fn new(comm: Box<dyn Communicator>, settings: WorkerSettings) -> Self {
         let counted = comm.traffic();
         Merging { comm, settings, exchanged: Exchanged::All, counts: Counts::default(), counted }
     }

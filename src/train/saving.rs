@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 
 use super::merging::Merging;
 use super::worker::Worker;
-use super::{CheckpointState, Config, Error, Precision, Rule};
+use super::{Error, Rule};
 use crate::backend::Sparse;
 use crate::checkpoint::chain::{self, Progress, Restored, Values, Velocity, Writer};
 use crate::checkpoint::full::{self, State};
 use crate::checkpoint::{Hash, weights};
 use crate::graph::{Layout, Model, Network};
 use crate::mask::Mask;
+use crate::settings::{Config, Precision};
 
 /// A run's folder, and what has been written to it.
 pub(super) struct Saving {
@@ -42,19 +43,17 @@ impl Saving {
         at: Option<(u32, u32)>,
         root: bool,
     ) -> Result<Saving, Error> {
-        let model = (config.model, config.width);
-        let strict = config.mask.filter(|mask| mask.update_rule == Rule::Strict);
-        let open = |mask: super::Masking| {
-            let values = if mask.checkpoint_values == Precision::F16 { Values::F16 } else { Values::F32 };
-            Writer::open(&folder.join("checkpoints"), model, layout, values)
-        };
+        let model = (config.network.model, config.network.width);
+        let strict = config.is_masked() && config.mask.rule == Rule::Strict;
+        let values = if config.checkpoint.values == Precision::F16 { Values::F16 } else { Values::F32 };
+        let open = || Writer::open(&folder.join("checkpoints"), model, layout, values);
         Ok(Saving {
             folder: folder.to_path_buf(),
             model,
             root,
-            strict: strict.is_some(),
-            resumable: config.mask.is_none_or(|mask| mask.checkpoint_state == CheckpointState::On),
-            chain: strict.filter(|_| root).map(open).transpose()?,
+            strict,
+            resumable: config.is_resumable(),
+            chain: (strict && root).then(open).transpose()?,
             mask_file: None,
             at: at.unwrap_or_default(),
         })

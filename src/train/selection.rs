@@ -5,18 +5,19 @@ use std::ops::Range;
 use std::time::Instant;
 
 use super::trainer::Trainer;
-use super::{Error, Event, MaskReport, Masking};
+use super::{Error, Event, MaskReport};
 use crate::backend::Sparse;
 use crate::checkpoint::Hash;
 use crate::checkpoint::chain::Progress;
 use crate::distributed::Aggregate;
 use crate::mask::{Mask, Order, Quota, Samples, select};
+use crate::settings::MaskSettings;
 
 impl<B: Sparse> Trainer<'_, '_, B> {
     /// Selects the mask that is due before the next step, if one is.
     pub(super) fn select_mask(&mut self) -> Result<(), Error> {
         let Progress { epoch, batch, .. } = self.state;
-        let Some(masking) = self.config.mask.filter(|_| self.timetable.selects(epoch, batch)) else {
+        let Some(masking) = self.config.masked().filter(|_| self.timetable.selects(epoch, batch)) else {
             return Ok(());
         };
         let (began, exchanged) = (Instant::now(), self.exchanging());
@@ -30,7 +31,7 @@ impl<B: Sparse> Trainer<'_, '_, B> {
             }
         }
         let layout = &self.network.graph().layout;
-        let quota = match self.config.workers {
+        let quota = match self.config.several() {
             Some(workers) => workers.quota(&masking, layout)?,
             None => masking.quota(layout)?,
         };
@@ -41,7 +42,7 @@ impl<B: Sparse> Trainer<'_, '_, B> {
         let report = MaskReport {
             epoch: epoch + 1,
             kind: masking.kind,
-            samples: masking.fisher_samples,
+            samples: masking.samples,
             kept: mask.len(),
             weights: mask.weights(),
             stayed: self.mask.as_ref().map(|before| before.shared(&mask, &(0..mask.weights()))),
@@ -55,16 +56,16 @@ impl<B: Sparse> Trainer<'_, '_, B> {
 
     /// A mask by lot or by scores. Several workers each score a part of the samples with the merged model, and the parts'
     /// scores are added up by rank.
-    fn choose(&mut self, masking: &Masking, quota: Quota, draw: u32) -> Result<Mask, Error> {
+    fn choose(&mut self, masking: &MaskSettings, quota: Quota, draw: u32) -> Result<Mask, Error> {
         let Trainer { config, network, workers, merging, scoring, state, .. } = self;
-        let Some(scoring) = scoring else { return Ok(select::random(network, quota, config.seed, draw)?) };
-        let (rule, count) = (masking.rule(state.epoch), masking.fisher_samples);
+        let Some(scoring) = scoring else { return Ok(select::random(network, quota, config.train.seed, draw)?) };
+        let (rule, count) = (masking.rule(state.epoch), masking.samples);
         let samples = |part: Range<usize>| Samples {
             first: part.start,
             count: part.len(),
             order: Order::Shuffled,
             augment: true,
-            seed: config.seed,
+            seed: config.train.seed,
             epoch: draw,
         };
         let Some(merging) = merging else {
@@ -78,7 +79,7 @@ impl<B: Sparse> Trainer<'_, '_, B> {
             let began = Instant::now();
             let part = rank * count / size..(rank + 1) * count / size;
             // Of a worker's own images its part is the first.
-            let sharded = config.workers.is_some_and(|workers| workers.shard_data);
+            let sharded = config.shards();
             let part = if sharded { 0..part.len() } else { part };
             select::score(network, scoring, rule, &workers[rank - first].split, &samples(part))?;
             let scores = scoring.read(network)?;
@@ -92,7 +93,7 @@ impl<B: Sparse> Trainer<'_, '_, B> {
 
     /// From now on only what a mask keeps is trained.
     pub(super) fn restrict(&mut self, mask: Mask) -> Result<(), Error> {
-        let Some(rule) = self.config.mask.map(|masking| masking.update_rule) else { return Ok(()) };
+        let Some(rule) = self.config.masked().map(|masking| masking.rule) else { return Ok(()) };
         let Trainer { network, workers, merging, .. } = self;
         if let Some(merging) = merging {
             merging.exchange(network, &mask, rule)?;
