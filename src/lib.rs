@@ -15,4 +15,5 @@ pub mod graph;
 pub mod mask;
 pub mod optim;
 pub mod rng;
+pub mod settings;
 pub mod train;

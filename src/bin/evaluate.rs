@@ -13,7 +13,8 @@ use fishmask::checkpoint;
 use fishmask::data::{CLASSES, Source};
 use fishmask::graph::network::{Batches, plans};
 use fishmask::graph::{Graph, Model, Network};
-use fishmask::train::{ConfigError, DataSource, Device, config, evaluate};
+use fishmask::settings::{ConfigError, DataSource, Device, config};
+use fishmask::train::evaluate;
 
 /// Evaluate weights, this program's or PyTorch's.
 #[derive(Parser)]

@@ -13,7 +13,7 @@ use fishmask::data::Source;
 use fishmask::graph::network::{Batches, plans};
 use fishmask::graph::{Graph, Model, Network, Scoring, scoring};
 use fishmask::mask::{self, Order, Quota, Samples, file, select, table};
-use fishmask::train::{ConfigError, DataSource, Device, FisherTarget, config};
+use fishmask::settings::{ConfigError, DataSource, Device, FisherTarget, config};
 
 /// Score weights by the Fisher information of training images and choose which to keep, or compare two such masks.
 #[derive(Parser)]

@@ -18,8 +18,9 @@ use fishmask::backend::cuda::Cuda;
 use fishmask::checkpoint::chain::Chain;
 use fishmask::data::Source;
 use fishmask::driver::cuda::Gpu;
+use fishmask::settings::{Config, DataSource, Device, Flags, NetworkSettings, Reasons};
 use fishmask::train::listeners::{Bar, DawnLog, Metrics, Table};
-use fishmask::train::{self, Config, Device, Flags, Listener, Outcome, Reasons, RunFolder, Stop, summary};
+use fishmask::train::{self, Listener, Outcome, RunFolder, Stop, summary};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::flag;
 
@@ -31,7 +32,7 @@ struct Cli {
     flags: Flags,
     #[command(flatten)]
     data: common::DataFlags,
-    /// Folder for the run's files; must be new or empty [default: runs/TIME-PRESET, the time in UTC]
+    /// Folder for the run's files; must be new or empty [default: runs/TIME-RECIPE, the time in UTC]
     #[arg(long, value_name = "DIR")]
     run_dir: Option<PathBuf>,
     /// Go on with a run that was stopped, as its config.json says
@@ -70,7 +71,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     let begun = "as the run was begun";
     let (mut config, mut reasons) = match (&folder, &cli.resume) {
         (Some((_, config)), _) => {
-            (Some(config.clone()), Reasons { device: begun.into(), preset: begun.into() })
+            (Some(config.clone()), Reasons { device: begun.into(), recipe: begun.into() })
         }
         (None, Some(_)) => (None, Reasons::default()),
         (None, None) => {
@@ -83,8 +84,8 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     }
     let Some(config) = config else { anyhow::bail!("there is no configuration") };
     if cli.resume.is_some() {
-        if let Some(joined) = joined.as_ref().filter(|joined| joined.comm.size() != config.worker_count()) {
-            let (run, ranks) = (config.worker_count(), joined.comm.size());
+        if let Some(joined) = joined.as_ref().filter(|joined| joined.comm.size() != config.workers.count) {
+            let (run, ranks) = (config.workers.count, joined.comm.size());
             anyhow::bail!(
                 "the run has {run} workers, and mpirun has started {ranks} processes: start as many as workers"
             );
@@ -92,11 +93,11 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         config.agrees(&flags)?;
     }
     if cli.summary {
-        let local = joined.as_ref().map_or(config.worker_count(), |joined| joined.comm.local().len());
+        let local = joined.as_ref().map_or(config.workers.count, |joined| joined.comm.local().len());
         joined.as_mut().map_or(Ok(()), |joined| joined.comm.finish())?;
         return if root { summarise(&config, local) } else { Ok(ExitCode::SUCCESS) };
     }
-    let mut device = config.device()?;
+    let mut device = config.device.name;
     if let Some(joined) = &joined {
         device = joined.device(device)?;
         reasons.device += ", for each rank";
@@ -122,23 +123,24 @@ impl common::Work for Training<'_> {
         let is_resumed = cli.resume.is_some();
         let mut folder = match resumed {
             None if root => {
-                let default = || RunFolder::default_path(&config.preset, jiff::Timestamp::now());
+                let default = || RunFolder::default_path(&config.recipe, jiff::Timestamp::now());
                 Some(RunFolder::create(&cli.run_dir.clone().unwrap_or_else(default))?)
             }
             resumed => resumed,
         };
 
-        let source = if config.data == train::SYNTHETIC { Source::Synthetic } else { Source::Auto };
+        let source = if config.data.set == DataSource::Synthetic { Source::Synthetic } else { Source::Auto };
         let load = || cli.data.load(source);
         // Only one of several fetches the data.
         let mut dataset = match &mut joined {
             Some(joined) => joined.root_first(load)?,
             None => load()?,
         };
-        if is_resumed && dataset.name != config.data {
-            anyhow::bail!("the run was begun on {}, and there is only {} here", config.data, dataset.name);
+        let found = DataSource::named(dataset.name);
+        if is_resumed && found != config.data.set {
+            anyhow::bail!("the run was begun on {}, and there is only {found} here", config.data.set);
         }
-        config.data = dataset.name.into();
+        config.data.set = found;
         let images = config.images(dataset.train.len())?;
         dataset.train = dataset.train.truncated(images);
         if let Some(joined) = &mut joined {
@@ -153,8 +155,9 @@ impl common::Work for Training<'_> {
             Some(folder) => {
                 let mut state = None;
                 if is_resumed {
-                    let layout = config.model.graph(config.width)?.layout;
-                    let chain = Chain::read(&folder.checkpoints(), (config.model, config.width), &layout)?;
+                    let NetworkSettings { model, width } = config.network;
+                    let layout = model.graph(width)?.layout;
+                    let chain = Chain::read(&folder.checkpoints(), (model, width), &layout)?;
                     state = chain.load_latest()?;
                     folder.cut_back(state.as_ref().map_or(0, |state| state.progress.epoch))?;
                 } else {
@@ -179,9 +182,9 @@ impl common::Work for Training<'_> {
 
 /// Prints the plan, for all of CIFAR-10's images unless fewer are asked for.
 fn summarise(config: &Config, workers: usize) -> anyhow::Result<ExitCode> {
-    let images = config.train_images.unwrap_or(50_000) + 10_000;
+    let images = config.data.images.unwrap_or(50_000) + 10_000;
     let out = &mut stdout().lock();
-    match config.device()? {
+    match config.device.name {
         Device::Auto | Device::Cpu => summary::print::<Cpu>(out, config, workers, images)?,
         // The kernels are the same on both.
         Device::Cuda(_) | Device::Emulated => summary::print::<Cuda<Gpu>>(out, config, workers, images)?,

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use fishmask::distributed::Communicator;
-use fishmask::train::{Config, Device};
+use fishmask::settings::{Config, Device};
 
 /// The flags of a process that is one of several.
 #[derive(clap::Args)]
@@ -83,7 +83,7 @@ impl Joined {
         let mut root: Config = serde_json::from_slice(&bytes)?;
         let difference = config.and_then(|config| config.difference(&root));
         if let Some(config) = config {
-            root.device.clone_from(&config.device);
+            root.device.name = config.device.name;
         }
         match difference {
             Some((flag, own, root)) => anyhow::bail!(

@@ -14,7 +14,7 @@ use fishmask::data::{self, Dataset, Progress, Source};
 use fishmask::driver::cuda::Gpu;
 #[cfg(fishmask_emulated)]
 use fishmask::driver::emulated::Emulated;
-use fishmask::train::{Device, config};
+use fishmask::settings::{Device, config};
 use indicatif::{ProgressBar, ProgressStyle};
 
 pub use finish::finish;

@@ -6,7 +6,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 /// What trains.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum Device {
     /// The first GPU, or the CPU where there is none.
     #[default]
@@ -65,6 +66,20 @@ impl FromStr for Device {
         }
         let ordinal = text.strip_prefix("cuda:").and_then(|number| number.parse().ok());
         ordinal.map(Device::Cuda).ok_or("there is no such device; use auto, cpu, cuda, cuda:N or emulated")
+    }
+}
+
+impl TryFrom<String> for Device {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Device, String> {
+        text.parse().map_err(|need| format!("device {text}: {need}"))
+    }
+}
+
+impl From<Device> for String {
+    fn from(device: Device) -> String {
+        device.to_string()
     }
 }
 

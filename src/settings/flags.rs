@@ -2,6 +2,8 @@
 
 use std::fmt::Display;
 
+use serde::{Deserialize, Serialize};
+
 use super::{Device, MaskFlags, Precision, Preset, WorkerFlags};
 use crate::graph::Model;
 
@@ -66,13 +68,21 @@ pub struct Flags {
 }
 
 /// Which data set is asked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
 pub enum DataSource {
     /// CIFAR-10.
     #[default]
     Cifar10,
     /// Procedural pictures in ten classes.
     Synthetic,
+}
+
+impl DataSource {
+    /// The data set of this name, which [`crate::data::Dataset::name`] gives.
+    pub fn named(name: &str) -> DataSource {
+        if name == SYNTHETIC { DataSource::Synthetic } else { DataSource::Cifar10 }
+    }
 }
 
 impl Display for DataSource {

@@ -4,10 +4,11 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use super::masking::typed;
-use super::{ConfigError, Masking, Rule};
+use super::{Config, ConfigError, MaskSettings, WorkerSettings};
 use crate::distributed::Aggregate;
 use crate::graph::Layout;
 use crate::mask::{Kind, Quota};
+use crate::train::Rule;
 
 /// More workers than any run is meant for.
 const MAX_WORKERS: usize = 4096;
@@ -46,66 +47,41 @@ pub struct WorkerFlags {
     pub shard_data: bool,
 }
 
-/// How several workers train one model.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Workers {
-    /// How many; at least 2.
-    pub count: usize,
-    /// Steps of each from one merge to the next.
-    pub merge_steps: u32,
-    /// Merges from one selection of a mask to the next; 0 for a mask that stays.
-    pub reselect_merges: u32,
-    /// Which kept weights each trains.
-    pub masks: WorkerMasks,
-    /// How their changes are put together.
-    pub aggregate: Aggregate,
-    /// Whether each sees its own part of the training images alone.
-    pub shard_data: bool,
-}
-
 impl WorkerFlags {
-    /// What the flags ask for, with a preset's (workers, steps to a merge); none for a single worker.
+    /// What the flags ask for, with a recipe's (workers, steps to a merge).
     ///
     /// # Errors
     /// When there is no worker, or a flag is given that only several know.
-    pub(super) fn workers(
+    pub(super) fn resolve(
         &self,
         (count, merge_steps): (usize, u32),
-        mask: Option<&Masking>,
-    ) -> Result<Option<Workers>, ConfigError> {
+        mask: &MaskSettings,
+    ) -> Result<WorkerSettings, ConfigError> {
         let count = self.workers.unwrap_or(count);
         if count == 0 {
             return Err(ConfigError::value("workers", 0, "training needs at least 1 worker"));
         }
-        if count == 1 {
-            return match self.given().into_iter().find_map(|(flag, value)| Some((flag, value?))) {
-                Some((flag, value)) => Err(ConfigError::value(
-                    flag,
-                    value,
-                    "this is for 2 workers or more: --workers, or mpirun's -n with --distributed",
-                )),
-                None => Ok(None),
-            };
+        if count == 1
+            && let Some((flag, value)) =
+                self.given().into_iter().find_map(|(flag, value)| Some((flag, value?)))
+        {
+            let need = "this is for 2 workers or more: --workers, or mpirun's -n with --distributed";
+            return Err(ConfigError::value(flag, value, need));
         }
-        if let (Some(merges), None) = (self.reselect_merges, mask) {
-            return Err(ConfigError::value(
-                "reselect-merges",
-                merges,
-                "this is for --mask fisher or --mask random",
-            ));
+        if let (Some(merges), Kind::Dense) = (self.reselect_merges, mask.kind) {
+            let need = "this is for --mask fisher or --mask random";
+            return Err(ConfigError::value("reselect-merges", merges, need));
         }
         // By lot no weight is better than another: those that two workers share would only be fewer.
-        let random = mask.is_some_and(|mask| mask.kind == Kind::Random);
-        let masks = if random { WorkerMasks::Interleaved } else { WorkerMasks::Same };
-        Ok(Some(Workers {
+        let masks = if mask.kind == Kind::Random { WorkerMasks::Interleaved } else { WorkerMasks::Same };
+        Ok(WorkerSettings {
             count,
             merge_steps: self.merge_steps.unwrap_or(merge_steps),
             reselect_merges: self.reselect_merges.unwrap_or(10),
             masks: self.worker_masks.unwrap_or(masks),
             aggregate: self.aggregate.unwrap_or_default(),
             shard_data: self.shard_data,
-        }))
+        })
     }
 
     /// Each flag but `workers`, and its value as it is typed if it was given.
@@ -123,14 +99,16 @@ impl WorkerFlags {
     ///
     /// # Errors
     /// The first that says something else.
-    pub(super) fn agrees(&self, run: Option<&Workers>) -> Result<(), ConfigError> {
+    pub(super) fn agrees(&self, run: &Config) -> Result<(), ConfigError> {
         let contradiction = |flag, given, run| Err(ConfigError::Contradiction { flag, given, run });
-        let count = run.map_or(1, |run| run.count);
+        let count = run.workers.count;
         if let Some(given) = self.workers.filter(|given| *given != count) {
             return contradiction("workers", given.to_string(), count.to_string());
         }
-        let Some(run) = run else { return self.workers((1, 1), None).map(drop) };
-        for ((flag, given), (_, run)) in self.given().into_iter().zip(run.flags().given()) {
+        if count == 1 {
+            return self.resolve((1, 1), &run.mask).map(drop);
+        }
+        for ((flag, given), (_, run)) in self.given().into_iter().zip(WorkerFlags::of(run).given()) {
             if let Some(given) = given
                 && run.as_ref() != Some(&given)
             {
@@ -139,12 +117,10 @@ impl WorkerFlags {
         }
         Ok(())
     }
-}
 
-impl Workers {
-    /// The flags that ask for this.
-    fn flags(&self) -> WorkerFlags {
-        let Workers { count, merge_steps, reselect_merges, masks, aggregate, shard_data } = *self;
+    /// The flags that ask for a run's workers.
+    fn of(run: &Config) -> WorkerFlags {
+        let WorkerSettings { count, merge_steps, reselect_merges, masks, aggregate, shard_data } = run.workers;
         WorkerFlags {
             workers: Some(count),
             merge_steps: Some(merge_steps),
@@ -154,60 +130,64 @@ impl Workers {
             shard_data,
         }
     }
+}
 
-    /// Whether every value is in its range and goes with the masks.
-    ///
-    /// # Errors
-    /// The first that does not.
-    pub(super) fn check(&self, mask: Option<&Masking>, layout: &Layout) -> Result<(), ConfigError> {
-        let refuse = |flag, value: String, need: &str| Err(ConfigError::value(flag, value, need));
-        if !(2..=MAX_WORKERS).contains(&self.count) {
-            let need = format!("must be from 1 to {MAX_WORKERS}");
-            return refuse("workers", self.count.to_string(), &need);
-        }
-        if self.merge_steps == 0 {
-            return refuse("merge-steps", "0".into(), "workers must train at least 1 step before they merge");
-        }
-        if self.aggregate == Aggregate::Sum && self.masks == WorkerMasks::Same {
-            let need = "workers that train the same weights would move them several times as far; give --worker-masks \
-                        interleaved, or --aggregate mean";
-            return refuse("aggregate", "sum".into(), need);
-        }
-        let Some(mask) = mask else {
-            return match self.masks {
-                WorkerMasks::Same => Ok(()),
-                WorkerMasks::Interleaved => refuse(
-                    "worker-masks",
-                    "interleaved".into(),
-                    "a dense run has no masks; give --mask fisher or random",
-                ),
-            };
+/// Whether a run's workers, if there are several, can be and go with its mask.
+///
+/// # Errors
+/// The first value that does not.
+pub(super) fn check(config: &Config, layout: &Layout) -> Result<(), ConfigError> {
+    let refuse = |flag, value: String, need: &str| Err(ConfigError::value(flag, value, need));
+    let (workers, mask) = (&config.workers, &config.mask);
+    if !(1..=MAX_WORKERS).contains(&workers.count) {
+        return refuse("workers", workers.count.to_string(), &format!("must be from 1 to {MAX_WORKERS}"));
+    }
+    if !config.has_workers() {
+        return Ok(());
+    }
+    if workers.merge_steps == 0 {
+        return refuse("merge-steps", "0".into(), "workers must train at least 1 step before they merge");
+    }
+    if workers.aggregate == Aggregate::Sum && workers.masks == WorkerMasks::Same {
+        let need = "workers that train the same weights would move them several times as far; give --worker-masks \
+                    interleaved, or --aggregate mean";
+        return refuse("aggregate", "sum".into(), need);
+    }
+    if !config.is_masked() {
+        return match workers.masks {
+            WorkerMasks::Same => Ok(()),
+            WorkerMasks::Interleaved => refuse(
+                "worker-masks",
+                "interleaved".into(),
+                "a dense run has no masks; give --mask fisher or random",
+            ),
         };
-        if mask.mask_every != 0 {
-            let need = "with several workers a mask is selected after merges; give --reselect-merges";
-            return refuse("mask-every", mask.mask_every.to_string(), need);
-        }
-        if self.aggregate == Aggregate::Sum && mask.update_rule == Rule::Published {
-            let need = "the published rule moves every weight of every worker; give --update-rule strict, or --aggregate \
-                        mean";
-            return refuse("aggregate", "sum".into(), need);
-        }
-        match self.quota(mask, layout) {
-            Ok(_) => Ok(()),
-            Err(error) => {
-                let need = format!(
-                    "{error}; choose a smaller --keep-ratio, fewer --workers, or --worker-masks same"
-                );
-                refuse("worker-masks", "interleaved".into(), &need)
-            }
+    }
+    if mask.every != 0 {
+        let need = "with several workers a mask is selected after merges; give --reselect-merges";
+        return refuse("mask-every", mask.every.to_string(), need);
+    }
+    if workers.aggregate == Aggregate::Sum && mask.rule == Rule::Published {
+        let need = "the published rule moves every weight of every worker; give --update-rule strict, or --aggregate \
+                    mean";
+        return refuse("aggregate", "sum".into(), need);
+    }
+    match workers.quota(mask, layout) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            let need =
+                format!("{error}; choose a smaller --keep-ratio, fewer --workers, or --worker-masks same");
+            refuse("worker-masks", "interleaved".into(), &need)
         }
     }
+}
 
+impl WorkerSettings {
     /// How many weights the workers keep between them.
     ///
     /// # Errors
     /// As [`Quota::new`], and when there are not as many.
-    pub fn quota(&self, mask: &Masking, layout: &Layout) -> Result<Quota, crate::mask::Error> {
+    pub fn quota(&self, mask: &MaskSettings, layout: &Layout) -> Result<Quota, crate::mask::Error> {
         let quota = mask.quota(layout)?;
         match self.masks {
             WorkerMasks::Same => Ok(quota),
@@ -217,7 +197,7 @@ impl Workers {
 
     /// In words, for the header.
     pub fn describe(&self, masked: bool) -> String {
-        let Workers { merge_steps, masks, aggregate, shard_data, .. } = *self;
+        let WorkerSettings { merge_steps, masks, aggregate, shard_data, .. } = *self;
         let mut text = format!("merged every {merge_steps} steps by their {}", typed(aggregate));
         if masked {
             text += match masks {
