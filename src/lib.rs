@@ -14,6 +14,10 @@ pub mod driver;
 pub mod graph;
 pub mod mask;
 pub mod optim;
+pub mod records;
 pub mod rng;
+mod run;
 pub mod settings;
 pub mod train;
+
+pub use run::{Error, Evaluated, Evaluation, Run};

@@ -7,7 +7,7 @@ use crate::checkpoint::chain::{self, Part, Values, WorkersState, Writer};
 use crate::checkpoint::full::{self, State};
 use crate::checkpoint::{Hash, Progress, weights};
 use crate::graph::{Layout, ModelId};
-use crate::mask::{Kind, Mask};
+use crate::mask::Mask;
 use crate::optim::UpdateRule;
 use crate::settings::{Config, Precision};
 use crate::train::{Error, Keep, Snapshot, WorkerSource};
@@ -41,7 +41,7 @@ impl Keeping {
         let model = config.network.id();
         let keeper = match folder {
             None => Keeper::Nothing,
-            Some(folder) if config.mask.kind != Kind::Dense && config.mask.rule == UpdateRule::Strict => {
+            Some(folder) if config.is_masked() && config.mask.rule == UpdateRule::Strict => {
                 let f16 = config.checkpoint.values == Precision::F16;
                 let values = if f16 { Values::F16 } else { Values::F32 };
                 Keeper::Chain(Writer::open(&folder.join(CHECKPOINTS), model, layout, values)?)

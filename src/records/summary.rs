@@ -22,7 +22,7 @@ pub fn print<B: Sparse>(
     let plans = Plans::new(config)?;
     let (graph, plan) = (&plans.graph, &plans.training);
     let rows = rows(graph, plan);
-    let replicas = if config.workers.count == 1 { 0 } else { workers };
+    let replicas = if config.has_workers() { workers } else { 0 };
     let memory = plans.memory::<B>(replicas, images);
 
     let width = rows.iter().map(|row| row.nodes.len()).max().unwrap_or(0);

@@ -7,7 +7,7 @@ use super::grouped;
 use crate::checkpoint::Moment;
 use crate::mask::Kind;
 use crate::settings::{Config, Reasons, SYNTHETIC};
-use crate::train::{EpochReport, Error, Event, Listener, MaskReport, Outcome, Started, is_resumable};
+use crate::train::{EpochReport, Error, Event, Listener, MaskReport, Outcome, Started};
 
 /// Writes a header, a row an epoch, and a last line. Each of them names the data set where it is not CIFAR-10.
 #[derive(Debug)]
@@ -48,11 +48,11 @@ impl<W: Write> Table<W> {
         write!(out, "train    {epochs} epochs of {} steps of {batch_size} images, ", run.steps)?;
         let peak = rounded(schedule.peak_epoch);
         writeln!(out, "lr up to {} at epoch {peak}, seed {seed}", optimizer.lr)?;
-        if mask.kind != Kind::Dense {
-            writeln!(out, "mask     {}", mask.describe(workers))?;
+        if run.config.is_masked() {
+            writeln!(out, "mask     {}", mask.describe(run.config.several().as_ref()))?;
         }
-        if workers.count > 1 {
-            let how = workers.describe(mask.kind != Kind::Dense);
+        if run.config.has_workers() {
+            let how = workers.describe(run.config.is_masked());
             writeln!(out, "workers  {}, {how}: {}", workers.count, run.workers.join(", "))?;
         }
         if let Some(folder) = run.folder {
@@ -67,7 +67,7 @@ impl<W: Write> Table<W> {
         }
         writeln!(out)?;
         write!(out, "epoch      lr  train loss  train acc  test loss  test acc  train s  test s  total s")?;
-        if workers.count > 1 {
+        if run.config.has_workers() {
             write!(out, "  merges   sent MB  received  of dense  wait s  exch s")?;
         }
         writeln!(out, "{}", if synthetic { "  data" } else { "" })?;
@@ -140,7 +140,7 @@ impl<W: Write> Listener for Table<W> {
         let result = match *event {
             Event::Started(run) => {
                 self.data = run.data.to_string();
-                self.resumable = is_resumable(run.config);
+                self.resumable = run.config.is_resumable();
                 self.header(run)
             }
             Event::Mask(report) => self.mask(report),

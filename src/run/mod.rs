@@ -1,6 +1,7 @@
 //! The library's door: [`Run`] trains as a configuration says, and leaves a run folder if it is given one.
 
 mod error;
+mod evaluate;
 mod open;
 
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use crate::train::{self, Listener, Outcome, Stop, Training};
 use open::{Work, on_device};
 
 pub use error::Error;
+pub use evaluate::{Evaluated, Evaluation};
 
 /// A run that is to begin or to be resumed.
 ///

@@ -11,7 +11,7 @@ use crate::backend::Power;
 use crate::distributed::Aggregate;
 use crate::graph::Model;
 use crate::mask::{Kind, Samples};
-use crate::train::Rule;
+use crate::optim::UpdateRule;
 
 /// The widest network. Every canonical index then fits 32 bits, for each of the models.
 const MAX_WIDTH: usize = 512;
@@ -118,7 +118,7 @@ pub struct MaskSettings {
     /// Epochs from one selection of a single worker's mask to the next; 0 keeps the first for good.
     pub every: u32,
     /// What happens to weights outside the mask.
-    pub rule: Rule,
+    pub rule: UpdateRule,
 }
 
 /// What checkpoints hold and when they are written.

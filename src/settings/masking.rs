@@ -8,7 +8,7 @@ use super::{CheckpointSettings, Config, ConfigError, MaskSettings, Precision, Wo
 use crate::backend::Power;
 use crate::graph::{Layout, scoring};
 use crate::mask::{Error, Kind, Quota};
-use crate::train::Rule;
+use crate::optim::UpdateRule;
 
 /// Which losses' gradients count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
@@ -58,7 +58,7 @@ pub struct MaskFlags {
     pub mask_every: Option<u32>,
     /// What a mask leaves alone: strict the weights outside it, published only their gradients [default: strict]
     #[arg(long, value_enum)]
-    pub update_rule: Option<Rule>,
+    pub update_rule: Option<UpdateRule>,
     /// Whether a strict mask's checkpoints hold velocities and position, to resume from [default: on]
     #[arg(long, value_enum)]
     pub checkpoint_state: Option<CheckpointState>,
@@ -179,7 +179,7 @@ pub(super) fn check(config: &Config, layout: &Layout) -> Result<(), ConfigError>
         let need = format!("must be below the {epochs} epochs, or no mask is ever used");
         return refuse("warmup-epochs", mask.warmup_epochs.to_string(), &need);
     }
-    let (strict, state) = (mask.rule == Rule::Strict, config.checkpoint.state);
+    let (strict, state) = (mask.rule == UpdateRule::Strict, config.checkpoint.state);
     if !strict && state == CheckpointState::Off {
         return refuse(
             "checkpoint-state",

@@ -8,7 +8,7 @@ use super::{Config, ConfigError, MaskSettings, WorkerSettings};
 use crate::distributed::Aggregate;
 use crate::graph::Layout;
 use crate::mask::{Kind, Quota};
-use crate::train::Rule;
+use crate::optim::UpdateRule;
 
 /// More workers than any run is meant for.
 const MAX_WORKERS: usize = 4096;
@@ -167,7 +167,7 @@ pub(super) fn check(config: &Config, layout: &Layout) -> Result<(), ConfigError>
         let need = "with several workers a mask is selected after merges; give --reselect-merges";
         return refuse("mask-every", mask.every.to_string(), need);
     }
-    if workers.aggregate == Aggregate::Sum && mask.rule == Rule::Published {
+    if workers.aggregate == Aggregate::Sum && mask.rule == UpdateRule::Published {
         let need = "the published rule moves every weight of every worker; give --update-rule strict, or --aggregate \
                     mean";
         return refuse("aggregate", "sum".into(), need);

@@ -14,7 +14,6 @@ mod plans;
 mod team;
 mod timetable;
 mod trainer;
-mod update;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,8 +23,7 @@ use crate::backend::Sparse;
 use crate::checkpoint::chain::Restored;
 use crate::data::Dataset;
 use crate::distributed::Communicator;
-use crate::mask::Kind;
-use crate::settings::{CheckpointState, Config};
+use crate::settings::Config;
 use trainer::{Epoch, Trainer};
 
 pub use error::Error;
@@ -82,7 +80,7 @@ pub fn train<B: Sparse>(backend: B, mut training: Training, stop: &Stop) -> Resu
             Epoch::Done(report) if report.epoch == epochs => break Outcome::Finished(report),
             Epoch::Done(_) => {}
             Epoch::Stopped(signal) => {
-                if is_resumable(config) {
+                if config.is_resumable() {
                     trainer.checkpoint()?;
                 }
                 break Outcome::Interrupted(signal);
@@ -91,9 +89,4 @@ pub fn train<B: Sparse>(backend: B, mut training: Training, stop: &Stop) -> Resu
     };
     trainer.end(&outcome)?;
     Ok(outcome)
-}
-
-/// Whether the checkpoints of a run hold what resuming needs; only those of a masked run may leave it out.
-pub fn is_resumable(config: &Config) -> bool {
-    config.mask.kind == Kind::Dense || config.checkpoint.state == CheckpointState::On
 }

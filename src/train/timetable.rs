@@ -1,7 +1,6 @@
 //! When workers merge and when masks are selected.
 
 use crate::checkpoint::Moment;
-use crate::mask::Kind;
 use crate::settings::Config;
 
 /// What is due at each moment of a run.
@@ -19,9 +18,8 @@ pub(super) struct Timetable {
 impl Timetable {
     /// The timetable of a run whose epochs have `steps` steps. A single worker has nothing to merge.
     pub fn new(config: &Config, steps: u32) -> Timetable {
-        let (workers, mask) = (&config.workers, &config.mask);
-        let merges = (workers.count > 1).then_some((workers.merge_steps, workers.reselect_merges));
-        let masks = (mask.kind != Kind::Dense).then_some((mask.warmup_epochs, mask.every));
+        let merges = config.several().map(|workers| (workers.merge_steps, workers.reselect_merges));
+        let masks = config.masked().map(|mask| (mask.warmup_epochs, mask.every));
         Timetable { steps, epochs: config.train.epochs, merges, masks }
     }
 

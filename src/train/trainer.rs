@@ -84,7 +84,7 @@ impl<'a, B: Sparse> Trainer<'a, B> {
     fn resume(&mut self, restored: Restored) -> Result<(), Error> {
         let Trainer { config, model, team, clock, keep, .. } = self;
         let network = model.network();
-        if let (Some(mask), true) = (&restored.mask, config.mask.kind != Kind::Dense) {
+        if let (Some(mask), true) = (&restored.mask, config.is_masked()) {
             let weights = network.graph().layout.weight_count();
             team.restrict(network, Mask::new(mask.clone(), weights)?)?;
         }
@@ -206,7 +206,7 @@ impl<'a, B: Sparse> Trainer<'a, B> {
     fn choose(&mut self) -> Result<Mask, Error> {
         let Trainer { config, model, team, clock, .. } = self;
         let (settings, seed, draw) = (&config.mask, config.train.seed, clock.draw());
-        let quota = config.quota(&model.network().graph().layout)?;
+        let quota = config.workers.quota(settings, &model.network().graph().layout)?;
         Ok(match settings.kind {
             Kind::Random => select::random(model.network(), quota, seed, draw)?,
             Kind::Fisher | Kind::Dense => {
@@ -267,13 +267,9 @@ fn check_room<B: Sparse>(
     local: usize,
     [train, test]: [usize; 2],
 ) -> Result<(), Error> {
-    let workers = &config.workers;
+    let replicas = if config.has_workers() { local } else { 0 };
     // Parts of the images are copies; the whole is shared.
-    let (replicas, held) = match workers.count {
-        1 => (0, train),
-        _ if workers.shard_data => (local, local * config.worker_images(train)),
-        _ => (local, train),
-    };
+    let held = if config.shards() { local * config.worker_images(train) } else { train };
     let needed = plans.memory::<B>(replicas, held + test).total();
     let free = backend.free_bytes()?;
     if needed <= free {

@@ -11,7 +11,7 @@ use super::clock::Clock;
 use super::events::{Audience, Event, Exchange};
 use super::laps::{Lap, Laps};
 use super::model::SharedModel;
-use super::{Error, Stop, is_resumable};
+use super::{Error, Stop};
 use crate::backend::{self, Sparse, Totals};
 use crate::checkpoint::chain::EpochExchange;
 use crate::data::Split;
@@ -53,18 +53,17 @@ impl<B: Sparse> Team<B> {
         network: &mut Network<B>,
         train: Split,
     ) -> Result<Self, backend::Error> {
-        let (settings, whole) = (config.workers, Arc::new(train));
-        let several = settings.count > 1;
+        let (settings, whole, several) = (config.workers, Arc::new(train), config.has_workers());
         let mut workers = vec![];
         for rank in comm.local() {
-            let split = match several && settings.shard_data {
+            let split = match config.shards() {
                 true => Arc::new(shard(&whole, config.train.seed, rank, settings.count)),
                 false => whole.clone(),
             };
             let name = several.then(|| comm.name(rank));
             workers.push(Worker::new(network, config, rank, split, name)?);
         }
-        let (exchanged, resumable) = (Exchanged::dense(&settings), is_resumable(config));
+        let (exchanged, resumable) = (Exchanged::dense(&settings), config.is_resumable());
         let counts = EpochExchange::default();
         let rule = config.mask.rule;
         Ok(Team { comm, settings, rule, workers, mask: None, exchanged, counts, resumable })

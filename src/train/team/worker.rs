@@ -5,12 +5,11 @@ use std::sync::Arc;
 use crate::train::Error;
 use crate::train::clock::Clock;
 use crate::train::laps::Lap;
-use crate::train::update::Update;
 use crate::backend::{Error as BackendError, Place, Position, Sgd, Sparse, Totals};
 use crate::data::Split;
 use crate::graph::{Layout, Network, Replica, Statistics};
 use crate::mask::Mask;
-use crate::optim::UpdateRule;
+use crate::optim::{Update, UpdateRule};
 use crate::rng::{Purpose, Stream, permutation};
 use crate::settings::Config;
 

@@ -1,27 +1,15 @@
 //! What a training step does to the weights: all of them, or those a mask keeps.
 
-use serde::{Deserialize, Serialize};
-
+use super::UpdateRule;
 use crate::backend::{Error, Sgd, Sparse};
 use crate::graph::Network;
 use crate::mask::Mask;
 
-/// What a mask leaves alone (SPEC section 4).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Rule {
-    /// Weights outside the mask keep their bits.
-    #[default]
-    Strict,
-    /// Only the gradient is masked: momentum and decay move every weight, as in the authors' code.
-    Published,
-}
-
-/// The optimiser's velocity, and the mask that is in force.
-pub(super) struct Update<B: Sparse> {
-    /// One a weight or, under the strict rule, one a kept weight, in memory order.
+/// A worker's optimiser: its velocity, and the mask that is in force.
+pub struct Update<B: Sparse> {
+    /// One value a weight or, under the strict rule, one a kept weight, in memory order.
     velocity: B::Vector,
-    /// What the mask in force keeps; none when every weight is trained.
+    /// The weights that the mask in force keeps; none when every weight is trained.
     kept: Option<Kept<B>>,
 }
 
@@ -32,30 +20,36 @@ enum Kept<B: Sparse> {
         order: Vec<(u32, u32)>,
     },
     Published {
-        /// One a weight.
+        /// One byte a weight: whether the mask keeps it.
         flags: B::Bytes,
     },
 }
 
 impl<B: Sparse> Update<B> {
-    /// Every weight is trained, from a velocity in memory order.
+    /// Trains every weight, from a velocity in memory order.
+    ///
+    /// # Errors
+    /// When the device has no room.
     pub fn dense(network: &mut Network<B>, velocity: &[f32]) -> Result<Self, Error> {
         Ok(Update { velocity: network.backend().vector(velocity)?, kept: None })
     }
 
-    /// Trains what a mask keeps from now on. Velocities of weights that were trained before stay; under the strict rule
-    /// a newly kept weight starts at 0, and the others' are forgotten.
-    pub fn restrict(&mut self, network: &mut Network<B>, mask: &Mask, rule: Rule) -> Result<(), Error> {
+    /// Trains what a mask keeps from now on. Weights that were trained before keep their velocity; under the strict rule
+    /// a newly kept weight starts at 0, and the velocities of weights outside the mask are forgotten.
+    ///
+    /// # Errors
+    /// When the device has no room.
+    pub fn restrict(&mut self, network: &mut Network<B>, mask: &Mask, rule: UpdateRule) -> Result<(), Error> {
         let order = network.graph().layout.memory_order(mask.indices());
         let kept = match rule {
-            Rule::Strict => {
+            UpdateRule::Strict => {
                 let velocity = self.velocity_at(network, &order)?;
                 let indices: Vec<u32> = order.iter().map(|(index, _)| *index).collect();
                 let backend = network.backend();
                 self.velocity = backend.vector(&velocity)?;
                 Kept::Strict { indices: backend.indices(&indices)?, order }
             }
-            Rule::Published => {
+            UpdateRule::Published => {
                 let mut values = vec![0; mask.weights()];
                 order.iter().for_each(|&(index, _)| values[index as usize] = 1);
                 let mut flags = network.backend().bytes(values.len())?;
@@ -68,7 +62,7 @@ impl<B: Sparse> Update<B> {
         Ok(())
     }
 
-    /// The velocities of these weights, 0 where there is none.
+    /// The velocities of these weights (index in memory, place in the mask), 0 where there is none.
     fn velocity_at(&self, network: &mut Network<B>, order: &[(u32, u32)]) -> Result<Vec<f32>, Error> {
         let velocity = network.backend().read(&self.velocity)?;
         let Some(Kept::Strict { order: old, .. }) = &self.kept else {
@@ -83,6 +77,9 @@ impl<B: Sparse> Update<B> {
     }
 
     /// Takes up velocities that [`Update::velocity`] gave, for the mask in force.
+    ///
+    /// # Errors
+    /// When the device has no room.
     pub fn resume(&mut self, network: &mut Network<B>, velocity: &[f32]) -> Result<(), Error> {
         self.velocity = match &self.kept {
             Some(Kept::Strict { order, .. }) => {
@@ -94,7 +91,7 @@ impl<B: Sparse> Update<B> {
         Ok(())
     }
 
-    /// The weights that the strict rule trains, in memory order; none when any weight may move.
+    /// The weights that the strict rule trains, in memory order; none when every weight may move.
     pub fn indices(&self) -> Option<&B::Indices> {
         match &self.kept {
             Some(Kept::Strict { indices, .. }) => Some(indices),
@@ -102,7 +99,10 @@ impl<B: Sparse> Update<B> {
         }
     }
 
-    /// One step with the network's gradients.
+    /// Takes one step with the network's gradients.
+    ///
+    /// # Errors
+    /// When the device fails.
     pub fn step(&mut self, network: &mut Network<B>, sgd: &Sgd) -> Result<(), Error> {
         let (backend, gradients, weights) = network.parameters();
         let velocity = &mut self.velocity;
@@ -117,7 +117,10 @@ impl<B: Sparse> Update<B> {
         }
     }
 
-    /// The velocity: in memory order, one a weight, or, under the strict rule, one a kept weight in the mask's order.
+    /// The velocity: in memory order, one value a weight, or, under the strict rule, one a kept weight in the mask's order.
+    ///
+    /// # Errors
+    /// When the device fails.
     pub fn velocity(&self, network: &mut Network<B>) -> Result<Vec<f32>, Error> {
         let memory = network.backend().read(&self.velocity)?;
         let Some(Kept::Strict { order, .. }) = &self.kept else { return Ok(memory) };
@@ -134,7 +137,7 @@ mod tests {
     use crate::graph::Model;
     use crate::graph::network::{Batches, plans};
 
-    /// In the order of its indices, which within a filter is not that of memory.
+    /// Velocities come in the order of the mask's indices, which within a filter is not that of memory.
     #[test]
     fn weights_that_stay_keep_their_velocity_and_new_ones_begin_at_0() {
         let graph = Model::Resnet9.graph(2).unwrap();
@@ -147,7 +150,7 @@ mod tests {
         let mut update = Update::dense(&mut network, &memory).unwrap();
         let mut restrict = |indices: &[u32]| {
             let mask = Mask::new(indices.to_vec(), layout.weight_count()).unwrap();
-            update.restrict(&mut network, &mask, Rule::Strict).unwrap();
+            update.restrict(&mut network, &mask, UpdateRule::Strict).unwrap();
             update.velocity(&mut network).unwrap()
         };
         assert_eq!(restrict(&[1, 5, 30, 31, 60, 300]), [1, 5, 30, 31, 60, 300].map(|i: usize| of[i]));
