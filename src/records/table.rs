@@ -43,7 +43,7 @@ impl<W: Write> Table<W> {
         let warning = if synthetic { " (made-up pictures, not CIFAR-10)" } else { "" };
         writeln!(out, "data     {}{warning}: {training} training images, {test} test images", run.data)?;
         writeln!(out, "model    {}, width {}: {parameters} parameters", network.model, network.width)?;
-        writeln!(out, "preset   {} ({})", run.config.recipe, self.reasons.recipe)?;
+        writeln!(out, "recipe   {} ({})", run.config.recipe, self.reasons.recipe)?;
         let (epochs, batch_size, seed) = (train.epochs, train.batch_size, train.seed);
         write!(out, "train    {epochs} epochs of {} steps of {batch_size} images, ", run.steps)?;
         let peak = rounded(schedule.peak_epoch);
