@@ -156,7 +156,7 @@ impl common::Work for Training<'_> {
                     let layout = config.model.graph(config.width)?.layout;
                     let chain = Chain::read(&folder.checkpoints(), (config.model, config.width), &layout)?;
                     state = chain.load_latest()?;
-                    folder.cut_back(state.as_ref().map_or(0, |state| state.progress.epoch))?;
+                    folder.cut_back(state.as_ref().map_or(0, |state| state.progress.at.epoch))?;
                 } else {
                     folder.begin(&config)?;
                 }
