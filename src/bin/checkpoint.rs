@@ -117,7 +117,7 @@ fn accuracies(run: &Path) -> BTreeMap<u32, f64> {
 
 fn list(chain: &Chain, accuracies: &BTreeMap<u32, f64>) -> anyhow::Result<()> {
     let (out, dense) = (&mut stdout().lock(), chain.dense_bytes() as f64);
-    writeln!(out, "{}, {} weights", chain.id(), chain.layout().weights())?;
+    writeln!(out, "{}, {} weights", chain.id(), chain.layout().weight_count())?;
     // A column more where there are such files.
     let any_workers = chain.checkpoints().iter().any(|c| chain.workers(c).is_some());
     let column = |text: &str| if any_workers { format!(" {text:>14}") } else { String::new() };

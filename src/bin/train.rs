@@ -18,6 +18,7 @@ use fishmask::backend::cuda::Cuda;
 use fishmask::checkpoint::chain::Chain;
 use fishmask::data::Source;
 use fishmask::driver::cuda::Gpu;
+use fishmask::graph::ModelId;
 use fishmask::train::listeners::{Bar, DawnLog, Metrics, Table};
 use fishmask::train::{self, Config, Device, Flags, Listener, Outcome, Reasons, RunFolder, Stop, summary};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
@@ -154,7 +155,11 @@ impl common::Work for Training<'_> {
                 let mut state = None;
                 if is_resumed {
                     let layout = config.model.graph(config.width)?.layout;
-                    let chain = Chain::read(&folder.checkpoints(), (config.model, config.width), &layout)?;
+                    let chain = Chain::read(
+                        &folder.checkpoints(),
+                        ModelId::new(config.model, config.width),
+                        &layout,
+                    )?;
                     state = chain.load_latest()?;
                     folder.cut_back(state.as_ref().map_or(0, |state| state.progress.at.epoch))?;
                 } else {

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::container::{self, KEY, Tensor};
 use super::hash::Hash;
-use super::weights::{self, Expected, Flat};
 use super::moment::FileKind;
+use super::weights::{self, Expected, Flat};
 use super::{Error, Moment, Problem, Progress, atomic};
 use crate::graph::{Layout, ModelId};
 

@@ -83,7 +83,7 @@ impl Saving {
         mut progress: Progress,
     ) -> Result<Option<PathBuf>, Error> {
         self.at = progress.at;
-        let running = network.running()?;
+        let running = network.read_running()?;
         let mut velocity = None;
         match merging {
             None => {
@@ -110,7 +110,7 @@ impl Saving {
                 path
             }
             _ => {
-                let (weights, mask) = (network.weights()?, self.mask_file);
+                let (weights, mask) = (network.read_weights()?, self.mask_file);
                 let state = State { progress, weights, velocity, running, mask };
                 full::save(&self.checkpoints(), self.id, &network.graph().layout, &state)?
             }
@@ -127,7 +127,7 @@ impl Saving {
         progress: Progress,
     ) -> Result<Option<PathBuf>, Error> {
         let Some(chain) = &mut self.chain else { return Ok(None) };
-        let running = network.running()?;
+        let running = network.read_running()?;
         Ok(Some(chain.base(&progress, &running, |p| network.parameter(p).map_err(Error::from))?))
     }
 
@@ -140,7 +140,7 @@ impl Saving {
         let folder = self.checkpoints();
         match &mut self.chain {
             Some(chain) => {
-                let running = network.running()?;
+                let running = network.read_running()?;
                 chain.mask(mask.indices(), &running, |p| network.parameter(p).map_err(Error::from))?;
             }
             None => {
@@ -156,7 +156,7 @@ impl Saving {
     /// # Errors
     /// When it cannot be written, or the device fails.
     pub fn write_final<B: Sparse>(&self, network: &Network<B>) -> Result<(), Error> {
-        let (weights, running) = (network.weights()?, network.running()?);
+        let (weights, running) = (network.read_weights()?, network.read_running()?);
         let layout = &network.graph().layout;
         Ok(weights::save(&self.folder.join("final.safetensors"), layout, &weights, &running)?)
     }

@@ -178,15 +178,14 @@ impl Chain {
 
     /// The length of a dense file's data, in bytes.
     pub fn dense_bytes(&self) -> u64 {
-        4 * (self.layout.weights() + self.layout.statistics_len()) as u64
+        4 * (self.layout.weight_count() + self.layout.statistic_count()) as u64
     }
 
     /// The checkpoint that a delta builds on: the base if several restore to the same model.
     pub(super) fn parent(&self, child: &Checkpoint, parent: Hash) -> Result<&Checkpoint, Error> {
         // A delta's parent is always older: equal models at different moments make no circle.
         let fits = |c: &&Checkpoint| {
-            c.model == Some(parent)
-                && if c.is_base() { c.at() <= child.at() } else { c.at() < child.at() }
+            c.model == Some(parent) && if c.is_base() { c.at() <= child.at() } else { c.at() < child.at() }
         };
         let found = self.checkpoints.iter().filter(fits).min_by_key(|c| !c.is_base());
         found.ok_or_else(|| self.why_missing(child, parent))

@@ -52,8 +52,14 @@ fn look_full(path: &Path, head: &Head) -> Result<(ModelId, Found), Error> {
     let h = full::parse_header(path, head.json.as_deref())?;
     file::check_name(path, &FileKind::Full.file_name(h.progress.at))?;
     let (kind, path) = (Kind::Full { mask: h.mask }, path.to_path_buf());
-    let checkpoint =
-        Checkpoint { path, bytes: head.bytes, kind, progress: h.progress, model: None, kept: weight_count(head) };
+    let checkpoint = Checkpoint {
+        path,
+        bytes: head.bytes,
+        kind,
+        progress: h.progress,
+        model: None,
+        kept: weight_count(head),
+    };
     Ok((h.id, Found::Checkpoint(checkpoint)))
 }
 

@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use safetensors::Dtype;
 use super::file::{self, Entry, Failed, Head, Spec};
 use super::header::{Contents, Header, WorkerTotals};
 use super::look::check_model;
@@ -14,6 +13,7 @@ use crate::checkpoint::hash::feed;
 use crate::checkpoint::moment::FileKind;
 use crate::checkpoint::{Error, Hash, Moment, Problem};
 use crate::graph::ModelId;
+use safetensors::Dtype;
 
 /// A tensor of a worker's, in the order of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -66,7 +66,9 @@ impl<W: Write> Table<W> {
         writeln!(out, "folder   {}", folder.display())?;
         match resumed {
             Some(Moment { epoch, step: 0 }) => writeln!(out, "resumed  after epoch {epoch}")?,
-            Some(Moment { epoch, step }) => writeln!(out, "resumed  after step {step} of epoch {}", epoch + 1)?,
+            Some(Moment { epoch, step }) => {
+                writeln!(out, "resumed  after step {step} of epoch {}", epoch + 1)?
+            }
             None => {}
         }
         writeln!(out)?;
