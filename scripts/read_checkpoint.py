@@ -24,7 +24,7 @@ def head(path):
 
 
 def restore(files, path):
-    """(weights and running statistics end to end in canonical order, the base's tensors) of a base or delta."""
+    """Of a base or delta: (weights and running statistics in canonical order, the base's tensors)."""
     metadata, tensors, data = files[path]
     if metadata["kind"] == "base":
         return np.fromfile(path, "<f4", offset=data), tensors
@@ -56,4 +56,7 @@ try:
     print("weights: as their hash says")
 except ImportError:
     print("weights: not checked, as there is no blake3 module")
-save_file({name: flat[slice(*(i // 4 for i in t["data_offsets"]))].reshape(t["shape"]) for name, t in tensors}, args.out)
+save_file(
+    {name: flat[slice(*(i // 4 for i in t["data_offsets"]))].reshape(t["shape"]) for name, t in tensors},
+    args.out,
+)

@@ -3,7 +3,6 @@
 Names, shapes and order of parameters are those of fishmask's weight files. `python torch_models.py` checks
 the parameter counts at width 64.
 """
-
 import torch
 import torch.nn.functional as F
 from torch import nn
