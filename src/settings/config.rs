@@ -9,7 +9,7 @@ use super::{
 };
 use crate::backend::Power;
 use crate::distributed::Aggregate;
-use crate::graph::Model;
+use crate::graph::{Model, ModelId};
 use crate::mask::{Kind, Samples};
 use crate::optim::UpdateRule;
 
@@ -52,6 +52,13 @@ pub struct NetworkSettings {
     pub model: Model,
     /// Channels of its stem, to which all others are in proportion.
     pub width: usize,
+}
+
+impl NetworkSettings {
+    /// The model at its width.
+    pub fn id(self) -> ModelId {
+        ModelId::new(self.model, self.width)
+    }
 }
 
 /// A data set, and how much of it is used.

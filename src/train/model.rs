@@ -7,6 +7,7 @@ use super::{Plans, evaluate};
 use crate::backend::{Error, Sparse, Totals};
 use crate::data::Split;
 use crate::graph::{Network, Scoring};
+use crate::mask::{Mask, Quota, select};
 
 /// The model that all workers share: a single worker trains it, several merge into it.
 pub(super) struct SharedModel<B: Sparse> {
@@ -46,6 +47,18 @@ impl<B: Sparse> SharedModel<B> {
     /// The network, and the buffers for scoring samples if masks are chosen by scores.
     pub fn scoring(&mut self) -> (&mut Network<B>, Option<&mut Scoring<B>>) {
         (&mut self.network, self.scoring.as_mut())
+    }
+
+    /// The mask of the largest scores.
+    ///
+    /// # Errors
+    /// When the device fails.
+    ///
+    /// # Panics
+    /// If masks are not chosen by scores.
+    pub fn largest(&mut self, quota: Quota) -> Result<Mask, Error> {
+        let (network, scoring) = self.scoring();
+        select::largest(network, scoring.expect("a run whose masks are chosen by scores has scores"), quota)
     }
 
     /// The part of the test images that a worker evaluates: whole batches, so that there are no more batches than a

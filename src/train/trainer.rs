@@ -11,7 +11,6 @@ use super::{Error, Keep, Plans, Stop, Training};
 use crate::backend::{Sparse, Totals};
 use crate::checkpoint::chain::Restored;
 use crate::checkpoint::{Hash, Progress};
-use crate::graph::{ScoreRule, Statistics};
 use crate::mask::{Kind, Mask, Order, Samples, select};
 use crate::optim::UpdateRule;
 use crate::settings::Config;
@@ -210,9 +209,7 @@ impl<'a, B: Sparse> Trainer<'a, B> {
         Ok(match settings.kind {
             Kind::Random => select::random(model.network(), quota, seed, draw)?,
             Kind::Fisher | Kind::Dense => {
-                // Running statistics mean nothing before the first epoch.
-                let statistics = if clock.at().epoch > 0 { Statistics::Running } else { Statistics::Image };
-                let rule = ScoreRule { power: settings.power, target: settings.target, statistics };
+                let rule = settings.rule(clock.at().epoch);
                 let samples = Samples {
                     first: 0,
                     count: settings.samples,
@@ -222,7 +219,7 @@ impl<'a, B: Sparse> Trainer<'a, B> {
                     epoch: draw,
                 };
                 team.score(model, rule, samples, clock.laps())?;
-                select::largest(model, quota)?
+                model.largest(quota)?
             }
         })
     }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::workers::{EpochExchange, read_exchange};
 use crate::backend::Totals;
 use crate::checkpoint::container::KEY;
 use crate::checkpoint::hash::feed;
@@ -56,7 +57,8 @@ pub enum Contents {
         at: Moment,
         /// One a worker.
         totals: Vec<WorkerTotals>,
-        run: String,
+        #[serde(alias = "run", deserialize_with = "read_exchange")]
+        exchange: EpochExchange,
     },
 }
 

@@ -38,7 +38,7 @@ pub use index::{Chain, Checkpoint, Kind, WorkersFile};
 pub use prune::Pruned;
 pub use read::{Restored, Velocity};
 pub use verify::Verified;
-pub use workers::{Part, Worker, Workers, WorkersState, prune_workers, save_workers};
+pub use workers::{EpochExchange, Part, Worker, Workers, WorkersState, prune_workers, save_workers};
 pub use write::{Values, Writer, save_mask};
 
 /// A model's vectors as a chain's hashes see them.

@@ -14,6 +14,7 @@ use crate::checkpoint::moment::FileKind;
 use crate::checkpoint::{Error, Hash, Moment, Problem};
 use crate::graph::ModelId;
 use safetensors::Dtype;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// A tensor of a worker's, in the order of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,8 +74,39 @@ pub struct WorkersState {
     pub model: Hash,
     /// The workers, by rank.
     pub workers: Vec<Worker>,
-    /// What else the run wants back: any text.
-    pub run: String,
+    /// What they have exchanged in the epoch begun.
+    pub exchange: EpochExchange,
+}
+
+/// What workers have exchanged in an epoch so far. Bytes and seconds are those of the worker of the lowest rank.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EpochExchange {
+    /// Merges in the epoch.
+    pub merges: u32,
+    /// Bytes that a worker would have sent in them had all weights been merged.
+    pub dense: u64,
+    /// Bytes sent.
+    pub sent: u64,
+    /// Bytes received.
+    pub received: u64,
+    /// Seconds spent waiting for other workers.
+    pub waiting: f64,
+    /// Seconds spent exchanging.
+    pub exchanging: f64,
+}
+
+/// Reads an exchange, also of files of before, which hold it as JSON in a string.
+pub(super) fn read_exchange<'de, D: Deserializer<'de>>(from: D) -> Result<EpochExchange, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Fields(EpochExchange),
+        Text(String),
+    }
+    Ok(match Written::deserialize(from)? {
+        Written::Fields(exchange) => exchange,
+        Written::Text(text) => serde_json::from_str(&text).unwrap_or_default(),
+    })
 }
 
 /// Writes the workers' state into `folder`. Write it before the checkpoint that it belongs to: killed in between, the run
@@ -100,7 +132,7 @@ pub fn save_workers<E: From<Error>>(
         model: state.model,
         at: state.at,
         totals: state.workers.iter().map(|worker| WorkerTotals(worker.totals)).collect(),
-        run: state.run.clone(),
+        exchange: state.exchange,
     };
     let all = || (0..).zip(&state.workers).flat_map(|(rank, w)| Part::ALL.map(|part| (rank, w, part)));
     let spec = |(rank, worker, part): (usize, &Worker, Part)| {
@@ -158,7 +190,7 @@ impl Workers {
         header.check_hashed(path, head.json.as_deref().unwrap_or_default(), hash(&mut file).map_err(&io)?)?;
         file::check_name(path, &header.file_name())?;
         check_model(path, id, header.id)?;
-        let Contents::Workers { model, at, totals, run } = header.contents else {
+        let Contents::Workers { model, at, totals, exchange } = header.contents else {
             return Err(Error::new(path, Problem::NotChain { reason: "it holds no workers".into() }));
         };
         let tensors = tensors(path, &head, totals.len())?;
@@ -168,7 +200,7 @@ impl Workers {
         };
         let workers = totals.into_iter().zip(&tensors).map(worker).collect();
         let places = tensors.iter().map(|tensors| tensors.map(|(begin, _)| begin)).collect();
-        let state = WorkersState { at, model, workers, run };
+        let state = WorkersState { at, model, workers, exchange };
         Ok(Workers { state, path: path.to_path_buf(), file, places })
     }
 

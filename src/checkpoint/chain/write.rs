@@ -138,6 +138,11 @@ impl Writer {
         Ok(hash)
     }
 
+    /// Whether a mask is in force.
+    pub fn is_masked(&self) -> bool {
+        self.mask.is_some()
+    }
+
     /// Writes the values of the mask in force, all running statistics and, for a run to go on from, one velocity a
     /// kept weight. Returns the file.
     ///

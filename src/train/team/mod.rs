@@ -16,7 +16,8 @@ use crate::backend::{self, Sparse, Totals};
 use crate::checkpoint::chain::EpochExchange;
 use crate::data::Split;
 use crate::distributed::{Aggregate, Communicator, traffic};
-use crate::graph::{Network, ScoreRule};
+use crate::graph::Network;
+use crate::graph::scoring::Rule as ScoreRule;
 use crate::mask::{Mask, Samples, select};
 use crate::optim::UpdateRule;
 use crate::settings::{Config, WorkerSettings};
@@ -88,6 +89,11 @@ impl<B: Sparse> Team<B> {
     pub fn names(&self) -> Vec<String> {
         let named = if self.is_single() { 0 } else { self.comm.size() };
         (0..named).map(|rank| self.comm.name(rank)).collect()
+    }
+
+    /// Training images of each worker.
+    pub fn images(&self) -> usize {
+        self.workers.first().map_or(0, |worker| worker.split.len())
     }
 
     /// What the workers together train; none when they train every weight.

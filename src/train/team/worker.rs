@@ -48,7 +48,7 @@ impl<B: Sparse> Worker<B> {
         let draw = (config.train.batch_size, seed(config.train.seed, rank));
         let data = network.backend().data(&split, Some(draw))?;
         let replica = name.is_some().then(|| network.replica()).transpose()?;
-        let update = Update::dense(network, &vec![0.0; network.graph().layout.weights()])?;
+        let update = Update::dense(network, &vec![0.0; network.graph().layout.weight_count()])?;
         Ok(Worker { rank, replica, update, split, data, recording: None, totals: Totals::default(), name })
     }
 
