@@ -1,9 +1,10 @@
 //! Scoring and selection, beside PyTorch's on the same machine in the same run.
 //!
-//! `cargo bench --bench fisher [-- [--device cpu|cuda:N] [--samples N] [--batch N] [MODEL]]` prints for resnet9 and resnet34 at
-//! width 64: samples scored a second (label, square, running statistics; random images), and for the authors' loop and
-//! torch.func's vmap in `benches/peers/torch_fisher.py`; then the seconds of choosing 2% of the scores, and torch.topk's.
-//! Rounds in turn, medians. The peer's interpreter is `$PYTHON`, `python3` if unset; without torch its figures are left out.
+//! `cargo bench --bench fisher [-- [--device cpu|cuda:N] [--samples N] [--batch N] [MODEL]]` prints for
+//! resnet9 and resnet34 at width 64: samples scored a second (label, square, running statistics; random
+//! images), and for the authors' loop and torch.func's vmap in `benches/peers/torch_fisher.py`; then the
+//! seconds of choosing 2% of the scores, and torch.topk's. Rounds in turn, medians. The peer's interpreter is
+//! `$PYTHON`, `python3` if unset; without torch its figures are left out.
 
 use std::process::Command;
 use std::time::Instant;
@@ -20,7 +21,7 @@ use fishmask::graph::scoring::{self, Rule};
 use fishmask::graph::{Model, Network, Scoring};
 use fishmask::mask::{Quota, select};
 use fishmask::rng::{Purpose, Stream};
-use fishmask::train::Device;
+use fishmask::settings::Device;
 use serde_json::Value;
 
 const WIDTH: usize = 64;

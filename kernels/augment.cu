@@ -1,12 +1,13 @@
-// Batches from the resident u8 data set (SPEC section 1): for image i of the batch, with index = order[cursor + i],
+// Batches from the resident u8 data set, augmented as docs/METHOD.md says ("Data"): for image i of the batch,
+// with index = order[cursor + i],
 //
 //     images (n, 32, 32, 3) = f16 of cutout(flip(crop((pixels (count, 32, 32, 3) [index] - mean) / std)))
 //
-// The pixels around an image are its own, mirrored about the outermost. The choices come from the first Philox block of
-// the image's stream, as in src/data/augment.rs, and the values before rounding to f16 are that file's bits: a
-// subtraction, then a product.
+// The pixels around an image are its own, mirrored about the outermost. The choices come from the first
+// Philox block of the image's stream, as in src/data/augment.rs, and the values before rounding to f16 are
+// that file's bits: a subtraction, then a product.
 //
-// A block an image: 3 KB read and 6 KB written in 16-byte pieces, 4.7 MB for 512 images, 1.2 us at 4 TB/s.
+// A block an image: 3 KB read and 6 KB written in 16-byte pieces, 4.7 MB for 512 images.
 #include "device.cuh"
 #include "philox.cuh"
 

@@ -1,5 +1,6 @@
-// Convolution, analytic: one thread an output element, f32 sums in the order of the loops. The yardstick of conv_fprop.cu,
-// conv_dgrad.cu and conv_wgrad.cu, and what serves the shapes they do not. And the reductions that finish both.
+// Convolution, analytic: one thread an output element, f32 sums in the order of the loops. The yardstick of
+// conv_fprop.cu, conv_dgrad.cu and conv_wgrad.cu, and what serves the shapes they do not. And the reductions
+// that finish both.
 //
 // x (N,H,W,C), filter (K,R,R,C), y (N,P,Q,K):
 //
@@ -97,8 +98,8 @@ KERNEL(channel_sums, ChannelSumsArgs, 64) {
     }
 }
 
-// Sums by column in f64: sharer i adds rows i, i + sharers, ...; then the sharers are added by halves. Few sharers for
-// many columns, many for many rows.
+// Sums by column in f64: sharer i adds rows i, i + sharers, ...; then the sharers are added by halves. Few
+// sharers for many columns, many for many rows.
 KERNEL(sum_rows, SumRowsArgs, 1024) {
     SHARED(double, sums, 1024);
     const uint32_t width = block_threads() / args.sharers;

@@ -1,8 +1,10 @@
-// Convolution dgrad on tensor cores, an implicit matrix product: rows are pixels of dx, columns C, and the reduction runs
-// over taps and K. dx (N,H,W,C) = or += the gradient, given dy (N,P,Q,K) and the filter (K,R,R,C).
+// Convolution dgrad on tensor cores, an implicit matrix product: rows are pixels of dx, columns C, and the
+// reduction runs over taps and K. dx (N,H,W,C) = or += the gradient, given dy (N,P,Q,K) and the filter
+// (K,R,R,C).
 //
-// With a stride, a pixel meets only the taps that reach it from a whole output: which ones, its row and column modulo the
-// stride say. Each of these stride^2 classes is a product of its own, over its own taps, along the grid's y.
+// With a stride, a pixel meets only the taps that reach it from a whole output: which ones, its row and
+// column modulo the stride say. Each of these stride^2 classes is a product of its own, over its own taps,
+// along the grid's y.
 #include "conv_rows.cuh"
 
 namespace {

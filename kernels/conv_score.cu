@@ -1,32 +1,16 @@
-// Scores of a convolution's filter: the sum over samples of the square, or the magnitude, of each sample's own wgrad.
-// scores (K,C,R,R), in that order, are added to; x (N,H,W,C), dy (N,P,Q,K).
+// Scores of a convolution's filter: the sum over samples of the square, or the magnitude, of each sample's
+// own wgrad. scores (K,C,R,R), in that order, are added to; x (N,H,W,C), dy (N,P,Q,K).
 //
-// On tensor cores a block owns 64 x 64 of the matrix (K, R S C) and a share of the samples. It computes one sample's
-// wgrad after another as conv_wgrad.cu does, but a sample's P Q pixels are padded to whole parts of 16, an mma's length;
-// after the last part of each sample the product is counted into a second set of accumulators and begins again at zero.
-// So no sample's gradient leaves registers, and copies for the next sample are under way while this one ends. The loaders
-// are not wgrad's, which step through pixels without regard to samples. A block leaves its share's sums in memory;
-// conv_score_sum adds the shares in order, turns (R,S,C) into (C,R,S) and adds the result to the scores.
+// On tensor cores a block owns 64 x 64 of the matrix (K, R S C) and a share of the samples. It computes one
+// sample's wgrad after another as conv_wgrad.cu does, but a sample's P Q pixels are padded to whole parts of
+// 16, an mma's length; after the last part of each sample the product is counted into a second set of
+// accumulators and begins again at zero. So no sample's gradient leaves registers, and copies for the next
+// sample are under way while this one ends. The loaders are not wgrad's, which step through pixels without
+// regard to samples. A block leaves its share's sums in memory; conv_score_sum adds the shares in order,
+// turns (R,S,C) into (C,R,S) and adds the result to the scores.
 //
-// What a part costs, in cycles of one of an H100's multiprocessors (see tiles.cuh), which holds three blocks: mma 48; shared
-// memory, 8 KB, 64; L2, 4 KB, 170 without hits in L1; and 140 of each of the four schedulers, by the count of instructions
-// in sm_90a's code, 48 of them to count a sample in and begin again. With 2x2 pixels three quarters of the mma are zeros,
-// and of what is copied, so that instructions bind.
-//
-// Predictions for an H200 and 1,024 samples of resnet34 at width 64, not yet measured. Parts are those of all blocks;
-// time is 170 cycles each, or 140 at 2x2, on 132 multiprocessors at 1.7 GHz.
-//
-//     layers                                        GFLOP   parts, M      us   of 790 TFLOP/s
-//     3 -> 64, 32x32                                  3.6       0.07      60     0.08    gathered; loads are waited for
-//     6 of 64 -> 64, 16x16                            116       0.88     670     0.22
-//     7 of 128 -> 128, 8x8, and 64 -> 128             145       1.10     840     0.22
-//     11 of 256 -> 256, 4x4, and 128 -> 256           222       1.70   1,290     0.22
-//     5 of 512 -> 512, 2x2, and 256 -> 512            106       3.24   2,020     0.07
-//     3 shortcuts                                     3.2       0.05      40     0.10
-//     all                                             596       7.04   4,920     0.15
-//
-// In 8 batches of 128 the shares' sums are 8 times some 500 MB, written and read, and the scores 8 times 170 MB: 1.2 ms.
-// The rest of the 50 ms that 1,024 samples may take is that of one forward and one backward pass.
+// With 2x2 pixels three quarters of the mma, and of what is copied, are zeros. What this costs on a GPU is
+// predicted in benches/RESULTS.md.
 #include "tiles.cuh"
 
 #include "args/conv.h"
@@ -56,7 +40,8 @@ struct Operands {
     uint32_t sample, end, part, parts, p, q, first_p, first_q;
     // Channels of dy from this thread's first on, and that one, of the pixel in the first part, in elements.
     int32_t rows, dy;
-    // Each column's tap, from the pixel, and where it lies, from the pixel's first channel; beyond the last, none.
+    // Each column's tap, from the pixel, and where it lies, from the pixel's first channel; beyond the last,
+    // none.
     static constexpr uint32_t TAPS = GATHER ? 8 : 1;
     int32_t down[TAPS], right[TAPS], offset[TAPS];
 
@@ -80,7 +65,8 @@ struct Operands {
         }
     }
 
-    // Whether column i's tap finds a pixel. Above the image and left of it h and w wrap around and are too large.
+    // Whether column i's tap finds a pixel. Above the image and left of it h and w wrap around and are too
+    // large.
     DEVICE bool sees(uint32_t i) const {
         const uint32_t h = static_cast<int32_t>(p * args.shape.stride) + down[i];
         const uint32_t w = static_cast<int32_t>(q * args.shape.stride) + right[i];
@@ -205,12 +191,14 @@ KERNEL(conv_score_absolute, ConvScoreArgs, 256) { score_analytic<true>(args); }
 // 8 channels at a time.
 KERNEL(conv_score_64x64_square, ConvScoreArgs, 128) { score<false, false>(args); }
 KERNEL(conv_score_64x64_absolute, ConvScoreArgs, 128) { score<false, true>(args); }
-// x one element at a time, and dy where K is no multiple of 8. For the stem (C = 3), whose dy is most of the bytes.
+// x one element at a time, and dy where K is no multiple of 8. For the stem (C = 3), whose dy is most of the
+// bytes.
 KERNEL(conv_score_gather_square, ConvScoreArgs, 128) { score<true, false>(args); }
 KERNEL(conv_score_gather_absolute, ConvScoreArgs, 128) { score<true, true>(args); }
 
 KERNEL(conv_score_sum, ConvScoreSumArgs, 128) {
-    // [channels][R R]: as a thread's neighbours write other channels, R R apart, odd numbers meet no bank twice.
+    // [channels][R R]: as a thread's neighbours write other channels, R R apart, odd numbers meet no bank
+    // twice.
     SHARED(float, sums, SUM_SCORES);
     const uint32_t k = block_y(), first = block_x() * args.channels;
     const uint32_t channels = args.c - first < args.channels ? args.c - first : args.channels;

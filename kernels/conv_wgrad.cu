@@ -1,8 +1,10 @@
-// Convolution wgrad on tensor cores, an implicit matrix product: rows are K, columns R S C, and the reduction runs over the
-// pixels of y. dfilter (K,R,R,C) = sum over pixels of dy (N,P,Q,K) times x (N,H,W,C) as each tap sees it.
+// Convolution wgrad on tensor cores, an implicit matrix product: rows are K, columns R S C, and the reduction
+// runs over the pixels of y. dfilter (K,R,R,C) = sum over pixels of dy (N,P,Q,K) times x (N,H,W,C) as each
+// tap sees it.
 //
-// The reduction is long and the result small, so it is split along the grid's y into shares of `steps` steps, each
-// leaving its own partial dfilter; sum_rows adds them up in order. Both operands lie across the reduction.
+// The reduction is long and the result small, so it is split along the grid's y into shares of `steps` steps,
+// each leaving its own partial dfilter; sum_rows adds them up in order. Both operands lie across the
+// reduction.
 #include "tiles.cuh"
 
 #include "args/conv.h"
@@ -48,7 +50,8 @@ struct Input {
     // What 32 pixels of y further on means, and what a carry into the next row, or image, takes back.
     int32_t step_h, step_w, step;
     int32_t end_h, end_w, rows, columns, stride, next_row, next_image;
-    // One at a time there is no asynchronous copy: the next step's are loaded while this one's are multiplied.
+    // One at a time there is no asynchronous copy: the next step's are loaded while this one's are
+    // multiplied.
     f16 values[AT_ONCE == 1 ? LINES : 1];
 
     DEVICE Input(const ConvWgradArgs& args, uint32_t pixel, uint32_t pixels, uint32_t first_column) {
@@ -126,8 +129,8 @@ struct Input {
     }
 };
 
-// One element of dy at a time, for any K. Eight loads, then their stores, which the compiler must take to change what is
-// loaded.
+// One element of dy at a time, for any K. Eight loads, then their stores, which the compiler must take to
+// change what is loaded.
 template <typename T>
 DEVICE void fill_elements(f16* stage, const ConvWgradArgs& args, uint32_t pixel, uint32_t pixels, uint32_t first_row) {
     constexpr uint32_t LINE_STEP = T::THREADS / T::ROWS;

@@ -2,8 +2,8 @@
 //
 // vector (flat), halves (flat) or null, indices (n) ascending, values (n).
 //
-// A scattered sector of 32 bytes and 8 bytes in order for each index, one sector more for its half: 2% of ResNet-34,
-// 426,000 indices, at most 17 MB and 30 MB.
+// A scattered sector of 32 bytes and 8 bytes in order for each index, one sector more for its half: 2% of
+// ResNet-34, 426,000 indices, at most 17 MB and 30 MB.
 #include "device.cuh"
 
 #include "args/gather.h"

@@ -5,11 +5,13 @@
 //
 // and scores, the sums over n of the squares, or magnitudes, of each image's own dW and db.
 //
-// Activations in f16, sums in f32. W is the f32 master: exact, and no larger than what the L2 serves anyway (20 KB for
-// 512 -> 10). Each sum is taken by lanes or warps in a fixed order that depends on the shape alone.
+// Activations in f16, sums in f32. W is the f32 master: exact, and no larger than what the L2 serves anyway
+// (20 KB for 512 -> 10). Each sum is taken by lanes or warps in a fixed order that depends on the shape
+// alone.
 //
-// For ResNet-9's n = 512, C = 512, K = 10 each pass reads or writes x once, 0.5 MB, and does 5 MFLOP: 0.2 us at
-// 4 TB/s, so a launch costs more than the work. All kernels only see to it that no thread has a long chain.
+// For resnet9's n = 512, C = 512, K = 10 each pass reads or writes x once, 0.5 MB, and does 5 MFLOP: a launch
+// costs more than the work. So the kernels are not tuned beyond giving no thread a long chain of dependent
+// additions.
 #include "device.cuh"
 
 #include "args/linear.h"
@@ -68,8 +70,9 @@ DEVICE float plus(float sum, float dy, float x) {
     return SUM == Sum::SQUARES ? multiply_add(g, g, sum) : sum + magnitude(g);
 }
 
-// A block 32 inputs, one a lane; its warps share the images, and their sums are added in the order of the warps. The
-// bias is the weight of one more input, which is 1 in every image. Gradients are overwritten, scores added to.
+// A block 32 inputs, one a lane; its warps share the images, and their sums are added in the order of the
+// warps. The bias is the weight of one more input, which is 1 in every image. Gradients are overwritten,
+// scores added to.
 template <Sum SUM>
 DEVICE void sum_images(const LinearWgradArgs& args, float* partial) {
     const uint32_t lane = thread_index() % 32, warp = thread_index() / 32, warps = block_threads() / 32;

@@ -1,8 +1,9 @@
-// The k largest of n scores, as ascending indices; of equal scores those of lower index. Exact, by radix select.
+// The k largest of n scores, as ascending indices; of equal scores those of lower index. Exact, by radix
+// select.
 //
-// Scores are ordered as Rust's f32::total_cmp has it: -NaN < -inf < ... < -0 < +0 < ... < inf < NaN. A score's key is
-// the 32-bit number of that order. The k-th largest key, the threshold, is found digit by digit, from the top: 13 bits,
-// 13 bits, 6 bits.
+// Scores are ordered as Rust's f32::total_cmp has it: -NaN < -inf < ... < -0 < +0 < ... < inf < NaN. A
+// score's key is the 32-bit number of that order. The k-th largest key, the threshold, is found digit by
+// digit, from the top: 13 bits, 13 bits, 6 bits.
 //
 //     begin      clears the histograms
 //     histogram  keys by their first digit                                              reads the scores
@@ -12,14 +13,15 @@
 //     place      the last digit, and by tile where its part of the result begins
 //     write      the indices of keys above the threshold, and of the first that equal it   reads the scores
 //
-// Nothing comes back to the host between. The only atomics are integer counts, so two runs give the same bits; a tile's
-// part of the result is in order by a scan over its threads.
+// Nothing comes back to the host between. The only atomics are integer counts, so two runs give the same
+// bits; a tile's part of the result is in order by a scan over its threads.
 //
-// Predicted for n = 21.3 M, at 4.3 TB/s copied on an H200: four times 85 MB, 341 MB, 79 us; 8 launches, about 15 us.
-// Three equal digits of 11, 11, 10 bits with a counting pass of their own are five reads, 427 MB; a histogram of the last
-// digit by tile would replace that pass, but at 10 bits takes 2.7 M counts, 21 MB written and read, at 6 bits 1.4 MB. The
-// two wide ones are 32 KB of shared memory each. Keeping the survivors of the first digit aside would read less, 60 us
-// where few survive, but needs 8 n bytes more and takes 280 us when all scores are equal.
+// The scores are read four times, and 8 kernels are launched. Three equal digits of 11, 11 and 10 bits with a
+// counting pass of their own would be five reads. A histogram of the last digit by tile would replace that
+// pass, but with 10 bits takes 2.7 M counts (21.3 M scores), 21 MB written and read; with 6 bits it is 1.4
+// MB. The two wide histograms take 32 KB of shared memory each. Keeping the survivors of the first digit
+// aside would read less where few survive, but needs 8 n bytes more, and is slower by far when all scores are
+// equal.
 #include "device.cuh"
 
 #include "args/top_k.h"
@@ -35,8 +37,9 @@ DEVICE uint32_t key_of(float score) {
     return bits >> 31 ? ~bits : bits | 0x80000000u;
 }
 
-// A tile's keys by thread: round r takes scores 4 t to 4 t + 3 of its 2048, t the thread. So a warp reads 512 bytes
-// together, a thread has four loads under way, and the order of scores is by round, then warp, then lane.
+// A tile's keys by thread: round r takes scores 4 t to 4 t + 3 of its 2048, t the thread. So a warp reads 512
+// bytes together, a thread has four loads under way, and the order of scores is by round, then warp, then
+// lane.
 constexpr uint32_t ROUNDS = TILE / (4 * TILE_THREADS);
 
 struct Keys {
@@ -65,8 +68,8 @@ DEVICE Keys load_keys(const TopKArgs& args, uint32_t tile) {
     return keys;
 }
 
-// Adds 1 to the digit's count for each lane that counts. What the first such lane has, all lanes that have it add at
-// once: many equal scores, of weights that never get a gradient, would else wait for one another.
+// Adds 1 to the digit's count for each lane that counts. What the first such lane has, all lanes that have it
+// add at once: many equal scores, of weights that never get a gradient, would else wait for one another.
 DEVICE void count_digit(uint32_t* histogram, uint32_t digit, bool counts) {
     const uint32_t votes = warp_ballot(counts);
     if (votes != 0) {
@@ -92,8 +95,8 @@ DEVICE uint32_t scan_warp(uint32_t value) {
     return value;
 }
 
-// The sum of the values of all threads before this one, and of all. `sums` holds 33 numbers; a barrier must lie between
-// its uses.
+// The sum of the values of all threads before this one, and of all. `sums` holds 33 numbers; a barrier must
+// lie between its uses.
 struct Scan {
     uint32_t before;
     uint32_t total;
@@ -114,8 +117,8 @@ DEVICE Scan scan_block(uint32_t value, uint32_t* sums) {
     return {sums[warp] + through - value, sums[32]};
 }
 
-// The digit of the threshold in a histogram: the one with fewer than `wanted` keys above it and, with its own, at least
-// that many. One thread's `found` is set, with the digit and how many of its own are wanted.
+// The digit of the threshold in a histogram: the one with fewer than `wanted` keys above it and, with its
+// own, at least that many. One thread's `found` is set, with the digit and how many of its own are wanted.
 struct Choice {
     bool found;
     uint32_t digit;

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Builds and packs what a machine with a GPU and a driver, but no Rust, needs to check and measure fishmask: the programs, the
-# tests that use a GPU, the kernels' bench, its peers in PyTorch, and run-gpu-checks.sh. One folder, under 40 MB.
+# Builds and packs what a machine with a GPU and a driver, but no Rust, needs to check and measure fishmask:
+# the programs, the tests that use a GPU, the kernels' bench, its peers in PyTorch, and run-gpu-checks.sh. One
+# folder, under 40 MB.
 #
 #   scripts/bundle-gpu.sh [FOLDER]      FOLDER defaults to target/gpu-bundle and is replaced
 #

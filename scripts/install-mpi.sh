@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the cargo feature `mpi` needs, from Debian's packages: Open MPI, its compiler wrapper, and libclang, which
-# reads MPI's headers. About 200 MB, as root.
+# Installs what the cargo feature `mpi` needs, from Debian's packages: Open MPI, its compiler wrapper, and
+# libclang, which reads MPI's headers. About 200 MB, as root.
 set -euo pipefail
 
 fail() {

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Puts nvcc, which compiles the CUDA kernels, into .cuda/ from NVIDIA's packages on PyPI: 271 MB, no root, no GPU.
+# Puts nvcc, which compiles the CUDA kernels, into .cuda/ from NVIDIA's packages on PyPI: 271 MB, no root, no
+# GPU.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

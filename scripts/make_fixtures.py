@@ -185,7 +185,7 @@ def net(name, width, kept, seed):
 
 
 def scores(name, stored, dtype):
-    """One sample at a time, as SPEC section 4 says; each gradient in `dtype`, their sums in f64."""
+    """One sample at a time, as docs/METHOD.md says ("Masks"); each gradient in `dtype`, their sums in f64."""
     model = make(name, NETS[name][0])
     model.load_state_dict({k.removeprefix("before."): t for k, t in stored.items() if k.startswith("before.")}, strict=False)
     model = model.to(dtype)
@@ -233,7 +233,8 @@ def main():
     folder.mkdir(parents=True, exist_ok=True)
     made = {"ops": ops()}
     for name, (width, kept) in NETS.items():
-        # Of several seeds, the one whose ReLUs and pools are furthest from a branch that f32 might take otherwise.
+        # Of several seeds, the one whose ReLUs and pools are furthest from a branch that f32 might take
+        # otherwise.
         best = max(range(SEEDS), key=lambda seed: net(name, width, kept, seed)["margin"].item())
         made[f"{name}_w{width}"] = net(name, width, kept, best)
         print(f"{name}: seed {best}, margin {made[f'{name}_w{width}']['margin'].item():.2e}")

@@ -73,7 +73,7 @@ impl Shapes {
                     norms.push(norm);
                 }
             }
-            parameters.push(graph.layout.weights());
+            parameters.push(graph.layout.weight_count());
         }
         Ok(Shapes { convs, norms, width, batch, parameters: [parameters[0], parameters[2]] })
     }
@@ -171,7 +171,8 @@ fn norm_cases(norm: &Norm) -> [Case; 2] {
         json!({"op": op, "n": n, "h": h, "w": w, "c": c, "relu": relu, "residual": residual, "relu_sum": relu_sum, "pool": pool})
     };
     let second = if residual { x } else { 0.0 };
-    // Each of two passes reads x and dy (and what it needs of the mask); the second writes dx, the first the residual's.
+    // Each of two passes reads x and dy (and what it needs of the mask); the second writes dx, the first the
+    // residual's.
     let mask = if relu_sum && pool.is_none() { y } else { 0.0 };
     let backward = 2.0 * (2.0 * (x + y) + x + second + 2.0 * mask) + 2.0 * winners;
     let case = |pass: &str, bytes, operation| Case {

@@ -1,5 +1,5 @@
-// What fprop and dgrad share: rows are pixels of the result, columns its channels, and the reduction runs over taps and
-// the channels of another image, which lie along it in memory.
+// What fprop and dgrad share: rows are pixels of the result, columns its channels, and the reduction runs
+// over taps and the channels of another image, which lie along it in memory.
 #pragma once
 
 #include "tiles.cuh"
@@ -8,8 +8,8 @@
 
 namespace {
 
-// The image that rows read: row (n, i, j) reads, through tap (u, v), pixel (n, step i + top + turn u, step j + left + turn v)
-// if there is one.
+// The image that rows read: row (n, i, j) reads, through tap (u, v), pixel (n, step i + top + turn u, step j
+// + left + turn v) if there is one.
 struct Source {
     const f16* image;
     // [n][height][width][channels].
@@ -22,7 +22,8 @@ struct Source {
     uint32_t taps_down, taps_across;
 };
 
-// Where a row begins in the source, in elements, and which taps it has: bit u taps_across + v. Beyond the last row, none.
+// Where a row begins in the source, in elements, and which taps it has: bit u taps_across + v. Beyond the
+// last row, none.
 DEVICE void find_row(const Source& source, uint32_t row, int32_t& offset, uint32_t& taps) {
     const uint32_t j = row % source.columns, i = row / source.columns % source.rows;
     const uint32_t n = row / source.columns / source.rows;
@@ -44,8 +45,9 @@ DEVICE void find_row(const Source& source, uint32_t row, int32_t& offset, uint32
     if (row >= source.count) taps = 0;
 }
 
-// Where the result lies between the product and its 16-byte stores: [ROWS][COLUMNS], eight halves between rows so that
-// fragments meet no bank twice; the pixel of each row, or NO_PIXEL; and each warp row's sums by channel.
+// Where the result lies between the product and its 16-byte stores: [ROWS][COLUMNS], eight halves between
+// rows so that fragments meet no bank twice; the pixel of each row, or NO_PIXEL; and each warp row's sums by
+// channel.
 template <typename T>
 struct Result {
     static constexpr uint32_t NO_PIXEL = 0xffffffff, PITCH = T::COLUMNS + 8;
@@ -61,8 +63,8 @@ struct Result {
           pixels(reinterpret_cast<uint32_t*>(values + T::ROWS * PITCH)),
           sums(reinterpret_cast<float*>(pixels + T::ROWS)) {}
 
-    // Calls copy(place in `values`, place in an image [pixels][channels], how many halves) until all of the tile that lies
-    // in the image is covered: 8 halves each, or 1 where that would be misaligned.
+    // Calls copy(place in `values`, place in an image [pixels][channels], how many halves) until all of the
+    // tile that lies in the image is covered: 8 halves each, or 1 where that would be misaligned.
     template <typename Copy>
     DEVICE void each_part(uint32_t channels, uint32_t first_column, Copy&& copy) const {
         if (channels % 8 == 0) {
@@ -120,7 +122,8 @@ struct Result {
         });
     }
 
-    // partials [2][channels] = sums and sums of squares of the product as rounded. Rows beyond the last are zero.
+    // partials [2][channels] = sums and sums of squares of the product as rounded. Rows beyond the last are
+    // zero.
     DEVICE void store_sums(typename T::Product& d, float* partials, uint32_t channels, uint32_t first_column) {
         const uint32_t lane = thread_index() % 32;
         float* mine = sums + T::row() / (T::ROWS / T::WARPS_DOWN) * 2 * T::COLUMNS;
@@ -161,15 +164,17 @@ struct Result {
     }
 };
 
-// The filter as columns read it, [K][R][R][C]: tap (u, v) is (first_r + step u, first_s + step v). Fprop's columns are K
-// and it reduces over C, along which the filter lies; dgrad's columns are C and it reduces over K, across it.
+// The filter as columns read it, [K][R][R][C]: tap (u, v) is (first_r + step u, first_s + step v). Fprop's
+// columns are K and it reduces over C, along which the filter lies; dgrad's columns are C and it reduces over
+// K, across it.
 struct Taps {
     const f16* filter;
     uint32_t k, r, c;
     uint32_t first_r, first_s, step;
 };
 
-// d = the product for rows from first_row and columns from first_column. Source channels are a multiple of 8; so is C.
+// d = the product for rows from first_row and columns from first_column. Source channels are a multiple of 8;
+// so is C.
 template <typename T, bool ACROSS>
 DEVICE void multiply_rows(
     typename T::Product& d, f16* shared, const Source& source, const Taps& taps, uint32_t first_row, uint32_t first_column) {
@@ -188,8 +193,8 @@ DEVICE void multiply_rows(
     const uint32_t area = taps.r * taps.r * taps.c;
     const f16* filter = taps.filter + b_chunk * 8 + (ACROSS ? first_column + line * area : (first_column + line) * area);
 
-    // The next step: a tap, and the first of 32 channels. Taps change fastest: neighbours among them read the same pixels,
-    // which the L1 cache then still has.
+    // The next step: a tap, and the first of 32 channels. Taps change fastest: neighbours among them read the
+    // same pixels, which the L1 cache then still has.
     uint32_t u = 0, v = 0, channel = 0;
     const uint32_t down = source.taps_down, across = source.taps_across;
     const uint32_t steps = down * across * ((source.channels + STEP - 1) / STEP);

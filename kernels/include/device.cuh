@@ -1,8 +1,8 @@
 // The device as kernels see it: the only file with intrinsics or inline PTX.
 //
-// The same .cu files are compiled by nvcc for a GPU and, with FISHMASK_EMULATED, by the host's C++ compiler for
-// src/driver/emulated, where every CUDA thread is a coroutine. Everything is in an unnamed namespace, because the host
-// compiles each kernel twice (fast and checked) into one program.
+// The same .cu files are compiled by nvcc for a GPU and, with FISHMASK_EMULATED, by the host's C++ compiler
+// for src/driver/emulated, where every CUDA thread is a coroutine. Everything is in an unnamed namespace,
+// because the host compiles each kernel twice (fast and checked) into one program.
 //
 // Blocks are one-dimensional, a multiple of 32 threads. A kernel is written
 //
@@ -158,9 +158,9 @@ DEVICE bool is_finite(double x) { return x - x == 0; }
 DEVICE double multiply_add(double a, double b, double c) { return __fma_rn(a, b, c); }
 DEVICE double reciprocal_sqrt(double x) { return 1 / sqrt(x); }
 
-// D[m][n] += A[m] B[n] for one warp and each m < M, n < N: A 16x16 f16 row-major, B 16x8 f16 column-major, D 16x8 f32, in
-// mma.sync's fragment layout (PTX ISA, "Matrix fragments for mma.m16n8k16"). The order of the 16 sums of an instruction
-// is the hardware's own; the emulation adds in the order of k, then to D.
+// D[m][n] += A[m] B[n] for one warp and each m < M, n < N: A 16x16 f16 row-major, B 16x8 f16 column-major, D
+// 16x8 f32, in mma.sync's fragment layout (PTX ISA, "Matrix fragments for mma.m16n8k16"). The order of the 16
+// sums of an instruction is the hardware's own; the emulation adds in the order of k, then to D.
 template <int M, int N>
 DEVICE void warp_mma(float (&d)[M][N][4], const uint32_t (&a)[M][4], const uint32_t (&b)[N][2]) {
 #pragma unroll
@@ -176,7 +176,8 @@ DEVICE void warp_mma(float (&d)[M][N][4], const uint32_t (&a)[M][4], const uint3
     }
 }
 
-// Four 8x8 f16 matrices from shared memory; lane i gives the address of row i % 8 of matrix i / 8, 16-byte aligned.
+// Four 8x8 f16 matrices from shared memory; lane i gives the address of row i % 8 of matrix i / 8, 16-byte
+// aligned.
 DEVICE void load_matrix_x4(uint32_t (&r)[4], const f16* row) {
     const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(row));
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];\n"
@@ -205,7 +206,8 @@ DEVICE void copy_async_16_cached(void* to, const void* from, bool valid) {
 }
 // Closes a group of this thread's copies.
 DEVICE void copy_async_commit() { asm volatile("cp.async.commit_group;\n" ::); }
-// Waits until at most PENDING of this thread's latest groups are under way. Other threads see them after a barrier.
+// Waits until at most PENDING of this thread's latest groups are under way. Other threads see them after a
+// barrier.
 template <int PENDING>
 DEVICE void copy_async_wait() {
     asm volatile("cp.async.wait_group %0;\n" ::"n"(PENDING));

@@ -1,4 +1,5 @@
-// Kernels that show what each function of device.cuh does; tests/driver_emulated.rs compares with values made by hand.
+// Kernels that show what each function of device.cuh does; tests/drivers/emulated compares with values made
+// by hand.
 #include "device.cuh"
 
 #include "args/testing.h"
@@ -93,8 +94,8 @@ KERNEL(test_product, TestArgs, 128) {
     }
 }
 
-// words (3, 4 threads): 16 bytes a thread in each of three groups, the last of them zeros instead; each is read when its
-// group has been waited for.
+// words (3, 4 threads): 16 bytes a thread in each of three groups, the last of them zeros instead; each is
+// read when its group has been waited for.
 KERNEL(test_copies, TestArgs, 1024) {
     uint32_t* shared = reinterpret_cast<uint32_t*>(dynamic_shared());
     const uint32_t i = 4 * thread_index(), n = 4 * block_threads();

@@ -245,10 +245,7 @@ impl Config {
             workers: flags.workers.resolve(recipe.workers, &mask)?,
             mask,
             checkpoint,
-            device: DeviceSettings {
-                name: device,
-                precision: flags.precision.unwrap_or(device.precision()),
-            },
+            device: DeviceSettings { name: device, precision: flags.precision.unwrap_or(device.precision()) },
         };
         config.check()?;
         Ok((config, Reasons { device: why, recipe: reason }))

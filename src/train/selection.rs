@@ -58,7 +58,9 @@ impl<B: Sparse> Trainer<'_, '_, B> {
     /// scores are added up by rank.
     fn choose(&mut self, masking: &MaskSettings, quota: Quota, draw: u32) -> Result<Mask, Error> {
         let Trainer { config, network, workers, merging, scoring, state, .. } = self;
-        let Some(scoring) = scoring else { return Ok(select::random(network, quota, config.train.seed, draw)?) };
+        let Some(scoring) = scoring else {
+            return Ok(select::random(network, quota, config.train.seed, draw)?);
+        };
         let (rule, count) = (masking.rule(state.epoch), masking.samples);
         let samples = |part: Range<usize>| Samples {
             first: part.start,
@@ -73,7 +75,7 @@ impl<B: Sparse> Trainer<'_, '_, B> {
             return Ok(select::largest(network, scoring, quota)?);
         };
         let (size, first) = (merging.comm.size(), merging.comm.local().start);
-        let mut sums = vec![0.0; network.graph().layout.weights()];
+        let mut sums = vec![0.0; network.graph().layout.weight_count()];
         let mut inside = 0.0;
         merging.comm.merge(&mut sums, Aggregate::Sum, &mut |rank| {
             let began = Instant::now();

@@ -37,9 +37,10 @@ impl<B: Sparse> Worker<B> {
         rank: usize,
         split: Arc<Split>,
     ) -> Result<Self, Error> {
-        let data = network.backend().data(&split, Some((config.train.batch_size, seed(config.train.seed, rank))))?;
+        let data =
+            network.backend().data(&split, Some((config.train.batch_size, seed(config.train.seed, rank))))?;
         let replica = config.several().map(|_| network.replica()).transpose()?;
-        let update = Update::dense(network, &vec![0.0; network.graph().layout.weights()])?;
+        let update = Update::dense(network, &vec![0.0; network.graph().layout.weight_count()])?;
         Ok(Worker { rank, replica, update, split, data, recording: None, totals: Totals::default() })
     }
 

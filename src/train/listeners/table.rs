@@ -5,9 +5,7 @@ use std::path::Path;
 
 use crate::mask::Kind;
 use crate::settings::{Config, NetworkSettings, Reasons, SYNTHETIC, TrainSettings};
-use crate::train::{
-    EpochReport, Error, Event, Listener, MaskReport, Outcome, grouped,
-};
+use crate::train::{EpochReport, Error, Event, Listener, MaskReport, Outcome, grouped};
 
 /// Header, a row an epoch, and a last line. Where the data set is not CIFAR-10, each of them names it.
 #[derive(Debug)]

@@ -1,0 +1,311 @@
+//! The exact text of what a run shows and logs.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+
+use fishmask::backend::cpu::Cpu;
+use fishmask::mask::Kind;
+use fishmask::settings::{CheckpointState, Config, Flags, MaskFlags, Reasons, WorkerFlags, WorkerMasks};
+use fishmask::train::listeners::{Bar, DawnLog, Metrics, Table};
+use fishmask::train::{EpochReport, Event, Exchange, Listener, MaskReport, Outcome, summary};
+
+const REPORT: EpochReport = EpochReport {
+    epoch: 1,
+    lr: 0.125,
+    train_loss: 1.65432,
+    train_accuracy: 40.125,
+    test_loss: 1.25,
+    test_accuracy: 55.0,
+    train_seconds: 12.5,
+    test_seconds: 1.25,
+    total_seconds: 36.0,
+    images_per_second: 800.0,
+    kept: 412_944,
+    exchange: None,
+};
+
+/// Tells a listener a whole run of two epochs.
+fn tell(listener: &mut dyn Listener, data: &str, resumed: Option<(u32, u32)>, outcome: &Outcome) {
+    let config = Config::new(&Flags::default(), || Err("no GPU".into())).unwrap().0;
+    let folder = Path::new("runs/a");
+    let second = EpochReport { epoch: 2, lr: 0.0, test_accuracy: 100.0, total_seconds: 1234.56, ..REPORT };
+    let images = [10_000, 10_000];
+    let device = "CPU, 2 threads";
+    let (steps, workers, parameters) = (78, &[][..], 412_345);
+    let config = &config;
+    let started =
+        Event::Started { config, device, data, images, steps, workers, parameters, resumed, folder };
+    let step = |epoch| Event::Step { epoch, step: 78, steps: 78, batch: 128 };
+    let checkpoint = Event::Checkpoint(folder);
+    let ended = Event::Ended { outcome, folder };
+    let events = [started, step(1), Event::Epoch(&REPORT), checkpoint, step(2), Event::Epoch(&second), ended];
+    events.iter().for_each(|event| listener.hear(event).unwrap());
+}
+
+fn finished() -> Outcome {
+    Outcome::Finished(EpochReport { epoch: 2, test_accuracy: 75.126, total_seconds: 1234.56, ..REPORT })
+}
+
+fn table(data: &str, resumed: Option<(u32, u32)>, outcome: &Outcome) -> String {
+    let mut table = Table::new(
+        vec![],
+        Reasons { device: "auto: no GPU".into(), recipe: "auto: the device is a CPU".into() },
+    );
+    tell(&mut table, data, resumed, outcome);
+    String::from_utf8(table.into_inner()).unwrap()
+}
+
+#[test]
+fn table_of_a_whole_run() {
+    let expected = "\
+device   CPU, 2 threads, f32 (auto: no GPU)
+data     CIFAR-10: 10,000 training images, 10,000 test images
+model    resnet9, width 16: 412,345 parameters
+recipe   quick (auto: the device is a CPU)
+train    8 epochs of 78 steps of 128 images, lr up to 0.2 at epoch 1.6, seed 0
+folder   runs/a
+
+epoch      lr  train loss  train acc  test loss  test acc  train s  test s  total s
+    1  0.1250      1.6543     40.12%     1.2500    55.00%     12.5     1.2     36.0
+    2  0.0000      1.6543     40.12%     1.2500   100.00%     12.5     1.2   1234.6
+
+75.13% test accuracy on CIFAR-10 in 1234.6 s of training; run: runs/a
+";
+    assert_eq!(table("CIFAR-10", None, &finished()), expected);
+}
+
+#[test]
+fn table_of_the_synthetic_set_names_it_everywhere() {
+    let text = table("synthetic", Some((3, 0)), &finished());
+    let lines: Vec<&str> = text.lines().collect();
+    let header =
+        "data     synthetic (made-up pictures, not CIFAR-10): 10,000 training images, 10,000 test images";
+    assert_eq!(lines[1], header);
+    assert_eq!(lines[6], "resumed  after epoch 3");
+    assert!(lines[8].ends_with("total s  data"));
+    assert!(lines[9].ends_with("   36.0  synthetic") && lines[10].ends_with(" 1234.6  synthetic"));
+    assert_eq!(lines[12], "75.13% test accuracy on synthetic in 1234.6 s of training; run: runs/a");
+}
+
+#[test]
+fn table_of_a_stopped_run_says_how_to_go_on() {
+    for (signal, name) in [(2, "SIGINT"), (15, "SIGTERM"), (1, "signal 1")] {
+        let text = table("CIFAR-10", Some((0, 5)), &Outcome::Interrupted(signal));
+        assert!(text.contains("\nresumed  after step 5 of epoch 1\n\nepoch "));
+        let last =
+            format!("\nstopped by {name}; the checkpoint is written; go on with: train --resume runs/a\n");
+        assert!(text.ends_with(&last), "{text}");
+    }
+}
+
+#[test]
+fn table_and_metrics_of_several_workers() {
+    let workers =
+        WorkerFlags { workers: Some(2), worker_masks: Some(WorkerMasks::Interleaved), ..Default::default() };
+    let mask = MaskFlags { mask: Some(Kind::Fisher), ..MaskFlags::default() };
+    let flags = Flags { workers, mask, ..Flags::default() };
+    let config = &Config::new(&flags, || Err("no GPU".into())).unwrap().0;
+    let exchange = Exchange {
+        merges: 3,
+        sent: 1_765_134,
+        received: 1_764_552,
+        share_of_dense: 35.524,
+        waiting_seconds: 0.46,
+        exchanging_seconds: 12.34,
+    };
+    let report = EpochReport { exchange: Some(exchange), ..REPORT };
+    let names = ["rank 0 on a".to_string(), "rank 1 on b".to_string()];
+    let (mut table, mut metrics) = (Table::new(vec![], Reasons::default()), Metrics::new(vec![]));
+    let started = Event::Started {
+        config,
+        device: "CPU, 2 threads",
+        data: "CIFAR-10",
+        images: [10_000, 10_000],
+        steps: 39,
+        workers: &names,
+        parameters: 1,
+        resumed: None,
+        folder: Path::new("runs/a"),
+    };
+    for event in [started, Event::Epoch(&report)] {
+        table.hear(&event).unwrap();
+        metrics.hear(&event).unwrap();
+    }
+    let text = String::from_utf8(table.into_inner()).unwrap();
+    for part in [
+        "train    8 epochs of 39 steps of 128 images, ",
+        ", square, selected anew every 10 merges\n",
+        "workers  2, merged every 100 steps by their mean, each with its own mask: rank 0 on a, rank 1 on b\n",
+        "  total s  merges   sent MB  received  of dense  wait s  exch s\n",
+        "     36.0       3      1.77      1.76    35.52%     0.5    12.3\n",
+    ] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+    let line: serde_json::Value = serde_json::from_slice(&metrics.into_inner()).unwrap();
+    assert_eq!(line["exchange"]["sent"], 1_765_134);
+    assert_eq!(line["exchange"]["exchanging_seconds"], 12.34);
+    assert_eq!(line["workers"], serde_json::json!(["rank 0 on a", "rank 1 on b"]));
+}
+
+#[test]
+fn table_of_a_masked_run() {
+    let flags = |mask| Flags { mask, ..Flags::default() };
+    let show = |mask: MaskFlags, reports: &[MaskReport], outcome: &Outcome| {
+        let config = Config::new(&flags(mask), || Err("no GPU".into())).unwrap().0;
+        let mut table = Table::new(vec![], Reasons::default());
+        let folder = Path::new("runs/a");
+        let (device, data, images) = ("CPU, 2 threads", "CIFAR-10", [10_000, 10_000]);
+        let (steps, workers, parameters, resumed, config) = (78, &[][..], 1, None, &config);
+        let started =
+            Event::Started { config, device, data, images, steps, workers, parameters, resumed, folder };
+        table.hear(&started).unwrap();
+        reports.iter().for_each(|report| table.hear(&Event::Mask(report)).unwrap());
+        table.hear(&Event::Ended { outcome, folder }).unwrap();
+        String::from_utf8(table.into_inner()).unwrap()
+    };
+    let fisher = MaskFlags { mask: Some(Kind::Fisher), ..MaskFlags::default() };
+    let report = MaskReport {
+        epoch: 1,
+        kind: Kind::Fisher,
+        samples: 1024,
+        kept: 131_462,
+        weights: 6_573_120,
+        stayed: None,
+        seconds: 3.12,
+    };
+    let again = MaskReport { kind: Kind::Random, stayed: Some(65_731), ..report };
+    let text = show(fisher.clone(), &[report, again], &finished());
+    assert!(
+        text.contains("\nmask     fisher 2%, strict rule, 1024 samples, label, square, fixed\n"),
+        "{text}"
+    );
+    let rows = "
+       mask of 131,462 of 6,573,120 weights (2.00%), by 1,024 samples, 3.1 s
+       mask of 131,462 of 6,573,120 weights (2.00%), by lot, 50.0% as before, 3.1 s
+";
+    assert!(text.contains(rows), "{text}");
+    let random = MaskFlags {
+        mask: Some(Kind::Random),
+        keep_ratio: Some(0.005),
+        warmup_epochs: Some(2),
+        mask_every: Some(3),
+        checkpoint_state: Some(CheckpointState::Off),
+        ..MaskFlags::default()
+    };
+    let text = show(random, &[], &Outcome::Interrupted(2));
+    let line = "mask     random 0.5%, strict rule, after 2 dense epochs, selected anew every 3 epochs";
+    assert!(text.contains(line), "{text}");
+    assert!(text.ends_with(
+        "\nstopped by SIGINT; without --checkpoint-state it cannot be gone on with; run: runs/a\n"
+    ));
+}
+
+#[test]
+fn metrics_are_one_object_an_epoch() {
+    let mut metrics = Metrics::new(vec![]);
+    tell(&mut metrics, "CIFAR-10", None, &finished());
+    let expected = "\
+{\"epoch\":1,\"lr\":0.125,\"train_loss\":1.65432,\"train_accuracy\":40.125,\"test_loss\":1.25,\
+\"test_accuracy\":55.0,\"train_seconds\":12.5,\"test_seconds\":1.25,\"total_seconds\":36.0,\
+\"images_per_second\":800.0,\"kept\":412944,\"data\":\"CIFAR-10\"}
+{\"epoch\":2,\"lr\":0.0,\"train_loss\":1.65432,\"train_accuracy\":40.125,\"test_loss\":1.25,\
+\"test_accuracy\":100.0,\"train_seconds\":12.5,\"test_seconds\":1.25,\"total_seconds\":1234.56,\
+\"images_per_second\":800.0,\"kept\":412944,\"data\":\"CIFAR-10\"}
+";
+    assert_eq!(String::from_utf8(metrics.into_inner()).unwrap(), expected);
+}
+
+#[test]
+fn the_log_is_dawnbench_s() {
+    let mut log = DawnLog::new(vec![]);
+    tell(&mut log, "CIFAR-10", None, &finished());
+    // 36 s are 0.01 h, 1234.56 s are 0.34293333... h.
+    let expected = "epoch\thours\ttop1Accuracy\n1\t0.01000000\t55.00\n2\t0.34293333\t100.00\n";
+    assert_eq!(String::from_utf8(log.into_inner()).unwrap(), expected);
+}
+
+#[test]
+fn the_log_of_the_synthetic_set_says_so_on_every_line() {
+    let mut log = DawnLog::new(vec![]);
+    tell(&mut log, "synthetic", None, &finished());
+    let expected = "epoch\thours\ttop1Accuracy\tdata\n1\t0.01000000\t55.00\tsynthetic\n\
+                    2\t0.34293333\t100.00\tsynthetic\n";
+    assert_eq!(String::from_utf8(log.into_inner()).unwrap(), expected);
+}
+
+#[test]
+fn a_resumed_log_has_one_header() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("logs.tsv");
+    let open = || fs::File::options().create(true).append(true).open(&path).unwrap();
+    tell(&mut DawnLog::append(open()).unwrap(), "CIFAR-10", None, &finished());
+    let first = fs::read_to_string(&path).unwrap();
+    tell(&mut DawnLog::append(open()).unwrap(), "CIFAR-10", Some((2, 0)), &finished());
+    let rows = first.strip_prefix("epoch\thours\ttop1Accuracy\n").unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), format!("{first}{rows}"));
+}
+
+/// A writer whose disk is full.
+struct Full;
+
+impl std::io::Write for Full {
+    fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+        Err(std::io::Error::from(std::io::ErrorKind::StorageFull))
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl fishmask::train::listeners::Durable for Full {
+    fn sync(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn what_cannot_be_written_stops_the_run_by_name() {
+    assert!(Full.flush().is_ok());
+    let event = Event::Epoch(&REPORT);
+    let listeners: [(&mut dyn Listener, &str); 3] = [
+        (&mut Metrics::new(Full), "metrics.jsonl"),
+        (&mut DawnLog::new(Full), "logs.tsv"),
+        (&mut Table::new(Full, Reasons::default()), "the table"),
+    ];
+    for (listener, what) in listeners {
+        let error = listener.hear(&event).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("cannot write {what}: ")), "{error}");
+    }
+}
+
+#[test]
+fn the_bar_hears_a_run_without_a_terminal() {
+    // Its drawing needs a terminal; that it takes every event, and those of a resumed epoch, does not.
+    tell(&mut Bar::stderr(), "CIFAR-10", Some((0, 77)), &Outcome::Interrupted(2));
+}
+
+#[test]
+fn summary_of_the_quick_network() {
+    let config = Config::new(&Flags::default(), || Err("no GPU".into())).unwrap().0;
+    let mut out = vec![];
+    summary::print::<Cpu>(&mut out, &config, 1, 20_000).unwrap();
+    let text = String::from_utf8(out).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[0], "resnet9 of width 16, batch 128");
+    // prep: 3x3x3 filters, 32x32 outputs of 16 channels: 2 * 1024 * 16 * 27 = 884,736 operations.
+    let prep: Vec<&str> = lines[2].split_whitespace().collect();
+    assert_eq!(prep, ["prep_conv", "32x32x16", "432", "0.885"]);
+    let norm: Vec<&str> = lines[3].split_whitespace().collect();
+    assert_eq!(norm, ["prep_bn", "+", "prep_relu", "32x32x16", "32", "0.000"]);
+    let last: Vec<&str> = lines[18].split_whitespace().collect();
+    // 128 inputs to ten classes.
+    assert_eq!(last, ["linear", "+", "logits", "1x1x10", "1,280", "0.003"]);
+    // Filters 9 * (3*16 + 16*32 + 2*32*32 + 32*64 + 64*128 + 2*128*128) = 410,544; scales and shifts
+    // 2 * (16 + 3*32 + 64 + 3*128) = 1,120; linear 1,280. Three vectors of 412,944 f32 values are 4.96 MB.
+    assert!(text.contains("\nparameters                    412,944\n"), "{text}");
+    // 3,072 pixels and a label each.
+    assert!(text.contains("\nimages                        61.5 MB\n"), "{text}");
+    assert!(text.contains("\ndevice                        cpu, f32\n"), "{text}");
+    assert!(text.contains("\nweights, gradients, velocity  5.0 MB\n"), "{text}");
+}

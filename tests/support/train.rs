@@ -1,0 +1,187 @@
+//! Training runs through the library, watched.
+
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use fishmask::backend::Power;
+use fishmask::backend::cpu::Cpu;
+use fishmask::backend::cuda::Cuda;
+use fishmask::checkpoint::chain::{Chain, Restored};
+use fishmask::data::{Dataset, synthetic};
+use fishmask::distributed::Aggregate;
+use fishmask::driver::cuda::Gpu;
+use fishmask::driver::emulated::Emulated;
+use fishmask::graph::{Layout, Model};
+use fishmask::mask::Kind;
+use fishmask::settings::{
+    CheckpointSettings, CheckpointState, Config, DataSettings, DataSource, Device, DeviceSettings,
+    FisherTarget, MaskSettings, NetworkSettings, OptimizerSettings, Precision, ScheduleSettings,
+    TrainSettings, WorkerMasks, WorkerSettings,
+};
+use fishmask::train::{self, EpochReport, Error, Event, Listener, MaskReport, Outcome, Rule, Stop};
+
+/// Three epochs of 18 steps.
+pub fn config() -> Config {
+    Config {
+        recipe: "test".into(),
+        network: NetworkSettings { model: Model::Resnet9, width: 4 },
+        data: DataSettings { set: DataSource::Synthetic, images: None },
+        train: TrainSettings { epochs: 3, batch_size: 32, seed: 5, label_smoothing: 0.1 },
+        optimizer: OptimizerSettings { lr: 0.2, momentum: 0.9, weight_decay: 5e-4 },
+        schedule: ScheduleSettings { peak_epoch: 1.0 },
+        mask: MaskSettings { kind: Kind::Dense, ..masking() },
+        checkpoint: CheckpointSettings { every: 1, state: CheckpointState::On, values: Precision::F32 },
+        workers: WorkerSettings {
+            count: 1,
+            merge_steps: 4,
+            reselect_merges: 2,
+            masks: WorkerMasks::Same,
+            aggregate: Aggregate::Mean,
+            shard_data: false,
+        },
+        device: DeviceSettings { name: Device::Cpu, precision: Precision::F32 },
+    }
+}
+
+/// A configuration that differs from another as `change` says.
+pub fn with(mut config: Config, change: impl FnOnce(&mut Config)) -> Config {
+    change(&mut config);
+    config
+}
+
+/// The GPU's kernels on the CPU train what another configuration says.
+pub fn on_emulated(config: Config) -> Config {
+    with(config, |c| c.device = DeviceSettings { name: Device::Emulated, precision: Precision::F16 })
+}
+
+/// A single epoch, whose learning rate is the largest in its middle.
+pub fn one_epoch(config: Config) -> Config {
+    with(config, |c| {
+        c.train.epochs = 1;
+        c.schedule.peak_epoch = 0.5;
+    })
+}
+
+fn dataset(config: &Config) -> Dataset {
+    // 18 whole batches and a partial one that is dropped; 210 test images are less than one evaluation batch.
+    let images = config.data.images.unwrap_or(18 * 32 + 7);
+    synthetic::dataset(images, if config.device.name == Device::Cpu { 210 } else { 21 }, 0)
+}
+
+/// A Fisher mask of 5%, strict and fixed.
+pub fn masking() -> MaskSettings {
+    MaskSettings {
+        kind: Kind::Fisher,
+        keep_ratio: 0.05,
+        samples: 40,
+        target: FisherTarget::Label,
+        power: Power::Square,
+        warmup_epochs: 0,
+        every: 0,
+        rule: Rule::Strict,
+    }
+}
+
+pub fn layout(config: &Config) -> Layout {
+    config.network.model.graph(config.network.width).unwrap().layout
+}
+
+/// Keeps the reports; can pull the stop after some steps.
+#[derive(Default)]
+pub struct Watch {
+    pub reports: Vec<EpochReport>,
+    pub masks: Vec<MaskReport>,
+    /// (epoch, step) of each merge.
+    pub merges: Vec<(u32, u32)>,
+    pub steps: u32,
+    /// Each step's number in its epoch, as it is told.
+    pub numbers: Vec<u32>,
+    pub stop_after: Option<u32>,
+    pub stop: Stop,
+}
+
+impl Listener for Watch {
+    fn hear(&mut self, event: &Event) -> Result<(), Error> {
+        match event {
+            Event::Step { step, .. } => {
+                self.steps += 1;
+                self.numbers.push(*step);
+                if Some(self.steps) == self.stop_after {
+                    self.stop.0.store(15, Ordering::Relaxed);
+                }
+            }
+            Event::Epoch(report) => self.reports.push(**report),
+            Event::Mask(report) => self.masks.push(**report),
+            Event::Merge(report) => self.merges.push((report.epoch, report.step)),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// What a run's folder holds.
+pub fn chain(config: &Config, folder: &Path) -> Chain {
+    Chain::read(&folder.join("checkpoints"), (config.network.model, config.network.width), &layout(config))
+        .unwrap()
+}
+
+/// Trains in `folder`, from a state or from the beginning: outcome and what was heard.
+pub fn train_from(
+    config: &Config,
+    folder: &Path,
+    state: Option<Restored>,
+    stop_after: Option<u32>,
+) -> (Result<Outcome, Error>, Watch) {
+    std::fs::create_dir_all(folder.join("checkpoints")).unwrap();
+    let mut watch = Watch { stop_after, ..Watch::default() };
+    let stop = watch.stop.clone();
+    let listeners: &mut [&mut dyn Listener] = &mut [&mut watch];
+    let outcome = match config.device.name {
+        Device::Cpu => train::run(Cpu::new(), config, dataset(config), folder, state, None, listeners, &stop),
+        Device::Emulated => {
+            let backend = Cuda::new(Emulated::new()).unwrap();
+            train::run(backend, config, dataset(config), folder, state, None, listeners, &stop)
+        }
+        _ => {
+            let backend = Cuda::new(Gpu::open(0).unwrap()).unwrap();
+            train::run(backend, config, dataset(config), folder, state, None, listeners, &stop)
+        }
+    };
+    (outcome, watch)
+}
+
+/// The same, going on with what the folder holds.
+pub fn train(config: &Config, folder: &Path, stop_after: Option<u32>) -> (Result<Outcome, Error>, Watch) {
+    std::fs::create_dir_all(folder.join("checkpoints")).unwrap();
+    let state = chain(config, folder).load_latest().unwrap();
+    train_from(config, folder, state, stop_after)
+}
+
+pub fn final_bytes(folder: &Path) -> Vec<u8> {
+    std::fs::read(folder.join("final.safetensors")).unwrap()
+}
+
+/// Each of `cases` is the steps, of all workers together, after which a run is stopped, then the resumed one, and so on.
+pub fn stopped_and_resumed_ends_with_the_same_bits(config: &Config, cases: &[&[u32]]) {
+    let whole = tempfile::tempdir().unwrap();
+    let (_, uninterrupted) = train(config, whole.path(), None);
+    let numbers =
+        |r: &EpochReport| (r.epoch, r.lr, r.train_loss, r.train_accuracy, r.test_loss, r.test_accuracy);
+    for stops in cases {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut done, mut reports) = (0, vec![]);
+        for &stop in *stops {
+            let (outcome, watch) = train(config, folder.path(), Some(stop));
+            assert!(matches!(outcome, Ok(Outcome::Interrupted(15))), "{stops:?}: {outcome:?}");
+            assert!(!folder.path().join("final.safetensors").exists());
+            reports.extend(watch.reports.iter().map(numbers));
+            done += watch.steps;
+        }
+        let (outcome, watch) = train(config, folder.path(), None);
+        assert!(matches!(outcome, Ok(Outcome::Finished(_))), "{stops:?}: {outcome:?}");
+        reports.extend(watch.reports.iter().map(numbers));
+        assert_eq!(done + watch.steps, uninterrupted.steps, "{stops:?}: no step is lost or done twice");
+        assert_eq!(reports, uninterrupted.reports.iter().map(numbers).collect::<Vec<_>>(), "{stops:?}");
+        assert!(final_bytes(folder.path()) == final_bytes(whole.path()), "{stops:?}");
+    }
+}
