@@ -39,7 +39,8 @@ struct Cli {
     #[arg(long, default_value = "128", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     samples: usize,
     /// Samples scored together, as training does by default
-    #[arg(long, default_value_t = select::BATCH, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    #[arg(long, default_value_t = select::BATCH)]
+    #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     batch: usize,
     /// Only this model
     model: Option<Model>,

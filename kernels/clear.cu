@@ -1,4 +1,4 @@
-// Zeros. A kernel, and no copy by the driver, so that it can be recorded.
+// Sets a buffer to zero. A kernel does it, not a copy by the driver, so that it can be recorded.
 #include "device.cuh"
 
 #include "args/clear.h"

@@ -141,7 +141,9 @@ fn conv_cases(conv: &Conv) -> [Case; 4] {
         group: "convolutions",
         flops: conv.flops() as f64,
         bytes,
-        shape: json!({"op": pass, "n": n, "h": h, "w": w, "c": c, "k": k, "r": r, "stride": stride, "pad": pad}),
+        shape: json!({
+            "op": pass, "n": n, "h": h, "w": w, "c": c, "k": k, "r": r, "stride": stride, "pad": pad,
+        }),
         operation,
     };
     [
@@ -168,7 +170,10 @@ fn norm_cases(norm: &Norm) -> [Case; 2] {
     let parts: String = parts.into_iter().filter(|(present, _)| *present).map(|(_, name)| name).collect();
     let shape = |op: &str| {
         let pool = pool.map(|pool| [pool.size, pool.stride, pool.pad]);
-        json!({"op": op, "n": n, "h": h, "w": w, "c": c, "relu": relu, "residual": residual, "relu_sum": relu_sum, "pool": pool})
+        json!({
+            "op": op, "n": n, "h": h, "w": w, "c": c,
+            "relu": relu, "residual": residual, "relu_sum": relu_sum, "pool": pool,
+        })
     };
     let second = if residual { x } else { 0.0 };
     // Each of two passes reads x and dy (and what it needs of the mask); the second writes dx, the first the

@@ -7,7 +7,7 @@
 
 namespace {
 
-// A pixel's place, stepped on without a division.
+// A pixel's place, which moves on without a division.
 struct Pixel {
     uint32_t image, row, column;
 };

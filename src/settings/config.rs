@@ -9,12 +9,10 @@ use super::{
 };
 use crate::backend::Power;
 use crate::distributed::Aggregate;
-use crate::graph::Model;
+use crate::graph::{Model, ModelId};
 use crate::mask::{Kind, Samples};
 use crate::train::Rule;
 
-/// The widest network. Every canonical index then fits 32 bits, for each of the models.
-const MAX_WIDTH: usize = 512;
 /// More threads than any machine this program is for has cores.
 const MAX_THREADS: usize = 4096;
 
@@ -25,7 +23,7 @@ pub struct Config {
     /// Name of the recipe that the values not given came from.
     pub recipe: String,
     /// The network.
-    pub network: NetworkSettings,
+    pub network: ModelId,
     /// The images.
     pub data: DataSettings,
     /// How long and in which steps it is trained.
@@ -42,16 +40,6 @@ pub struct Config {
     pub workers: WorkerSettings,
     /// What computes.
     pub device: DeviceSettings,
-}
-
-/// A network's family and size.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct NetworkSettings {
-    /// The family.
-    pub model: Model,
-    /// Channels of its stem, to which all others are in proportion.
-    pub width: usize,
 }
 
 /// A data set, and how much of it is used.
@@ -220,10 +208,7 @@ impl Config {
         let (mask, checkpoint) = flags.mask.resolve(&recipe, flags.checkpoint_every)?;
         let config = Config {
             recipe: preset.to_string(),
-            network: NetworkSettings {
-                model: flags.model.unwrap_or(recipe.model),
-                width: flags.width.unwrap_or(recipe.width),
-            },
+            network: ModelId::new(flags.model.unwrap_or(recipe.model), flags.width.unwrap_or(recipe.width)),
             data: DataSettings {
                 set: flags.data.unwrap_or_default(),
                 images: flags.train_images.or(recipe.train_images),
@@ -286,8 +271,7 @@ impl Config {
             return Err(ConfigError::value("precision", self.device.precision, need));
         }
         if self.is_masked() || self.has_workers() {
-            let NetworkSettings { model, width } = self.network;
-            let graph = model.graph(width);
+            let (graph, width) = (self.network.graph(), self.network.width);
             let layout = graph.map_err(|e| ConfigError::value("width", width, e.to_string()))?.layout;
             masking::check(self, &layout)?;
             workers::check(self, &layout)?;
@@ -379,10 +363,8 @@ impl Config {
 /// # Errors
 /// When it cannot, with what it must be.
 pub fn check_width(width: usize) -> Result<(), ConfigError> {
-    if (1..=MAX_WIDTH).contains(&width) {
-        return Ok(());
-    }
-    Err(ConfigError::value("width", width, format!("must be from 1 to {MAX_WIDTH} channels")))
+    let id = ModelId::new(Model::default(), width);
+    id.check().map_err(|need| ConfigError::value("width", width, need))
 }
 
 /// The number of threads meant by `--threads`: one a core when it is not given.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::checkpoint::Moment;
 use crate::mask::Kind;
 use crate::settings::Config;
 
@@ -110,8 +111,8 @@ pub enum Event<'a> {
         workers: &'a [String],
         /// Parameters of the model.
         parameters: usize,
-        /// Epochs and steps already done, when a run is resumed.
-        resumed: Option<(u32, u32)>,
+        /// Where a resumed run goes on.
+        resumed: Option<Moment>,
         /// The run's folder.
         folder: &'a Path,
     },

@@ -76,7 +76,7 @@ pub fn run<B: Sparse>(
         Some(comm) => super::worker_state::spread(&mut **comm, resume)?,
         None => resume,
     };
-    if resume.as_ref().is_some_and(|restored| restored.progress.epoch >= config.train.epochs) {
+    if resume.as_ref().is_some_and(|restored| restored.progress.at.epoch >= config.train.epochs) {
         return Err(Error::NothingLeft { epochs: config.train.epochs });
     }
     let mut trainer = Trainer::new(backend, config, dataset, folder, resume, comm, listeners)?;

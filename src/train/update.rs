@@ -56,7 +56,7 @@ impl<B: Sparse> Update<B> {
                 Kept::Strict { indices: backend.indices(&indices)?, order }
             }
             Rule::Published => {
-                let mut values = vec![0; mask.weights()];
+                let mut values = vec![0; mask.weight_count()];
                 order.iter().for_each(|&(index, _)| values[index as usize] = 1);
                 let mut flags = network.backend().bytes(values.len())?;
                 network.backend().write_bytes(&values, &mut flags)?;

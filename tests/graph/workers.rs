@@ -11,8 +11,8 @@ use crate::support::train::{
 };
 use fishmask::backend::Backend;
 use fishmask::backend::cpu::Cpu;
-use fishmask::checkpoint::chain::{Progress, Restored, Velocity};
-use fishmask::checkpoint::{Problem, weights};
+use fishmask::checkpoint::chain::{Restored, Velocity};
+use fishmask::checkpoint::{Moment, Problem, Progress, weights};
 use fishmask::data::synthetic;
 use fishmask::distributed::Aggregate;
 use fishmask::graph::Network;
@@ -142,7 +142,7 @@ fn workers_go_on_from_the_merged_model_with_their_own_velocity() {
         let (config, folder) = (alone(&config, rank), tempfile::tempdir().unwrap());
         let (outcome, _) = train_from(&config, folder.path(), Some(first_state(&self::config())), Some(10));
         assert!(matches!(outcome, Ok(Outcome::Interrupted(15))), "{outcome:?}");
-        chain(&config, folder.path()).load(0, 10).unwrap()
+        chain(&config, folder.path()).load(Moment::new(0, 10)).unwrap()
     });
     let weights = halves.each_ref().map(|half| layout.to_canonical(&half.weights));
     let running = halves.each_ref().map(|half| half.running.clone());
@@ -171,7 +171,7 @@ fn workers_that_keep_every_weight_are_dense_workers() {
 
 /// The mask of a run's last checkpoint.
 fn last_mask(config: &Config, folder: &Path) -> Mask {
-    let restored = chain(config, folder).load(config.train.epochs, 0).unwrap();
+    let restored = chain(config, folder).load(Moment::new(config.train.epochs, 0)).unwrap();
     Mask::new(restored.mask.unwrap(), layout(config).weight_count()).unwrap()
 }
 
@@ -242,7 +242,7 @@ fn workers_score_the_samples_of_one_between_them() {
     };
     let one = mask(WorkerSettings { count: 1, ..several() });
     let three = mask(WorkerSettings { count: 3, reselect_merges: 0, ..several() });
-    let shared = one.shared(&three, &(0..one.weights()));
+    let shared = one.shared(&three, &(0..one.weight_count()));
     assert!(one.len() == three.len() && one.len() - shared <= 2, "{shared} of {}", one.len());
 }
 

@@ -11,12 +11,12 @@ use fishmask::data::{Dataset, synthetic};
 use fishmask::distributed::Aggregate;
 use fishmask::driver::cuda::Gpu;
 use fishmask::driver::emulated::Emulated;
-use fishmask::graph::{Layout, Model};
+use fishmask::graph::{Layout, Model, ModelId};
 use fishmask::mask::Kind;
 use fishmask::settings::{
     CheckpointSettings, CheckpointState, Config, DataSettings, DataSource, Device, DeviceSettings,
-    FisherTarget, MaskSettings, NetworkSettings, OptimizerSettings, Precision, ScheduleSettings,
-    TrainSettings, WorkerMasks, WorkerSettings,
+    FisherTarget, MaskSettings, OptimizerSettings, Precision, ScheduleSettings, TrainSettings, WorkerMasks,
+    WorkerSettings,
 };
 use fishmask::train::{self, EpochReport, Error, Event, Listener, MaskReport, Outcome, Rule, Stop};
 
@@ -24,7 +24,7 @@ use fishmask::train::{self, EpochReport, Error, Event, Listener, MaskReport, Out
 pub fn config() -> Config {
     Config {
         recipe: "test".into(),
-        network: NetworkSettings { model: Model::Resnet9, width: 4 },
+        network: ModelId::new(Model::Resnet9, 4),
         data: DataSettings { set: DataSource::Synthetic, images: None },
         train: TrainSettings { epochs: 3, batch_size: 32, seed: 5, label_smoothing: 0.1 },
         optimizer: OptimizerSettings { lr: 0.2, momentum: 0.9, weight_decay: 5e-4 },
@@ -121,8 +121,7 @@ impl Listener for Watch {
 
 /// What a run's folder holds.
 pub fn chain(config: &Config, folder: &Path) -> Chain {
-    Chain::read(&folder.join("checkpoints"), (config.network.model, config.network.width), &layout(config))
-        .unwrap()
+    Chain::read(&folder.join("checkpoints"), config.network, &layout(config)).unwrap()
 }
 
 /// Trains in `folder`, from a state or from the beginning: outcome and what was heard.

@@ -3,8 +3,10 @@
 use std::io::{self, Write};
 use std::path::Path;
 
+use crate::checkpoint::Moment;
+use crate::graph::ModelId;
 use crate::mask::Kind;
-use crate::settings::{Config, NetworkSettings, Reasons, SYNTHETIC, TrainSettings};
+use crate::settings::{Config, Reasons, SYNTHETIC, TrainSettings};
 use crate::train::{EpochReport, Error, Event, Listener, MaskReport, Outcome, grouped};
 
 /// Header, a row an epoch, and a last line. Where the data set is not CIFAR-10, each of them names it.
@@ -36,11 +38,11 @@ impl<W: Write> Table<W> {
         steps: u32,
         workers: &[String],
         parameters: usize,
-        resumed: Option<(u32, u32)>,
+        resumed: Option<Moment>,
         folder: &Path,
     ) -> io::Result<()> {
         let out = &mut self.out;
-        let NetworkSettings { model, width } = config.network;
+        let ModelId { model, width } = config.network;
         let TrainSettings { epochs, batch_size, seed, .. } = config.train;
         let images = [training, test].map(|n| grouped(n as u64));
         writeln!(out, "device   {device}, {} ({})", config.device.precision, self.reasons.device)?;
@@ -64,8 +66,10 @@ impl<W: Write> Table<W> {
         }
         writeln!(out, "folder   {}", folder.display())?;
         match resumed {
-            Some((epoch, 0)) => writeln!(out, "resumed  after epoch {epoch}")?,
-            Some((epoch, step)) => writeln!(out, "resumed  after step {step} of epoch {}", epoch + 1)?,
+            Some(Moment { epoch, step: 0 }) => writeln!(out, "resumed  after epoch {epoch}")?,
+            Some(Moment { epoch, step }) => {
+                writeln!(out, "resumed  after step {step} of epoch {}", epoch + 1)?
+            }
             None => {}
         }
         writeln!(out)?;

@@ -6,10 +6,10 @@ mod masks;
 mod workers;
 
 use clap::Parser;
-use fishmask::graph::Model;
+use fishmask::graph::{Model, ModelId};
 use fishmask::settings::{
     CheckpointSettings, CheckpointState, Config, DataSettings, DataSource, Device, DeviceSettings, Flags,
-    NetworkSettings, OptimizerSettings, Precision, Preset, Reasons, ScheduleSettings, TrainSettings, config,
+    OptimizerSettings, Precision, Preset, Reasons, ScheduleSettings, TrainSettings, config,
 };
 
 #[derive(Parser)]
@@ -48,7 +48,7 @@ fn quick_is_the_recipe_of_a_cpu() {
     let (config, reasons) = Config::new(&Flags::default(), no_gpu).unwrap();
     let expected = Config {
         recipe: "quick".into(),
-        network: NetworkSettings { model: Model::Resnet9, width: 16 },
+        network: ModelId::new(Model::Resnet9, 16),
         data: DataSettings { set: DataSource::Cifar10, images: Some(10_000) },
         train: TrainSettings { epochs: 8, batch_size: 128, seed: 0, label_smoothing: 0.0 },
         optimizer: OptimizerSettings { lr: 0.2, momentum: 0.9, weight_decay: 5e-4 },
@@ -81,7 +81,7 @@ fn presets_set_only_what_is_not_given() {
                 --device cpu --seed 18446744073709551615 --checkpoint-every 0";
     let expected = Config {
         recipe: "dawn".into(),
-        network: NetworkSettings { model: Model::Resnet34, width: 8 },
+        network: ModelId::new(Model::Resnet34, 8),
         data: DataSettings { set: DataSource::Synthetic, images: Some(70) },
         train: TrainSettings { epochs: 3, batch_size: 7, seed: u64::MAX, label_smoothing: 0.2 },
         optimizer: OptimizerSettings { lr: 0.02, momentum: 0.5, weight_decay: 0.0 },
