@@ -21,7 +21,7 @@ use fishmask::graph::scoring::{self, Rule};
 use fishmask::graph::{Model, Network, Scoring};
 use fishmask::mask::{Quota, select};
 use fishmask::rng::{Purpose, Stream};
-use fishmask::train::Device;
+use fishmask::settings::Device;
 use serde_json::Value;
 
 const WIDTH: usize = 64;

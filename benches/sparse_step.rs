@@ -18,7 +18,7 @@ use fishmask::graph::scoring::{self, Rule};
 use fishmask::graph::{Model, Network, Scoring, Statistics};
 use fishmask::mask::{Mask, Quota, select};
 use fishmask::rng::{Purpose, Stream};
-use fishmask::train::Device;
+use fishmask::settings::Device;
 
 const RATIOS: [f64; 3] = [0.005, 0.02, 0.1];
 const ROUNDS: usize = 5;

@@ -22,7 +22,7 @@ use fishmask::driver::Driver;
 use fishmask::driver::cuda::Gpu;
 #[cfg(fishmask_emulated)]
 use fishmask::driver::emulated::Emulated;
-use fishmask::train::Device;
+use fishmask::settings::Device;
 use serde_json::{Value, json};
 
 type Failure = Box<dyn std::error::Error>;

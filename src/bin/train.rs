@@ -18,7 +18,7 @@ use fishmask::backend::cuda::Cuda;
 use fishmask::checkpoint::chain::Chain;
 use fishmask::data::Source;
 use fishmask::driver::cuda::Gpu;
-use fishmask::settings::{Config, DataSource, Device, Flags, NetworkSettings, Reasons};
+use fishmask::settings::{Config, DataSource, Device, Flags, Reasons};
 use fishmask::train::listeners::{Bar, DawnLog, Metrics, Table};
 use fishmask::train::{self, Listener, Outcome, RunFolder, Stop, summary};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
@@ -155,11 +155,10 @@ impl common::Work for Training<'_> {
             Some(folder) => {
                 let mut state = None;
                 if is_resumed {
-                    let NetworkSettings { model, width } = config.network;
-                    let layout = model.graph(width)?.layout;
-                    let chain = Chain::read(&folder.checkpoints(), (model, width), &layout)?;
+                    let layout = config.network.graph()?.layout;
+                    let chain = Chain::read(&folder.checkpoints(), config.network, &layout)?;
                     state = chain.load_latest()?;
-                    folder.cut_back(state.as_ref().map_or(0, |state| state.progress.epoch))?;
+                    folder.cut_back(state.as_ref().map_or(0, |state| state.progress.at.epoch))?;
                 } else {
                     folder.begin(&config)?;
                 }

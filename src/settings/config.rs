@@ -13,8 +13,6 @@ use crate::graph::{Model, ModelId};
 use crate::mask::{Kind, Samples};
 use crate::optim::UpdateRule;
 
-/// The widest network. Every canonical index then fits 32 bits, for each of the models.
-const MAX_WIDTH: usize = 512;
 /// More threads than any machine this program is for has cores.
 const MAX_THREADS: usize = 4096;
 
@@ -25,7 +23,7 @@ pub struct Config {
     /// Name of the recipe that the values not given came from.
     pub recipe: String,
     /// The network.
-    pub network: NetworkSettings,
+    pub network: ModelId,
     /// The images.
     pub data: DataSettings,
     /// How long and in which steps it is trained.
@@ -42,23 +40,6 @@ pub struct Config {
     pub workers: WorkerSettings,
     /// What computes.
     pub device: DeviceSettings,
-}
-
-/// A network's family and size.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct NetworkSettings {
-    /// The family.
-    pub model: Model,
-    /// Channels of its stem, to which all others are in proportion.
-    pub width: usize,
-}
-
-impl NetworkSettings {
-    /// The model at its width.
-    pub fn id(self) -> ModelId {
-        ModelId::new(self.model, self.width)
-    }
 }
 
 /// A data set, and how much of it is used.
@@ -227,10 +208,7 @@ impl Config {
         let (mask, checkpoint) = flags.mask.resolve(&recipe, flags.checkpoint_every)?;
         let config = Config {
             recipe: preset.to_string(),
-            network: NetworkSettings {
-                model: flags.model.unwrap_or(recipe.model),
-                width: flags.width.unwrap_or(recipe.width),
-            },
+            network: ModelId::new(flags.model.unwrap_or(recipe.model), flags.width.unwrap_or(recipe.width)),
             data: DataSettings {
                 set: flags.data.unwrap_or_default(),
                 images: flags.train_images.or(recipe.train_images),
@@ -252,10 +230,7 @@ impl Config {
             workers: flags.workers.resolve(recipe.workers, &mask)?,
             mask,
             checkpoint,
-            device: DeviceSettings {
-                name: device,
-                precision: flags.precision.unwrap_or(device.precision()),
-            },
+            device: DeviceSettings { name: device, precision: flags.precision.unwrap_or(device.precision()) },
         };
         config.check()?;
         Ok((config, Reasons { device: why, recipe: reason }))
@@ -296,8 +271,7 @@ impl Config {
             return Err(ConfigError::value("precision", self.device.precision, need));
         }
         if self.is_masked() || self.has_workers() {
-            let NetworkSettings { model, width } = self.network;
-            let graph = model.graph(width);
+            let (graph, width) = (self.network.graph(), self.network.width);
             let layout = graph.map_err(|e| ConfigError::value("width", width, e.to_string()))?.layout;
             masking::check(self, &layout)?;
             workers::check(self, &layout)?;
@@ -389,10 +363,8 @@ impl Config {
 /// # Errors
 /// When it cannot, with what it must be.
 pub fn check_width(width: usize) -> Result<(), ConfigError> {
-    if (1..=MAX_WIDTH).contains(&width) {
-        return Ok(());
-    }
-    Err(ConfigError::value("width", width, format!("must be from 1 to {MAX_WIDTH} channels")))
+    let id = ModelId::new(Model::default(), width);
+    id.check().map_err(|need| ConfigError::value("width", width, need))
 }
 
 /// The number of threads meant by `--threads`: one a core when it is not given.

@@ -166,8 +166,7 @@ impl MaskFlags {
 /// # Errors
 /// The first value that is out of its range.
 pub(super) fn check(config: &Config, layout: &Layout) -> Result<(), ConfigError> {
-    let refuse =
-        |flag, value: String, need: &str| Err(ConfigError::Value { flag, value, need: need.into() });
+    let refuse = |flag, value: String, need: &str| Err(ConfigError::Value { flag, value, need: need.into() });
     let (Some(mask), epochs) = (config.masked(), config.train.epochs) else { return Ok(()) };
     if let Err(error) = mask.quota(layout) {
         return refuse("keep-ratio", mask.keep_ratio.to_string(), &error.to_string());
@@ -209,8 +208,7 @@ impl MaskSettings {
     /// In words, for the header.
     pub fn describe(&self, workers: Option<&WorkerSettings>) -> String {
         let MaskSettings { keep_ratio, samples, target, power, warmup_epochs, every, rule, .. } = *self;
-        let mut text =
-            format!("{} {}%, {} rule", typed(self.kind), 100.0 * keep_ratio, typed(rule));
+        let mut text = format!("{} {}%, {} rule", typed(self.kind), 100.0 * keep_ratio, typed(rule));
         if self.kind == Kind::Fisher {
             let (target, power) = (typed(target), typed(power));
             text += &format!(", {samples} samples, {target}, {power}");

@@ -10,8 +10,8 @@ mod preset;
 mod workers;
 
 pub use config::{
-    CheckpointSettings, Config, ConfigError, DataSettings, DeviceSettings, MaskSettings, NetworkSettings,
-    OptimizerSettings, Reasons, ScheduleSettings, TrainSettings, WorkerSettings,
+    CheckpointSettings, Config, ConfigError, DataSettings, DeviceSettings, MaskSettings, OptimizerSettings,
+    Reasons, ScheduleSettings, TrainSettings, WorkerSettings,
 };
 pub use device::{Device, Precision};
 pub use flags::{DataSource, Flags, SYNTHETIC};

@@ -120,7 +120,8 @@ impl WorkerFlags {
 
     /// The flags that ask for a run's workers.
     fn of(run: &Config) -> WorkerFlags {
-        let WorkerSettings { count, merge_steps, reselect_merges, masks, aggregate, shard_data } = run.workers;
+        let WorkerSettings { count, merge_steps, reselect_merges, masks, aggregate, shard_data } =
+            run.workers;
         WorkerFlags {
             workers: Some(count),
             merge_steps: Some(merge_steps),

@@ -340,7 +340,7 @@ fn resuming_something_else() {
     refused(path, resume("run"), &["all 3 epochs are done"]);
     for (text, parts) in [
         ("{", ["run/config.json", "EOF"]),
-        ("{\"width\": 2}", ["run/config.json", "missing field"]),
+        ("{\"recipe\": \"quick\"}", ["run/config.json", "missing field"]),
         ("[]", ["run/config.json", "not a run's configuration"]),
     ] {
         fs::write(path.join("run/config.json"), text).unwrap();

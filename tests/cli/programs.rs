@@ -82,7 +82,7 @@ fn training_shows_a_header_a_row_an_epoch_and_a_last_line() {
     assert!(data.contains("256 training images") && data.contains("10,000 test images"), "{data}");
     // 9*(3w + 2w^2 + 2*4w^2 + 8w^2 + 32w^2 + 2*64w^2) + 2*(w + 3*2w + 4w + 3*8w) + 80w, by hand for w = 2.
     assert_eq!(header("model"), "resnet9, width 2: 6,762 parameters");
-    assert!(header("preset").starts_with("quick (auto: ") && header("preset").contains("CPU"), "{}", run.out);
+    assert!(header("recipe").starts_with("quick (auto: ") && header("recipe").contains("CPU"), "{}", run.out);
     assert!(header("folder").starts_with("runs/"));
 
     let table = lines.iter().position(|line| line.starts_with("epoch ")).unwrap();
@@ -118,7 +118,7 @@ fn training_shows_a_header_a_row_an_epoch_and_a_last_line() {
 }
 
 #[test]
-fn the_default_folder_is_named_by_time_and_preset() {
+fn the_default_folder_is_named_by_time_and_recipe() {
     let run = finished();
     let folder = run.folder();
     let name = folder.strip_prefix("runs/").unwrap();
@@ -147,9 +147,22 @@ fn the_run_folder_holds_exactly_what_it_should() {
 
     let config: Value = serde_json::from_str(run.text("config.json")).unwrap();
     let expected = json!({
-        "preset": "quick", "model": "resnet9", "width": 2, "epochs": 3, "batch_size": 64, "lr": 0.2,
-        "peak_epoch": 1.0, "momentum": 0.9, "weight_decay": 5e-4, "label_smoothing": 0.0, "train_images": 256,
-        "data": "synthetic", "device": "cpu", "precision": "f32", "seed": 0, "checkpoint_every": 1,
+        "recipe": "quick",
+        "network": {"model": "resnet9", "width": 2},
+        "data": {"set": "synthetic", "images": 256},
+        "train": {"epochs": 3, "batch_size": 64, "seed": 0, "label_smoothing": 0.0},
+        "optimizer": {"lr": 0.2, "momentum": 0.9, "weight_decay": 5e-4},
+        "schedule": {"peak_epoch": 1.0},
+        "mask": {
+            "kind": "dense", "keep_ratio": 0.02, "samples": 1024, "target": "label", "power": "square",
+            "warmup_epochs": 0, "every": 0, "rule": "strict",
+        },
+        "checkpoint": {"every": 1, "state": "on", "values": "f32"},
+        "workers": {
+            "count": 1, "merge_steps": 100, "reselect_merges": 10, "masks": "same", "aggregate": "mean",
+            "shard_data": false,
+        },
+        "device": {"name": "cpu", "precision": "f32"},
     });
     assert_eq!(config, expected);
 

@@ -7,11 +7,9 @@ use std::path::Path;
 use fishmask::backend::cpu::Cpu;
 use fishmask::checkpoint::Moment;
 use fishmask::mask::Kind;
+use fishmask::settings::{CheckpointState, Config, Flags, MaskFlags, Reasons, WorkerFlags, WorkerMasks};
 use fishmask::train::listeners::{Bar, DawnLog, Metrics, Table};
-use fishmask::train::{
-    CheckpointState, Config, EpochReport, Event, Exchange, Flags, Listener, MaskFlags, MaskReport, Outcome,
-    Reasons, WorkerFlags, WorkerMasks, summary,
-};
+use fishmask::train::{EpochReport, Event, Exchange, Listener, MaskReport, Outcome, summary};
 
 const REPORT: EpochReport = EpochReport {
     epoch: 1,
@@ -53,7 +51,7 @@ fn finished() -> Outcome {
 fn table(data: &str, resumed: Option<Moment>, outcome: &Outcome) -> String {
     let mut table = Table::new(
         vec![],
-        Reasons { device: "auto: no GPU".into(), preset: "auto: the device is a CPU".into() },
+        Reasons { device: "auto: no GPU".into(), recipe: "auto: the device is a CPU".into() },
     );
     tell(&mut table, data, resumed, outcome);
     String::from_utf8(table.into_inner()).unwrap()
@@ -65,7 +63,7 @@ fn table_of_a_whole_run() {
 device   CPU, 2 threads, f32 (auto: no GPU)
 data     CIFAR-10: 10,000 training images, 10,000 test images
 model    resnet9, width 16: 412,345 parameters
-preset   quick (auto: the device is a CPU)
+recipe   quick (auto: the device is a CPU)
 train    8 epochs of 78 steps of 128 images, lr up to 0.2 at epoch 1.6, seed 0
 folder   runs/a
 

@@ -1,12 +1,16 @@
 //! Flags, presets and run folders: what they come to, and one clear error for each bad input.
 
 mod folder;
+mod former;
 mod masks;
 mod workers;
 
 use clap::Parser;
-use fishmask::graph::Model;
-use fishmask::train::{Config, Flags, Precision, Preset, Reasons, config};
+use fishmask::graph::{Model, ModelId};
+use fishmask::settings::{
+    CheckpointSettings, CheckpointState, Config, DataSettings, DataSource, Device, DeviceSettings, Flags,
+    OptimizerSettings, Precision, Preset, Reasons, ScheduleSettings, TrainSettings, config,
+};
 
 #[derive(Parser)]
 struct Cli {
@@ -43,38 +47,30 @@ fn contradiction(line: &str) -> String {
 fn quick_is_the_recipe_of_a_cpu() {
     let (config, reasons) = Config::new(&Flags::default(), no_gpu).unwrap();
     let expected = Config {
-        preset: "quick".into(),
-        model: Model::Resnet9,
-        width: 16,
-        epochs: 8,
-        batch_size: 128,
-        lr: 0.2,
-        peak_epoch: 1.6,
-        momentum: 0.9,
-        weight_decay: 5e-4,
-        label_smoothing: 0.0,
-        train_images: Some(10_000),
-        mask: None,
-        workers: None,
-        data: "CIFAR-10".into(),
-        device: "cpu".into(),
-        precision: Precision::F32,
-        seed: 0,
-        checkpoint_every: 1,
+        recipe: "quick".into(),
+        network: ModelId::new(Model::Resnet9, 16),
+        data: DataSettings { set: DataSource::Cifar10, images: Some(10_000) },
+        train: TrainSettings { epochs: 8, batch_size: 128, seed: 0, label_smoothing: 0.0 },
+        optimizer: OptimizerSettings { lr: 0.2, momentum: 0.9, weight_decay: 5e-4 },
+        schedule: ScheduleSettings { peak_epoch: 1.6 },
+        checkpoint: CheckpointSettings { every: 1, state: CheckpointState::On, values: Precision::F32 },
+        device: DeviceSettings { name: Device::Cpu, precision: Precision::F32 },
+        ..config.clone()
     };
+    assert!(!config.is_masked() && !config.has_workers());
     assert_eq!(config, expected);
     assert_eq!(reasons.device, "auto: no GPU here");
-    assert_eq!(reasons.preset, "auto: the device is a CPU, and dawn would take an hour or more");
+    assert_eq!(reasons.recipe, "auto: the device is a CPU, and dawn would take an hour or more");
     assert_eq!(resolve("--preset auto --device auto --data cifar10"), expected);
-    let reasons = Reasons { device: "--device".into(), preset: "--preset".into() };
+    let reasons = Reasons { device: "--device".into(), recipe: "--preset".into() };
     assert_eq!(Config::new(&flags("--preset quick --device cpu"), no_gpu).unwrap(), (expected, reasons));
 }
 
 #[test]
 fn dawn_is_the_specification() {
     let config = resolve("--preset dawn");
-    assert_eq!((config.width, config.epochs, config.batch_size), (64, 24, 512));
-    assert_eq!((config.lr, config.peak_epoch, config.train_images), (0.4, 5.0, None));
+    assert_eq!((config.network.width, config.train.epochs, config.train.batch_size), (64, 24, 512));
+    assert_eq!((config.optimizer.lr, config.schedule.peak_epoch, config.data.images), (0.4, 5.0, None));
     assert_eq!(Preset::default(), Preset::Auto);
 }
 
@@ -84,24 +80,14 @@ fn presets_set_only_what_is_not_given() {
                 --momentum 0.5 --weight-decay 0 --label-smoothing 0.2 --train-images 70 --data synthetic \
                 --device cpu --seed 18446744073709551615 --checkpoint-every 0";
     let expected = Config {
-        preset: "dawn".into(),
-        model: Model::Resnet34,
-        width: 8,
-        epochs: 3,
-        batch_size: 7,
-        lr: 0.02,
-        peak_epoch: 2.0,
-        momentum: 0.5,
-        weight_decay: 0.0,
-        label_smoothing: 0.2,
-        train_images: Some(70),
-        mask: None,
-        workers: None,
-        data: "synthetic".into(),
-        device: "cpu".into(),
-        precision: Precision::F32,
-        seed: u64::MAX,
-        checkpoint_every: 0,
+        recipe: "dawn".into(),
+        network: ModelId::new(Model::Resnet34, 8),
+        data: DataSettings { set: DataSource::Synthetic, images: Some(70) },
+        train: TrainSettings { epochs: 3, batch_size: 7, seed: u64::MAX, label_smoothing: 0.2 },
+        optimizer: OptimizerSettings { lr: 0.02, momentum: 0.5, weight_decay: 0.0 },
+        schedule: ScheduleSettings { peak_epoch: 2.0 },
+        checkpoint: CheckpointSettings { every: 0, ..resolve("").checkpoint },
+        ..resolve("")
     };
     assert_eq!(resolve(line), expected);
 }
@@ -111,10 +97,10 @@ fn the_peak_follows_the_epochs() {
     for (line, peak) in
         [("--epochs 20", 4.0), ("--preset dawn --epochs 100", 5.0), ("--preset dawn --epochs 12", 2.5)]
     {
-        assert_eq!(resolve(line).peak_epoch, peak, "{line}");
+        assert_eq!(resolve(line).schedule.peak_epoch, peak, "{line}");
     }
     // A preset's own peak is inside however short the run.
-    assert_eq!(resolve("--preset dawn --epochs 1").peak_epoch, 5.0 / 24.0);
+    assert_eq!(resolve("--preset dawn --epochs 1").schedule.peak_epoch, 5.0 / 24.0);
 }
 
 #[test]
