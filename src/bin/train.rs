@@ -5,22 +5,20 @@ mod common;
 mod distributed;
 
 use std::io::stdout;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use clap::Parser;
-use distributed::{DistributedFlags, Joined};
-use fishmask::backend::Sparse;
+use distributed::DistributedFlags;
+use fishmask::Run;
 use fishmask::backend::cpu::Cpu;
 use fishmask::backend::cuda::Cuda;
-use fishmask::checkpoint::chain::Chain;
-use fishmask::data::Source;
 use fishmask::driver::cuda::Gpu;
-use fishmask::settings::{Config, DataSource, Device, Flags, Reasons};
-use fishmask::train::listeners::{Bar, DawnLog, Metrics, Table};
-use fishmask::train::{self, Listener, Outcome, RunFolder, Stop, summary};
+use fishmask::records::{Bar, RunFolder, Table, summary};
+use fishmask::settings::{Config, Device, Flags, Reasons};
+use fishmask::train::{Outcome, Stop};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::flag;
 
@@ -67,11 +65,11 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         }
         flags.workers.workers = Some(ranks);
     }
-    let folder = cli.resume.as_deref().filter(|_| root).map(RunFolder::open).transpose()?;
+    let run = cli.resume.as_deref().filter(|_| root).map(Run::resume).transpose()?;
     let begun = "as the run was begun";
-    let (mut config, mut reasons) = match (&folder, &cli.resume) {
-        (Some((_, config)), _) => {
-            (Some(config.clone()), Reasons { device: begun.into(), recipe: begun.into() })
+    let (mut config, mut reasons) = match (&run, &cli.resume) {
+        (Some(run), _) => {
+            (Some(run.config().clone()), Reasons { device: begun.into(), recipe: begun.into() })
         }
         (None, Some(_)) => (None, Reasons::default()),
         (None, None) => {
@@ -102,81 +100,25 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         device = joined.device(device)?;
         reasons.device += ", for each rank";
     }
-    let folder = folder.map(|(folder, _)| folder);
-    common::with_device(device, Training { cli, config, reasons, root, joined, resumed: folder })
-}
-
-/// A run that is to begin or to go on.
-struct Training<'a> {
-    cli: &'a Cli,
-    config: Config,
-    reasons: Reasons,
-    /// Whether this process prints and writes.
-    root: bool,
-    joined: Option<Joined>,
-    resumed: Option<RunFolder>,
-}
-
-impl common::Work for Training<'_> {
-    fn on<B: Sparse>(self, backend: B) -> anyhow::Result<ExitCode> {
-        let Training { cli, mut config, reasons, root, mut joined, resumed } = self;
-        let is_resumed = cli.resume.is_some();
-        let mut folder = match resumed {
-            None if root => {
-                let default = || RunFolder::default_path(&config.recipe, jiff::Timestamp::now());
-                Some(RunFolder::create(&cli.run_dir.clone().unwrap_or_else(default))?)
-            }
-            resumed => resumed,
-        };
-
-        let source = if config.data.set == DataSource::Synthetic { Source::Synthetic } else { Source::Auto };
-        let load = || cli.data.load(source);
-        // Only one of several fetches the data.
-        let mut dataset = match &mut joined {
-            Some(joined) => joined.root_first(load)?,
-            None => load()?,
-        };
-        let found = DataSource::named(dataset.name);
-        if is_resumed && found != config.data.set {
-            anyhow::bail!("the run was begun on {}, and there is only {found} here", config.data.set);
+    let mut run = match run {
+        Some(run) => run,
+        None if root => {
+            let default = || RunFolder::default_path(&config.recipe, jiff::Timestamp::now());
+            let folder = cli.run_dir.clone().unwrap_or_else(default);
+            Run::new(config).folder(folder)
         }
-        config.data.set = found;
-        let images = config.images(dataset.train.len())?;
-        dataset.train = dataset.train.truncated(images);
-        if let Some(joined) = &mut joined {
-            joined.comm.agree("the data set", &dataset.fingerprint(), None)?;
-        }
-
-        let stop = stop_on_signals()?;
-        let comm = joined.map(|joined| joined.comm);
-        let outcome = match &mut folder {
-            // The root's listeners hear of the run.
-            None => train::run(backend, &config, dataset, Path::new(""), None, comm, &mut [], &stop)?,
-            Some(folder) => {
-                let mut state = None;
-                if is_resumed {
-                    let layout = config.network.graph()?.layout;
-                    let chain = Chain::read(&folder.checkpoints(), config.network, &layout)?;
-                    state = chain.load_latest()?;
-                    folder.cut_back(state.as_ref().map_or(0, |state| state.progress.at.epoch))?;
-                } else {
-                    folder.begin(&config)?;
-                }
-                let mut bar = Bar::stderr();
-                let mut table = Table::new(stdout(), reasons);
-                let mut metrics = Metrics::new(folder.metrics()?);
-                let mut log = DawnLog::append(folder.logs()?)?;
-                // The bar first: it makes way for the table's row. The files before the table: a row that shows is kept.
-                let listeners: &mut [&mut dyn Listener] = &mut [&mut bar, &mut metrics, &mut log, &mut table];
-                train::run(backend, &config, dataset, folder.path(), state, comm, listeners, &stop)?
-            }
-        };
-        Ok(match outcome {
-            Outcome::Finished(_) => ExitCode::SUCCESS,
-            // As shells count: 130 for SIGINT, 143 for SIGTERM.
-            Outcome::Interrupted(signal) => ExitCode::from(128 + signal as u8),
-        })
+        None => Run::new(config),
+    };
+    if let Some(joined) = joined {
+        run = run.comm(joined.comm);
     }
+    // The bar before the table, for whose row it makes way.
+    let run = run.device(device).load(|source| Ok(cli.data.load(source)?)).stop(stop_on_signals()?);
+    Ok(match run.listen(Bar::stderr()).listen(Table::new(stdout(), reasons)).run()? {
+        Outcome::Finished(_) => ExitCode::SUCCESS,
+        // As shells count: 130 for SIGINT, 143 for SIGTERM.
+        Outcome::Interrupted(signal) => ExitCode::from(128 + signal as u8),
+    })
 }
 
 /// Prints the plan, for all of CIFAR-10's images unless fewer are asked for.

@@ -38,7 +38,7 @@ impl Keeping {
     /// # Errors
     /// When the folder cannot be read.
     pub fn new(config: &Config, layout: &Layout, folder: Option<&Path>) -> Result<Keeping, Error> {
-        let model = config.network.id();
+        let model = config.network;
         let keeper = match folder {
             None => Keeper::Nothing,
             Some(folder) if config.is_masked() && config.mask.rule == UpdateRule::Strict => {

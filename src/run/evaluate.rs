@@ -42,7 +42,7 @@ impl Evaluation {
     /// # Errors
     /// When the file cannot be read, or holds another model's weights.
     pub fn new(model: ModelId, weights: &Path) -> Result<Evaluation, Error> {
-        let graph = model.model.graph(model.width)?;
+        let graph = model.graph()?;
         let (weights, running) = weights::load(weights, &graph.layout)?;
         Ok(Evaluation { graph, weights, running, device: Device::Cpu, batch_size: 500, keeps_logits: false })
     }

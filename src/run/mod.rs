@@ -141,7 +141,15 @@ impl<'a> Run<'a> {
             DataSource::Synthetic => Source::Synthetic,
             DataSource::Cifar10 => Source::Auto,
         };
+        let alone = comm.local().len() == comm.size();
+        // Of several processes the root fetches the images first, and the others find them.
+        if !alone && !comm.is_root() {
+            comm.barrier()?;
+        }
         let mut dataset = load(source)?;
+        if !alone && comm.is_root() {
+            comm.barrier()?;
+        }
         let set = DataSource::named(dataset.name);
         if !is_new && set != config.data.set {
             return Err(Error::OtherData { run: config.data.set, found: set });
@@ -149,10 +157,10 @@ impl<'a> Run<'a> {
         config.data.set = set;
         let images = config.images(dataset.train.len())?;
         dataset.train = dataset.train.truncated(images);
-        if comm.local().len() < comm.size() {
+        if !alone {
             comm.agree("the data set", &dataset.fingerprint(), None)?;
         }
-        let layout = config.network.model.graph(config.network.width)?.layout;
+        let layout = config.network.graph()?.layout;
         let mut resume = None;
         // The files first: a row that the table shows is kept.
         let mut all: Vec<Box<dyn Listener + 'a>> = vec![];
@@ -160,7 +168,7 @@ impl<'a> Run<'a> {
             if is_new {
                 folder.begin(&config)?;
             } else {
-                let chain = Chain::read(&folder.checkpoints(), config.network.id(), &layout)?;
+                let chain = Chain::read(&folder.checkpoints(), config.network, &layout)?;
                 resume = chain.load_latest()?;
                 folder.cut_back(resume.as_ref().map_or(0, |restored| restored.progress.at.epoch))?;
             }

@@ -29,7 +29,7 @@ impl Plans {
     /// # Errors
     /// When the network cannot be planned.
     pub fn new(config: &Config) -> Result<Plans, graph::Error> {
-        let graph = config.network.model.graph(config.network.width)?;
+        let graph = config.network.graph()?;
         let training = Plan::new(&graph, config.train.batch_size, Mode::Training)?;
         let inference = Plan::new(&graph, EVALUATION_BATCH, Mode::Inference)?;
         let samples = config.mask.samples.min(select::BATCH);

@@ -87,7 +87,7 @@ impl<'a, B: Sparse> Trainer<'a, B> {
             let weights = network.graph().layout.weight_count();
             team.restrict(network, Mask::new(mask.clone(), weights)?)?;
         }
-        team.restore(network, &restored, config.network.id(), clock.laps())?;
+        team.restore(network, &restored, config.network, clock.laps())?;
         match team.mask() {
             Some(mask) => keep.mask(mask, &mut view(network)),
             None => Ok(()),

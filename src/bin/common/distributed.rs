@@ -93,17 +93,6 @@ impl Joined {
             None => Ok(root),
         }
     }
-
-    /// Does `work`, which the root does before the others: they find what it leaves.
-    pub fn root_first<T>(&mut self, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
-        if !self.comm.is_root() {
-            self.comm.barrier()?;
-            return work();
-        }
-        let done = work()?;
-        self.comm.barrier()?;
-        Ok(done)
-    }
 }
 
 #[cfg(feature = "mpi")]
@@ -125,13 +114,9 @@ fn join(_: Duration) -> anyhow::Result<Joined> {
 #[cfg(feature = "mpi")]
 fn abort(error: anyhow::Error, follows: bool, name: &str) -> ExitCode {
     use fishmask::distributed::Error;
-    use fishmask::train;
 
     let own = error.chain().find_map(|cause| cause.downcast_ref::<Error>());
-    let within = error.chain().find_map(|cause| match cause.downcast_ref::<train::Error>() {
-        Some(train::Error::Distributed(error)) => Some(error),
-        _ => None,
-    });
+    let within = error.chain().find_map(|cause| cause.downcast_ref::<fishmask::Error>()?.between_processes());
     match own.or(within) {
         // It names who is meant.
         Some(error) => std::thread::sleep(error.grace()),

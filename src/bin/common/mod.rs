@@ -35,13 +35,13 @@ pub struct DataFlags {
 
 impl DataFlags {
     /// Finds, fetches or makes the data set, and shows on the error stream what is going on.
-    pub fn load(&self, source: Source) -> anyhow::Result<Dataset> {
+    pub fn load(&self, source: Source) -> Result<Dataset, data::Error> {
         let (data_dir, offline, verify) = (self.data_dir.clone(), self.offline, !self.no_verify);
         let options = data::Options { data_dir, offline, verify, source, ..Default::default() };
         let mut shown = Shown::default();
         let dataset = data::load(&options, &mut |progress| shown.show(progress));
         shown.clear();
-        Ok(dataset?)
+        dataset
     }
 }
 
