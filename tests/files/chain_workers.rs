@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::support::chain::forge::{Named, forged};
 use crate::support::chain::{ID, Run, bits, names, small, verified};
 use fishmask::backend::Totals;
-use fishmask::checkpoint::chain::{Chain, Part, Velocity, Worker, Workers, WorkersState, save_workers};
+use fishmask::checkpoint::chain::{EpochExchange, Chain, Part, Velocity, Worker, Workers, WorkersState, save_workers};
 use fishmask::checkpoint::full::{self, State};
 use fishmask::checkpoint::{Error, Hash, Moment, Problem, Progress};
 use fishmask::graph::{Model, ModelId};
@@ -37,8 +37,9 @@ fn state(run: &Run, workers: usize) -> WorkersState {
     };
     let model = Hash::of_model(&run.layout.to_canonical(&run.weights), &run.running);
     let at = run.progress.at;
-    let run = r#"{"streams": [1, "check"], "é": "\"\""}"#.into();
-    WorkersState { at, model, workers: (0..workers).map(worker).collect(), run }
+    let traffic = EpochExchange { merges: 3, dense: u64::MAX, sent: 1 << 53 | 1, ..EpochExchange::default() };
+    let exchange = EpochExchange { received: 7, waiting: 0.1, exchanging: 1.0 / 3.0, ..traffic };
+    WorkersState { at, model, workers: (0..workers).map(worker).collect(), exchange }
 }
 
 /// Writes it, in slices of three values.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use fishmask::train::{FolderError, RunFolder};
+use fishmask::records::{FolderError, RunFolder};
 
 use super::resolve;
 

@@ -4,7 +4,7 @@ use fishmask::backend::Power;
 use fishmask::graph::Model;
 use fishmask::mask::Kind;
 use fishmask::settings::{CheckpointState, Config, FisherTarget, Precision};
-use fishmask::train::Rule;
+use fishmask::optim::UpdateRule;
 
 use super::{contradiction, flags, refusal, resolve};
 
@@ -14,7 +14,7 @@ fn a_mask_and_its_presets() {
     let Config { mask: fisher, checkpoint, .. } = resolve("--mask fisher");
     assert_eq!((fisher.kind, fisher.keep_ratio, fisher.samples), (Kind::Fisher, 0.02, 1024));
     assert_eq!((fisher.target, fisher.power), (FisherTarget::Label, Power::Square));
-    assert_eq!((fisher.warmup_epochs, fisher.every, fisher.rule), (0, 0, Rule::Strict));
+    assert_eq!((fisher.warmup_epochs, fisher.every, fisher.rule), (0, 0, UpdateRule::Strict));
     assert_eq!((checkpoint.state, checkpoint.values), (CheckpointState::On, Precision::F32));
     // Running statistics once an epoch has been trained.
     assert_eq!([0, 1].map(|epoch| fisher.rule(epoch).running), [false, true]);
