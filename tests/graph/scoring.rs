@@ -11,7 +11,8 @@ use fishmask::data::{Split, synthetic};
 use fishmask::graph::network::{Batches, plans};
 use fishmask::graph::scoring::{self, Rule};
 use fishmask::graph::{Graph, Model, Network, Scoring};
-use fishmask::mask::{Mask, Order, Quota, Samples, select};
+use fishmask::mask::kinds::fisher;
+use fishmask::mask::{Mask, Order, Quota, Samples};
 
 const NETS: [(Model, &str, usize); 3] =
     [(Model::Resnet9, "resnet9", 4), (Model::Resnet18, "resnet18", 2), (Model::Resnet34, "resnet34", 2)];
@@ -214,8 +215,8 @@ fn selected<B: Sparse>(
     let (weights, running) = (layout.initial_weights(1), layout.initial_statistics());
     let mut network = Network::new(graph.clone(), plans, backend, &weights, &running).unwrap();
     let mut scoring = Scoring::new(&mut network, scoring::plan(graph, 32).unwrap()).unwrap();
-    select::score(&mut network, &mut scoring, rule, split, samples).unwrap();
-    let mask = select::largest(&mut network, &mut scoring, quota).unwrap();
+    fisher::score(&mut network, &mut scoring, rule, split, samples).unwrap();
+    let mask = fisher::largest(&mut network, &mut scoring, quota).unwrap();
     // The mask is an exact sort's, ties included.
     let scores = scoring.read(&mut network).unwrap();
     let mut order: Vec<u32> = (0..quota.scored as u32).collect();
