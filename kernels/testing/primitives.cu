@@ -1,7 +1,7 @@
 // Kernels that show what each function of device.cuh does; tests/driver_emulated.rs compares with values made by hand.
 #include "device.cuh"
 
-#include "args/testing.h"
+#include "args/emulated.h"
 
 // words (24, n): what each thread gets from each exchange of the values 100 + its index.
 KERNEL(test_exchanges, TestArgs, 1024) {
