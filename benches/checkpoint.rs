@@ -1,4 +1,5 @@
-//! Writing and restoring small checkpoints of resnet34, width 64, at 0.5%, beside a plain copy of the same bytes.
+//! Writing and restoring small checkpoints of resnet34, width 64, at 0.5%, beside a plain copy of the same
+//! bytes.
 //!
 //!     cargo bench --bench checkpoint
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -20,7 +21,7 @@ fn main() {
     let layout = id.0.graph(id.1).unwrap().layout;
     let weights = layout.initial_weights(1);
     let running = layout.initial_statistics();
-    let kept = layout.weights() / share;
+    let kept = layout.weight_count() / share;
     let indices: Vec<u32> = (0..kept as u32).map(|i| share as u32 * i).collect();
     let velocity = vec![0.5; kept];
     // Beside the build, on a disk, rather than in a temporary folder that may be memory.
@@ -29,7 +30,7 @@ fn main() {
     let source = |p: &Parameter| Ok::<_, Error>(weights[p.range()].to_vec());
     let at = Progress::default();
 
-    println!("{} of width {}, {} weights, {kept} kept; n = {N}", id.0, id.1, layout.weights());
+    println!("{} of width {}, {} weights, {kept} kept; n = {N}", id.0, id.1, layout.weight_count());
     let base = writer.base(&at, &running, source).unwrap();
     writer.mask(&indices, &running, source).unwrap();
     let at = Progress { epoch: 1, ..at };

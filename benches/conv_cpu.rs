@@ -1,8 +1,11 @@
-//! CPU convolutions at the networks' shapes: milliseconds and GFLOP/s (operations of direct convolution) of fprop with
-//! batch norm's sums, dgrad, wgrad and the sum of each sample's squared gradient; best of several runs.
+//! CPU convolutions at the networks' shapes: milliseconds and GFLOP/s (operations of direct convolution) of
+//! fprop with batch norm's sums, dgrad, wgrad and the sum of each sample's squared gradient; best of several
+//! runs.
 //!
-//! `cargo bench --bench conv_cpu [-- [--all-algorithms] [--threads T] [--runs R] [--batch N] [NAME PART]...]`. A line is named
-//! by network, width, and the first layer of its shape, with the number of layers that have it.
+//!     cargo bench --bench conv_cpu [-- [--all-algorithms] [--threads T] [--runs R] [--batch N] [NAME PART...]]
+//!
+//! A line is named by network, width, and the first layer of its shape, with the number of layers that have
+//! it.
 
 use std::hint::black_box;
 use std::time::Instant;

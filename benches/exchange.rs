@@ -1,12 +1,13 @@
-//! What a merge takes, by mask, keep ratio and workers, beside copying as many bytes in memory, beside MPI's own
-//! all-to-all of as many bytes, and beside its all-reduce of the dense vector, in one run.
+//! What a merge takes, by mask, keep ratio and workers, beside copying as many bytes in memory, beside MPI's
+//! own all-to-all of as many bytes, and beside its all-reduce of the dense vector, in one run.
 //!
-//! `cargo bench --bench exchange [--features mpi] [-- ROUNDS]`: in one process; with the feature also under `mpirun` with
-//! 2, 3 and 4 ranks on this machine, which it starts itself. `mpirun -n W target/release/deps/exchange-* [ROUNDS]` measures
-//! other networks, and `scripts/slow-network.sh` makes one.
+//! `cargo bench --bench exchange [--features mpi] [-- ROUNDS]`: in one process; with the feature also under
+//! `mpirun` with 2, 3 and 4 ranks on this machine, which it starts itself.
+//! `mpirun -n W target/release/deps/exchange-* [ROUNDS]` measures other networks, and
+//! `scripts/slow-network.sh` makes one.
 //!
-//! `same` merges the kept values of one mask, `interleaved` gathers those of W masks, `dense` merges all. Values are read
-//! from a `Vec`; reading them from a GPU comes on top.
+//! `same` merges the kept values of one mask, `interleaved` gathers those of W masks, `dense` merges all.
+//! Values are read from a `Vec`; reading them from a GPU comes on top.
 
 use std::time::Instant;
 

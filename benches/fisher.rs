@@ -1,9 +1,10 @@
 //! Scoring and selection, beside PyTorch's on the same machine in the same run.
 //!
-//! `cargo bench --bench fisher [-- [--device cpu|cuda:N] [--samples N] [--batch N] [MODEL]]` prints for resnet9 and resnet34 at
-//! width 64: samples scored a second (label, square, running statistics; random images), and for the authors' loop and
-//! torch.func's vmap in `benches/peers/torch_fisher.py`; then the seconds of choosing 2% of the scores, and torch.topk's.
-//! Rounds in turn, medians. The peer's interpreter is `$PYTHON`, `python3` if unset; without torch its figures are left out.
+//! `cargo bench --bench fisher [-- [--device cpu|cuda:N] [--samples N] [--batch N] [MODEL]]` prints for
+//! resnet9 and resnet34 at width 64: samples scored a second (label, square, running statistics; random
+//! images), and for the authors' loop and torch.func's vmap in `benches/peers/torch_fisher.py`; then the
+//! seconds of choosing 2% of the scores, and torch.topk's. Rounds in turn, medians. The peer's interpreter is
+//! `$PYTHON`, `python3` if unset; without torch its figures are left out.
 
 use std::process::Command;
 use std::time::Instant;
@@ -38,7 +39,8 @@ struct Cli {
     #[arg(long, default_value = "128", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     samples: usize,
     /// Samples scored together, as training does by default
-    #[arg(long, default_value_t = select::BATCH, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    #[arg(long, default_value_t = select::BATCH)]
+    #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     batch: usize,
     /// Only this model
     model: Option<Model>,

@@ -1,8 +1,8 @@
 //! What a strict mask costs or saves: a training step under one, beside a dense step in the same run.
 //!
-//! `cargo bench --bench sparse_step [-- [--device cpu|cuda:N] [--batch N] [MODEL]]` prints, for keep ratios of 0.5%, 2% and 10%
-//! by score, the time of a step over that of a dense one: forward, backward without the filters that keep nothing,
-//! optimiser. Rounds in turn, medians of the rounds' ratios.
+//! `cargo bench --bench sparse_step [-- [--device cpu|cuda:N] [--batch N] [MODEL]]` prints, for keep ratios
+//! of 0.5%, 2% and 10% by score, the time of a step over that of a dense one: forward, backward without the
+//! filters that keep nothing, optimiser. Rounds in turn, medians of the rounds' ratios.
 
 use std::time::Instant;
 

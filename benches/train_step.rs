@@ -1,8 +1,9 @@
 //! Training steps a second on this CPU, beside PyTorch's on the same cores in the same run.
 //!
-//! `cargo bench --bench train_step [-- MODEL[-WIDTH]]` runs each named shape here and through `benches/peers/torch_cpu.py`
-//! in turn, several rounds, and prints images/s (median over rounds) and the ratio (median of the rounds' ratios).
-//! The peer's interpreter is `$PYTHON`, `python3` if unset; without torch the ratios are left out.
+//! `cargo bench --bench train_step [-- MODEL[-WIDTH]]` runs each named shape here and through
+//! `benches/peers/torch_cpu.py` in turn, several rounds, and prints images/s (median over rounds) and the
+//! ratio (median of the rounds' ratios). The peer's interpreter is `$PYTHON`, `python3` if unset; without
+//! torch the ratios are left out.
 
 use std::process::Command;
 use std::time::Instant;

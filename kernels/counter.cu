@@ -1,4 +1,5 @@
-// Counters that launches read, so that a recorded launch does the next step's work each time it is replayed.
+// Advances the counters that launches read, so that a recorded launch does the next step's work each time it
+// is replayed.
 #include "device.cuh"
 
 #include "args/cuda.h"

@@ -1,6 +1,6 @@
-// Batch norm backward, in norm.cuh's terms: sums of dz and dz (x - mean) by block; from them the gradients of weight
-// and bias (or, of each image alone, their scores) and the constants of the last kernel, which writes dx and the
-// residual's gradient.
+// Batch norm backward, in norm.cuh's terms: sums of dz and dz (x - mean) by block; from them the
+// gradients of weight and bias (or, of each image alone, their scores) and the constants of the last kernel,
+// which writes dx and the residual's gradient.
 
 #include "norm.cuh"
 
@@ -133,7 +133,8 @@ DEVICE void pool_sums(const NormSumsArgs& args, float* shared) {
                         for (int i = 0; i < WIDTH; i++) any = any || winner[i] == first + j;
                         places.inside[j] = places.inside[j] && any;
                     }
-                    if (places.inside[j]) load_halves(x[j], args.x + start + element(places.pixel[j], args.c));
+                    if (places.inside[j])
+                        load_halves(x[j], args.x + start + element(places.pixel[j], args.c));
                 }
                 for (uint32_t j = 0; j < PLACES; j++) {
                     if (!places.inside[j]) continue;
@@ -183,7 +184,8 @@ DEVICE Halves<WIDTH> input_gradient(const Affine<WIDTH>& affine, const Slopes<WI
     unpack(x, values);
     for (int i = 0; i < WIDTH; i++) {
         const float passed = normalised(affine, i, values[i]) > open ? dz[i] : 0;
-        dx[i] = multiply_add(affine.scale[i], passed, multiply_add(slopes.slope[i], values[i], slopes.offset[i]));
+        dx[i] =
+            multiply_add(affine.scale[i], passed, multiply_add(slopes.slope[i], values[i], slopes.offset[i]));
     }
     return pack(dx);
 }
@@ -236,12 +238,15 @@ DEVICE void pool_input(const NormInputArgs& args) {
         if (args.accumulate) load_halves(before, args.residual + to);
         float dz[WIDTH] = {};
         const uint32_t row = pixel.row + window.pad, column = pixel.column + window.pad;
-        // The last window that begins at or before the pixel, if there are as many. Before the first, p and q wrap around.
+        // The last window that begins at or before the pixel, if there are as many. Before the first, p and q
+        // wrap around.
         const uint32_t last_p = multiply_high(2 * row, window.reciprocal);
         const uint32_t last_q = multiply_high(2 * column, window.reciprocal);
-        for (uint32_t r = row - last_p * window.stride, p = last_p; r < window.size; r += window.stride, p--) {
+        for (uint32_t r = row - last_p * window.stride, p = last_p; r < window.size;
+             r += window.stride, p--) {
             if (p >= window.p) continue;
-            for (uint32_t s = column - last_q * window.stride, q = last_q; s < window.size; s += window.stride, q--) {
+            for (uint32_t s = column - last_q * window.stride, q = last_q; s < window.size;
+                 s += window.stride, q--) {
                 if (q >= window.q) continue;
                 const size_t from = outputs + element((pixel.image * window.p + p) * window.q + q, args.c);
                 Halves<WIDTH> dy;
@@ -287,7 +292,8 @@ KERNEL(norm_gradients, NormGradientsArgs, THREADS) {
     const uint32_t channel = block_x() * GRADIENT_LANES + lane;
     double sums[2] = {};
     for (uint32_t block = row; channel < c && block < args.blocks; block += rows) {
-        const float* from = args.partials + (static_cast<size_t>(group) * args.blocks + block) * 2 * c + channel;
+        const float* from =
+            args.partials + (static_cast<size_t>(group) * args.blocks + block) * 2 * c + channel;
         sums[0] += from[0];
         sums[1] += from[c];
     }

@@ -4,8 +4,8 @@
 
 namespace {
 
-// What the last ReLU and the pool are applied to: z, or residual + relu(z). A ReLU is a lower bound: 0, or -infinity for
-// none. NaN stays NaN, so that a diverged run shows.
+// What the last ReLU and the pool are applied to: z, or residual + relu(z). A ReLU is a lower bound: 0, or
+// -infinity for none. NaN stays NaN, so that a diverged run shows.
 template <bool RESIDUAL, int WIDTH>
 DEVICE void activate(const Affine<WIDTH>& affine, float floor, const Halves<WIDTH>& x,
                      const Halves<WIDTH>& residual, float (&values)[WIDTH]) {
@@ -43,7 +43,8 @@ DEVICE void forward(const NormForwardArgs& args) {
     }
 }
 
-// The pool comes before the last ReLU, which changes neither its result nor, where a gradient passes, its winner.
+// The pool comes before the last ReLU, which changes neither its result nor, where a gradient passes, its
+// winner.
 template <int WIDTH, bool RESIDUAL>
 DEVICE void pool_forward(const NormForwardArgs& args) {
     const Window& window = args.window;
@@ -73,7 +74,8 @@ DEVICE void pool_forward(const NormForwardArgs& args) {
                 float values[WIDTH];
                 activate<RESIDUAL>(affine, args.floor, x[j], residual[j], values);
                 for (int i = 0; i < WIDTH; i++) {
-                    // The first of equal values wins. A NaN outlasts every number; what wins then passes no gradient.
+                    // The first of equal values wins. A NaN outlasts every number; what wins then passes no
+                    // gradient.
                     winner[i] = values[i] <= best[i] ? winner[i] : first + j;
                     best[i] = larger_or_nan(best[i], values[i]);
                 }

@@ -1,5 +1,5 @@
-// Statistics (G, 2, C), mean and 1/sqrt(var + eps): of a batch from its convolution's sums, of running statistics, and of each
-// image alone.
+// Statistics (G, 2, C), mean and 1/sqrt(var + eps): of a batch from its convolution's sums, of running
+// statistics, and of each image alone.
 
 #include "norm.cuh"
 
@@ -56,8 +56,10 @@ KERNEL(batch_statistics, BatchStatisticsArgs, THREADS) {
     const double unbiased = variance * args.count / (args.count > 1 ? args.count - 1 : 1);
     const double kept = 1 - args.momentum;
     args.running[i] = static_cast<float>(multiply_add(args.momentum, mean, kept * args.running[i]));
-    args.running[c + i] = static_cast<float>(multiply_add(args.momentum, unbiased, kept * args.running[c + i]));
-    if (!is_finite(args.sums[i]) || !is_finite(args.sums[c + i])) note_fault(args.fault, args.step, args.place);
+    args.running[c + i] =
+        static_cast<float>(multiply_add(args.momentum, unbiased, kept * args.running[c + i]));
+    if (!is_finite(args.sums[i]) || !is_finite(args.sums[c + i]))
+        note_fault(args.fault, args.step, args.place);
 }
 
 KERNEL(running_statistics, RunningStatisticsArgs, THREADS) {

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Checks and measures fishmask on this machine's GPU, from the folder that bundle-gpu.sh made. Needs a driver; uses
-# python3's PyTorch and compute-sanitizer where they are installed.
+# Checks and measures fishmask on this machine's GPU, from the folder that bundle-gpu.sh made. Needs a driver;
+# uses python3's PyTorch and compute-sanitizer where they are installed.
 #
 #   ./run-gpu-checks.sh DATA_DIR [RESULTS]      CIFAR-10 in DATA_DIR; logs go to RESULTS (default: results)
 #
-# Prints a short table last, and exits with 1 if anything failed. ONLY="tests sanitizer bench dawn" picks parts.
+# Prints a short table last, and exits with 1 if anything failed. ONLY="tests sanitizer bench dawn" picks
+# parts.
 set -uo pipefail
 if [ $# -lt 1 ] || [ $# -gt 2 ]; then
     echo "usage: run-gpu-checks.sh DATA_DIR [RESULTS]" >&2
@@ -58,7 +59,8 @@ fi
 if wants tests; then
     for program in checks/*; do
         name=$(basename "$program")
-        run "tests: $name" "test-$name.log" "$program" _cuda
+        mapfile -t tests < <("$program" --list 2>/dev/null | sed -n 's/^\(.*_cuda\): test$/\1/p')
+        run "tests: $name" "test-$name.log" "$program" --exact "${tests[@]}"
     done
 fi
 
@@ -82,7 +84,8 @@ if wants bench; then
     fi
     run "bench: kernels" kernels.txt benches/kernels && cat "$results/kernels.txt"
     run "bench: scoring" fisher.txt benches/fisher --device cuda --samples 1024 && cat "$results/fisher.txt"
-    run "bench: sparse steps" sparse.txt benches/sparse_step --device cuda --batch 512 && cat "$results/sparse.txt"
+    run "bench: sparse steps" sparse.txt benches/sparse_step --device cuda --batch 512 &&
+        cat "$results/sparse.txt"
 fi
 
 if wants dawn; then

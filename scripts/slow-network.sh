@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs a program of two ranks on this machine as if on two, joined by a network of a given rate, and delay where the
-# kernel can: each rank in a network namespace of its own. For measuring, as root.
+# Runs a program of two ranks on this machine as if on two, joined by a network of a given rate, and delay
+# where the kernel can: each rank in a network namespace of its own. For measuring, as root.
 #
 #     scripts/slow-network.sh RATE DELAY PROGRAM [ARGUMENT...]
 #     scripts/slow-network.sh 1gbit 0ms target/release/train --distributed --workers 2 ...

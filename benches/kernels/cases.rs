@@ -73,7 +73,7 @@ impl Shapes {
                     norms.push(norm);
                 }
             }
-            parameters.push(graph.layout.weights());
+            parameters.push(graph.layout.weight_count());
         }
         Ok(Shapes { convs, norms, width, batch, parameters: [parameters[0], parameters[2]] })
     }
@@ -141,7 +141,9 @@ fn conv_cases(conv: &Conv) -> [Case; 4] {
         group: "convolutions",
         flops: conv.flops() as f64,
         bytes,
-        shape: json!({"op": pass, "n": n, "h": h, "w": w, "c": c, "k": k, "r": r, "stride": stride, "pad": pad}),
+        shape: json!({
+            "op": pass, "n": n, "h": h, "w": w, "c": c, "k": k, "r": r, "stride": stride, "pad": pad,
+        }),
         operation,
     };
     [
@@ -168,10 +170,14 @@ fn norm_cases(norm: &Norm) -> [Case; 2] {
     let parts: String = parts.into_iter().filter(|(present, _)| *present).map(|(_, name)| name).collect();
     let shape = |op: &str| {
         let pool = pool.map(|pool| [pool.size, pool.stride, pool.pad]);
-        json!({"op": op, "n": n, "h": h, "w": w, "c": c, "relu": relu, "residual": residual, "relu_sum": relu_sum, "pool": pool})
+        json!({
+            "op": op, "n": n, "h": h, "w": w, "c": c,
+            "relu": relu, "residual": residual, "relu_sum": relu_sum, "pool": pool,
+        })
     };
     let second = if residual { x } else { 0.0 };
-    // Each of two passes reads x and dy (and what it needs of the mask); the second writes dx, the first the residual's.
+    // Each of two passes reads x and dy (and what it needs of the mask); the second writes dx, the first the
+    // residual's.
     let mask = if relu_sum && pool.is_none() { y } else { 0.0 };
     let backward = 2.0 * (2.0 * (x + y) + x + second + 2.0 * mask) + 2.0 * winners;
     let case = |pass: &str, bytes, operation| Case {

@@ -1,13 +1,14 @@
 //! The kernels, one by one, at the shapes of the three networks; beside PyTorch's in the same run.
 //!
-//! `cargo bench --bench kernels [-- [--device cuda:N|emulated] [--batch N] [--width N] [NAME]]` prints, for each operation whose
-//! name contains NAME: the median time of a call, TFLOP/s or GB/s, and the share of the floor. With `PYTHON=python3` it also
-//! runs `benches/peers/torch_kernels.py` on the same shapes and prints the ratio (PyTorch's time over ours) and, at the
-//! end, its geometric mean by group.
+//! `cargo bench --bench kernels [-- [--device cuda:N|emulated] [--batch N] [--width N] [NAME]]` prints, for
+//! each operation whose name contains NAME: the median time of a call, TFLOP/s or GB/s, and the share of the
+//! floor. With `PYTHON=python3` it also runs `benches/peers/torch_kernels.py` on the same shapes and prints
+//! the ratio (PyTorch's time over ours) and, at the end, its geometric mean by group.
 //!
-//! The floor is the larger of FLOPs over the rate of a large f16 matrix product and bytes over that of a large copy, both as the
-//! peer measures them in the same run; without it, as DESIGN gives them for an H200. Bytes are those an operation must
-//! move when each of its passes reads its inputs and writes its outputs once; batch norm's backward pass needs two.
+//! The floor is the larger of FLOPs over the rate of a large f16 matrix product and bytes over the rate of a
+//! large copy, both as the peer measures them in the same run. Without the peer an H200's rates are assumed,
+//! 790 TFLOP/s and 4.3 TB/s. Bytes are those an operation must move when each of its passes reads its inputs
+//! and writes its outputs once; batch norm's backward pass needs two.
 
 mod cases;
 

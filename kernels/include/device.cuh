@@ -1,8 +1,8 @@
 // The device as kernels see it: the only file with intrinsics or inline PTX.
 //
-// The same .cu files are compiled by nvcc for a GPU and, with FISHMASK_EMULATED, by the host's C++ compiler for
-// src/driver/emulated, where every CUDA thread is a coroutine. Everything is in an unnamed namespace, because the host
-// compiles each kernel twice (fast and checked) into one program.
+// The same .cu files are compiled by nvcc for a GPU and, with FISHMASK_EMULATED, by the host's C++ compiler
+// for src/driver/emulated, where every CUDA thread is a coroutine. Everything is in an unnamed namespace,
+// because the host compiles each kernel twice (fast and checked) into one program.
 //
 // Blocks are one-dimensional, a multiple of 32 threads. A kernel is written
 //
@@ -50,7 +50,7 @@ DEVICE unsigned char* dynamic_shared() {
 
 // Waits for all threads of the block; orders their accesses to shared and global memory.
 DEVICE void block_sync() { __syncthreads(); }
-// The same within a warp.
+// Does the same within a warp.
 DEVICE void warp_sync() { __syncwarp(); }
 
 // All 32 lanes take part in each of these.
@@ -107,7 +107,8 @@ DEVICE void store_16(void* to, const Vector& vector) {
     uint4 bits;
     memcpy(&bits, &vector, 16);
     // An assignment becomes four stores of 4 bytes wherever the compiler loses the alignment on the way.
-    asm volatile("st.v4.b32 [%0], {%1, %2, %3, %4};\n" ::"l"(to), "r"(bits.x), "r"(bits.y), "r"(bits.z), "r"(bits.w)
+    asm volatile("st.v4.b32 [%0], {%1, %2, %3, %4};\n" ::"l"(to), "r"(bits.x), "r"(bits.y), "r"(bits.z),
+                 "r"(bits.w)
                  : "memory");
 }
 DEVICE Half8 load_half8(const f16* from) { return load_16<Half8>(from); }
@@ -148,7 +149,7 @@ DEVICE uint32_t multiply_high(uint32_t a, uint32_t b) { return __umulhi(a, b); }
 DEVICE uint32_t population(uint32_t x) { return __popc(x); }
 DEVICE bool is_nan(float x) { return x != x; }
 DEVICE float magnitude(float x) { return fabsf(x); }
-// NaN if either is.
+// The larger of two numbers; NaN if either is NaN.
 DEVICE float larger_or_nan(float a, float b) {
     float larger;
     asm("max.NaN.f32 %0, %1, %2;\n" : "=f"(larger) : "f"(a), "f"(b));
@@ -158,9 +159,9 @@ DEVICE bool is_finite(double x) { return x - x == 0; }
 DEVICE double multiply_add(double a, double b, double c) { return __fma_rn(a, b, c); }
 DEVICE double reciprocal_sqrt(double x) { return 1 / sqrt(x); }
 
-// D[m][n] += A[m] B[n] for one warp and each m < M, n < N: A 16x16 f16 row-major, B 16x8 f16 column-major, D 16x8 f32, in
-// mma.sync's fragment layout (PTX ISA, "Matrix fragments for mma.m16n8k16"). The order of the 16 sums of an instruction
-// is the hardware's own; the emulation adds in the order of k, then to D.
+// D[m][n] += A[m] B[n] for one warp and each m < M, n < N: A 16x16 f16 row-major, B 16x8 f16 column-major, D
+// 16x8 f32, in mma.sync's fragment layout (PTX ISA, "Matrix fragments for mma.m16n8k16"). The order of the 16
+// sums of an instruction is the hardware's own; the emulation adds in the order of k, then to D.
 template <int M, int N>
 DEVICE void warp_mma(float (&d)[M][N][4], const uint32_t (&a)[M][4], const uint32_t (&b)[N][2]) {
 #pragma unroll
@@ -176,14 +177,15 @@ DEVICE void warp_mma(float (&d)[M][N][4], const uint32_t (&a)[M][4], const uint3
     }
 }
 
-// Four 8x8 f16 matrices from shared memory; lane i gives the address of row i % 8 of matrix i / 8, 16-byte aligned.
+// Four 8x8 f16 matrices from shared memory; lane i gives the address of row i % 8 of matrix i / 8, 16-byte
+// aligned.
 DEVICE void load_matrix_x4(uint32_t (&r)[4], const f16* row) {
     const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(row));
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];\n"
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
                  : "r"(address));
 }
-// The same, each matrix transposed.
+// Does the same, with each matrix transposed.
 DEVICE void load_matrix_x4_transposed(uint32_t (&r)[4], const f16* row) {
     const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(row));
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];\n"
@@ -197,7 +199,7 @@ DEVICE void copy_async_16(void* to, const void* from, bool valid) {
     const uint32_t bytes = valid ? 16 : 0;
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(address), "l"(from), "r"(bytes));
 }
-// The same through the L1 cache, for what the block reads again soon.
+// Does the same through the L1 cache, for what the block reads again soon.
 DEVICE void copy_async_16_cached(void* to, const void* from, bool valid) {
     const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(to));
     const uint32_t bytes = valid ? 16 : 0;
@@ -205,7 +207,8 @@ DEVICE void copy_async_16_cached(void* to, const void* from, bool valid) {
 }
 // Closes a group of this thread's copies.
 DEVICE void copy_async_commit() { asm volatile("cp.async.commit_group;\n" ::); }
-// Waits until at most PENDING of this thread's latest groups are under way. Other threads see them after a barrier.
+// Waits until at most PENDING of this thread's latest groups are under way. Other threads see them after a
+// barrier.
 template <int PENDING>
 DEVICE void copy_async_wait() {
     asm volatile("cp.async.wait_group %0;\n" ::"n"(PENDING));

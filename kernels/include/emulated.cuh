@@ -165,8 +165,8 @@ DEVICE unsigned char* dynamic_shared() { return fishmask_thread->shared; }
 DEVICE void block_sync() { fishmask_block_sync(); }
 DEVICE void warp_sync() { fishmask_warp_sync(); }
 
-// Shows `value` to the warp and returns where lane 0's is; lane i's is 32 i bytes on. Turns alternate, so that a lane
-// may write its next value while others still read this one.
+// Shows `value` to the warp and returns where lane 0's is; lane i's is 32 i bytes on. Turns alternate, so
+// that a lane may write its next value while others still read this one.
 template <typename T>
 DEVICE const unsigned char* warp_show(const T& value) {
     static_assert(sizeof(T) <= 32, "a lane shows at most 32 bytes");

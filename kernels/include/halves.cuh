@@ -1,5 +1,5 @@
-// A thread's share of a pixel: WIDTH channels side by side, 8 in one access of 16 bytes or, where C is no multiple of 8,
-// a single one.
+// A thread's share of a pixel: WIDTH channels side by side, 8 in one access of 16 bytes or, where C is no
+// multiple of 8, a single one.
 #pragma once
 
 #include "device.cuh"

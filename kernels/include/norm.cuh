@@ -8,31 +8,29 @@
 //
 // with slope and offset 0 where statistics are constants, as running statistics are.
 //
-// x, residual, dx (N, H, W, C); y, dy, winners (N, P, Q, C); statistics (G, 2, C): mean, then 1/sqrt(var + eps). Images are
-// normalised in G groups, each by its own statistics: one group of N for batch and running statistics, N of one for
-// per-sample statistics. Activations are f16, all arithmetic f32; each result is rounded once.
+// x, residual, dx (N, H, W, C); y, dy, winners (N, P, Q, C); statistics (G, 2, C): mean, then 1/sqrt(var + eps).
+// Images are normalised in G groups, each by its own statistics: one group of N for batch and running
+// statistics, N of one for per-sample statistics. Activations are f16, all arithmetic f32; each result is
+// rounded once.
 //
-// A thread stays with WIDTH channels, whose constants it keeps in registers, and steps through its block's pixels: a
-// block is `rows` pixels by `lanes` threads. Blocks leave their sums in memory and a second kernel adds those, so the
-// order depends on shapes alone.
+// A thread stays with WIDTH channels, whose constants it keeps in registers, and steps through its block's
+// pixels: a block is `rows` pixels by `lanes` threads. Blocks leave their sums in memory and a second kernel
+// adds those, so the order depends on shapes alone.
 //
-// All of it is bound by memory. Bytes an element of x, and what that costs at the least for the largest tensor of
-// resnet9, 512 images of 32x32x64 (67 MB), at 4.3 TB/s:
+// All of it is bound by memory. Bytes an element of x (what they cost on a GPU is predicted in
+// benches/RESULTS.md):
 //
-//     forward                  read x, write y                                  4        31 us
-//     forward, pool 2x2        read x, write y and winners                      2.75     21 us
-//     sums                     read x, dy                                       4        31 us
-//     sums, pool 2x2           read x, dy, winners                              2.75     21 us
-//     input                    read x, dy, write dx                             6        47 us
-//     input, pool 2x2          read x, dy, winners, write dx                    4.75     37 us
-//     a residual               read in forward; its gradient written in backward: 2 more each, 2 for a ReLU on the sum
+//     forward                  read x, write y                                  4
+//     forward, pool 2x2        read x, write y and winners                      2.75
+//     sums                     read x, dy                                       4
+//     sums, pool 2x2           read x, dy, winners                              2.75
+//     input                    read x, dy, write dx                             6
+//     input, pool 2x2          read x, dy, winners, write dx                    4.75
+//     a residual               read in forward; its gradient written in backward: 2 more each
+//     a ReLU on the sum        2 more
 //
-// The sums and the input's gradient are one after the other; between them norm_gradients reads at most 1024 blocks' sums,
-// 64 KB for each 8 channels, which is little more than a launch's time.
-//
-// At 1.7 GHz a multiprocessor of 132 gets 19 bytes a cycle, so at 1000 cycles' latency some 20 KB must be under way in
-// it. 64 to 104 registers leave room for 512 to 1024 threads; with three or four accesses of 16 bytes each they have 32 KB
-// and more. A window of 2x2 has 2816 bytes a warp, or 590 instructions at four a cycle: its forward pass takes 390.
+// The sums and the input's gradient are one after the other; between them norm_gradients reads at most 1024
+// blocks' sums, 64 KB for each 8 channels, which is little more than a launch's time.
 #pragma once
 
 #include "device.cuh"
@@ -73,7 +71,8 @@ DEVICE size_t group_start(uint32_t pixels, uint32_t c, uint32_t channel) {
 
 DEVICE size_t element(uint32_t pixel, uint32_t c) { return static_cast<size_t>(pixel) * c; }
 
-// The normalised value as one multiply-add. The backward pass repeats it bit for bit to see where a ReLU was open.
+// The normalised value as one multiply-add. The backward pass repeats it bit for bit to see where a ReLU was
+// open.
 template <int WIDTH>
 struct Affine {
     float scale[WIDTH], shift[WIDTH];
@@ -96,7 +95,8 @@ DEVICE float normalised(const Affine<WIDTH>& affine, int i, float x) {
     return multiply_add(x, affine.scale[i], affine.shift[i]);
 }
 
-// Remembers the first step and place where something was not finite. Integers: the least of them, in any order.
+// Remembers the first step and place where something was not finite. Integers: the least of them, in any
+// order.
 DEVICE void note_fault(uint64_t* fault, const uint32_t* step, uint32_t place) {
     atomic_min_u64(fault, static_cast<uint64_t>(*step) << 32 | place);
 }

@@ -5,9 +5,10 @@
 
 namespace {
 
-// Sums each of COUNT values over the rows of a block whose thread `row * lanes + lane` holds those of (row, lane); row 0
-// has the sums. Halves the rows until one is left. All threads call it; those past the last row only wait.
-// shared (COUNT, threads): not in use until the next barrier, and to be left alone until one after.
+// Sums each of COUNT values over the rows of a block whose thread `row * lanes + lane` holds those of (row,
+// lane); row 0 has the sums. Halves the rows until one is left. All threads call it; those past the last row
+// only wait. shared (COUNT, threads): not in use until the next barrier, and to be left alone until one
+// after.
 template <typename T, int COUNT>
 DEVICE void sum_rows(T (&values)[COUNT], T* shared, uint32_t row, uint32_t rows, uint32_t lanes) {
     const uint32_t threads = block_threads(), self = thread_index();

@@ -7,7 +7,7 @@
 
 namespace {
 
-// A pixel's place, stepped on without a division.
+// A pixel's place, which moves on without a division.
 struct Pixel {
     uint32_t image, row, column;
 };
@@ -39,7 +39,8 @@ struct Places {
     uint32_t top, left, origin;
     // The next place: row and column of the window.
     uint32_t r, s;
-    // Input pixels of the latest places, and which of them there are: not padding, and not past the window's end.
+    // Input pixels of the latest places, and which of them there are: not padding, and not past the window's
+    // end.
     uint32_t pixel[PLACES];
     bool inside[PLACES];
 };

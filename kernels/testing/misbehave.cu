@@ -62,8 +62,8 @@ KERNEL(test_misses_shuffle, TestArgs, 64) {
     args.words[thread_index()] = value;
 }
 
-// One thread's write and its neighbour's read, with the barrier that n says: 0 none, 1 a shuffle, 2 the warp's,
-// 3 the block's.
+// One thread's write and its neighbour's read, with the barrier that n says: 0 none, 1 a shuffle, 2 the
+// warp's, 3 the block's.
 DEVICE void barrier(uint32_t n) {
     if (n == 1) warp_shuffle(n, 0);
     if (n == 2) warp_sync();

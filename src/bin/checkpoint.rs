@@ -118,7 +118,7 @@ fn accuracies(run: &Path) -> BTreeMap<u32, f64> {
 fn list(chain: &Chain, accuracies: &BTreeMap<u32, f64>) -> anyhow::Result<()> {
     let (out, dense) = (&mut stdout().lock(), chain.dense_bytes() as f64);
     let (model, width) = chain.model();
-    writeln!(out, "{model} of width {width}, {} weights", chain.layout().weights())?;
+    writeln!(out, "{model} of width {width}, {} weights", chain.layout().weight_count())?;
     // A column more where there are such files.
     let any_workers = chain.checkpoints().iter().any(|c| chain.workers(c).is_some());
     let column = |text: &str| if any_workers { format!(" {text:>14}") } else { String::new() };

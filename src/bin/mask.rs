@@ -205,7 +205,7 @@ fn compare(a: &Path, b: &Path) -> anyhow::Result<ExitCode> {
         "layer", "weights", "A", "B", "both", "of A"
     )?;
     let ranges = layout.parameters.iter().map(|p| (p.name.as_str(), p.range()));
-    for (name, range) in ranges.chain([("all", 0..layout.weights())]) {
+    for (name, range) in ranges.chain([("all", 0..layout.weight_count())]) {
         let [a, b, both] = [first.kept(&range), second.kept(&range), first.shared(&second, &range)];
         // Where A keeps nothing, there is no share of it.
         let share = if a == 0 { "-".into() } else { format!("{:.2}%", 100.0 * both as f64 / a as f64) };

@@ -42,7 +42,7 @@ pub fn load(path: &Path, layout: &Layout) -> Result<(Vec<f32>, Vec<f32>), Error>
 /// The tensors of weights (memory order) and running statistics, in canonical order.
 pub(super) fn tensors(layout: &Layout, weights: &[f32], running: &[f32]) -> Vec<Tensor> {
     let canonical = layout.to_canonical(weights);
-    assert_eq!(running.len(), layout.statistics_len(), "one value a statistic");
+    assert_eq!(running.len(), layout.statistic_count(), "one value a statistic");
     let tensor = |t: Expected| {
         let values = if t.statistic { running } else { &canonical };
         Tensor::new(t.name, t.shape, &values[t.range])
@@ -81,7 +81,7 @@ pub(super) struct Flat {
 
 impl Flat {
     pub fn new(layout: &Layout) -> Self {
-        Flat { weights: vec![0.0; layout.weights()], running: vec![0.0; layout.statistics_len()] }
+        Flat { weights: vec![0.0; layout.weight_count()], running: vec![0.0; layout.statistic_count()] }
     }
 
     /// Copies tensors that [`check`] has seen.

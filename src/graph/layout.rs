@@ -126,31 +126,31 @@ pub struct Layout {
 impl Layout {
     /// Appends a parameter; returns its position in `parameters`.
     pub fn add_parameter(&mut self, name: String, shape: Vec<usize>, init: Init) -> usize {
-        let offset = self.weights();
+        let offset = self.weight_count();
         self.parameters.push(Parameter { name, shape, offset, init });
         self.parameters.len() - 1
     }
 
     /// Appends a batch norm's statistics; returns its position in `statistics`.
     pub fn add_statistic(&mut self, name: String, channels: usize) -> usize {
-        let offset = self.statistics_len();
+        let offset = self.statistic_count();
         self.statistics.push(Statistic { name, channels, offset });
         self.statistics.len() - 1
     }
 
     /// Length of the flat vector.
-    pub fn weights(&self) -> usize {
+    pub fn weight_count(&self) -> usize {
         self.parameters.last().map_or(0, |p| p.range().end)
     }
 
     /// Length of the flat vector of running statistics.
-    pub fn statistics_len(&self) -> usize {
+    pub fn statistic_count(&self) -> usize {
         self.statistics.last().map_or(0, |s| s.range().end)
     }
 
     /// First weights in memory order. Each depends only on the seed and its canonical index.
     pub fn initial_weights(&self, seed: u64) -> Vec<f32> {
-        let mut weights = vec![0.0; self.weights()];
+        let mut weights = vec![0.0; self.weight_count()];
         for parameter in &self.parameters {
             let draw = |i: usize| {
                 let mut stream = Stream::new(seed, Purpose::Init, 0, (parameter.offset + i) as u32);
@@ -168,7 +168,7 @@ impl Layout {
 
     /// First running statistics: mean 0, variance 1.
     pub fn initial_statistics(&self) -> Vec<f32> {
-        let mut statistics = vec![0.0; self.statistics_len()];
+        let mut statistics = vec![0.0; self.statistic_count()];
         for s in &self.statistics {
             statistics[s.offset + s.channels..s.range().end].fill(1.0);
         }
@@ -178,7 +178,7 @@ impl Layout {
     /// A flat vector in memory order, from one in canonical order.
     ///
     /// # Panics
-    /// If `canonical` does not hold [`Layout::weights`] elements.
+    /// If `canonical` does not hold [`Layout::weight_count`] elements.
     pub fn to_memory(&self, canonical: &[f32]) -> Vec<f32> {
         self.reorder(canonical, true)
     }
@@ -186,7 +186,7 @@ impl Layout {
     /// A flat vector in canonical order, from one in memory order.
     ///
     /// # Panics
-    /// If `memory` does not hold [`Layout::weights`] elements.
+    /// If `memory` does not hold [`Layout::weight_count`] elements.
     pub fn to_canonical(&self, memory: &[f32]) -> Vec<f32> {
         self.reorder(memory, false)
     }
@@ -214,7 +214,7 @@ impl Layout {
     }
 
     fn reorder(&self, from: &[f32], into_memory: bool) -> Vec<f32> {
-        assert_eq!(from.len(), self.weights(), "a flat vector holds every parameter");
+        assert_eq!(from.len(), self.weight_count(), "a flat vector holds every parameter");
         let mut to = vec![0.0; from.len()];
         let mut rest = &mut to[..];
         let piece = |p: &'_ Parameter| {
@@ -304,7 +304,7 @@ mod tests {
     fn canonical_order_in_place_is_the_same() {
         let mut layout = layout();
         layout.add_parameter("shortcut.weight".into(), vec![5, 3, 1, 1], Init::Constant(0.0));
-        let mut memory: Vec<f32> = (0..layout.weights()).map(|i| i as f32).collect();
+        let mut memory: Vec<f32> = (0..layout.weight_count()).map(|i| i as f32).collect();
         let canonical = layout.to_canonical(&memory);
         layout.parameters.iter().for_each(|p| p.make_canonical(&mut memory[p.range()]));
         assert_eq!(memory, canonical);

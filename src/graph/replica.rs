@@ -17,7 +17,7 @@ impl<B: Backend> Network<B> {
     /// # Errors
     /// When the device has no room.
     pub fn replica(&mut self) -> Result<Replica<B>, Error> {
-        let (weights, running) = (self.weights()?, self.running()?);
+        let (weights, running) = (self.read_weights()?, self.read_running()?);
         let (weights, running) = (self.backend().weights(&weights)?, self.backend().vector(&running)?);
         Ok(Replica { weights, running, wanted: self.everything_wanted() })
     }

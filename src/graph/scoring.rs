@@ -45,7 +45,7 @@ impl<B: Sparse> Scoring<B> {
     /// When the device has no room.
     pub fn new(network: &mut Network<B>, plan: Plan) -> Result<Self, Error> {
         let layout = &network.graph().layout;
-        let (weights, statistics) = (layout.weights(), layout.statistics_len());
+        let (weights, statistics) = (layout.weight_count(), layout.statistic_count());
         let nodes = &network.graph().nodes;
         let classes = nodes[nodes.len() - 1].shape.c;
         network.reserve_too(&plan)?;

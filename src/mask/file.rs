@@ -138,6 +138,6 @@ pub fn load(path: &Path) -> Result<(About, Mask), Error> {
         return Err(wrong(format!("tensor indices: expected dtype U32, found {}", indices.dtype())));
     }
     let indices = indices.data().as_chunks::<4>().0.iter().map(|&index| u32::from_le_bytes(index)).collect();
-    let mask = Mask::new(indices, graph.layout.weights());
+    let mask = Mask::new(indices, graph.layout.weight_count());
     Ok((about, mask.map_err(|error| Error::Mask { path: path.to_path_buf(), error })?))
 }

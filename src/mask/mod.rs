@@ -104,7 +104,7 @@ pub struct Quota {
 
 /// The classifier's range, at the end of the flat vector: `fc.*`, which only ResNets have. Empty without one.
 pub fn classifier(layout: &Layout) -> Range<usize> {
-    let end = layout.weights();
+    let end = layout.weight_count();
     let tail = layout.parameters.iter().rev().take_while(|p| p.name.starts_with("fc."));
     tail.last().map_or(end, |first| first.offset)..end
 }
@@ -118,7 +118,7 @@ impl Quota {
         if !(ratio > 0.0 && ratio <= 1.0) {
             return Err(Error::Ratio { ratio });
         }
-        let (weights, classifier) = (layout.weights(), classifier(layout));
+        let (weights, classifier) = (layout.weight_count(), classifier(layout));
         let kept = (weights as f64 * ratio).floor() as usize;
         if kept <= classifier.len() {
             let least = (classifier.len() + 1) as f64 / weights as f64;

@@ -118,7 +118,7 @@ pub fn largest<B: Sparse>(
     quota: Quota,
 ) -> Result<Mask, backend::Error> {
     let chosen = scoring.top_k(network, quota.scored, quota.chosen)?;
-    Ok(with_classifier(chosen, quota, network.graph().layout.weights()))
+    Ok(with_classifier(chosen, quota, network.graph().layout.weight_count()))
 }
 
 /// A mask by lot: the largest of scores that are uniform random numbers, each following from seed, epoch and index.
@@ -136,7 +136,7 @@ pub fn random<B: Sparse>(
     let backend = network.backend();
     let scores = backend.vector(&scores)?;
     let chosen = backend.top_k(&scores, quota.scored, quota.chosen)?;
-    Ok(with_classifier(chosen, quota, network.graph().layout.weights()))
+    Ok(with_classifier(chosen, quota, network.graph().layout.weight_count()))
 }
 
 fn with_classifier(mut indices: Vec<u32>, quota: Quota, weights: usize) -> Mask {

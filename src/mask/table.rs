@@ -21,7 +21,7 @@ pub struct Row {
 /// # Panics
 /// If there is not one score a weight.
 pub fn rows(layout: &Layout, mask: &Mask, scores: &[f32]) -> Vec<Row> {
-    assert_eq!(scores.len(), layout.weights(), "one score a weight");
+    assert_eq!(scores.len(), layout.weight_count(), "one score a weight");
     let all: f64 = scores.iter().copied().map(f64::from).sum();
     let row = |p: &crate::graph::layout::Parameter| {
         let kept = mask.within(&p.range());

@@ -98,12 +98,12 @@ impl<B: Sparse> Merging<B> {
         let Merging { comm, settings, exchanged, .. } = self;
         let first = comm.local().start;
         let (weights, statistics) =
-            (network.graph().layout.weights(), network.graph().layout.statistics_len());
+            (network.graph().layout.weight_count(), network.graph().layout.statistic_count());
         match exchanged {
             Exchanged::All => {
-                let mut merged = network.weights()?;
+                let mut merged = network.read_weights()?;
                 comm.merge(&mut merged, Aggregate::Mean, &mut |rank| {
-                    Ok(workers[rank - first].with(network, |network, _| network.weights())?)
+                    Ok(workers[rank - first].with(network, |network, _| network.read_weights())?)
                 })?;
                 everywhere(network, workers, |network| network.write_weights(&merged))?;
             }
@@ -141,9 +141,9 @@ impl<B: Sparse> Merging<B> {
                 })?;
             }
         }
-        let mut running = network.running()?;
+        let mut running = network.read_running()?;
         comm.merge(&mut running, Aggregate::Mean, &mut |rank| {
-            Ok(workers[rank - first].with(network, |network, _| network.running())?)
+            Ok(workers[rank - first].with(network, |network, _| network.read_running())?)
         })?;
         everywhere(network, workers, |network| network.write_running(&running))?;
         // Giving every worker the merged values is part of it.

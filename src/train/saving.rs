@@ -83,7 +83,7 @@ impl Saving {
         mut progress: Progress,
     ) -> Result<Option<PathBuf>, Error> {
         self.at = (progress.epoch, progress.batch);
-        let running = network.running()?;
+        let running = network.read_running()?;
         let mut velocity = None;
         match merging {
             None => {
@@ -111,7 +111,7 @@ impl Saving {
             }
             _ => {
                 let Progress { epoch, batch, totals, train_seconds, total_seconds, .. } = progress;
-                let (weights, mask) = (network.weights()?, self.mask_file);
+                let (weights, mask) = (network.read_weights()?, self.mask_file);
                 let state = State {
                     epoch,
                     batch,
@@ -138,7 +138,7 @@ impl Saving {
         progress: Progress,
     ) -> Result<Option<PathBuf>, Error> {
         let Some(chain) = &mut self.chain else { return Ok(None) };
-        let running = network.running()?;
+        let running = network.read_running()?;
         Ok(Some(chain.base(&progress, &running, |p| network.parameter(p).map_err(Error::from))?))
     }
 
@@ -151,7 +151,7 @@ impl Saving {
         let folder = self.checkpoints();
         match &mut self.chain {
             Some(chain) => {
-                let running = network.running()?;
+                let running = network.read_running()?;
                 chain.mask(mask.indices(), &running, |p| network.parameter(p).map_err(Error::from))?;
             }
             None => {
@@ -167,7 +167,7 @@ impl Saving {
     /// # Errors
     /// When it cannot be written, or the device fails.
     pub fn write_final<B: Sparse>(&self, network: &Network<B>) -> Result<(), Error> {
-        let (weights, running) = (network.weights()?, network.running()?);
+        let (weights, running) = (network.read_weights()?, network.read_running()?);
         let layout = &network.graph().layout;
         Ok(weights::save(&self.folder.join("final.safetensors"), layout, &weights, &running)?)
     }

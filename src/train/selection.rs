@@ -72,7 +72,7 @@ impl<B: Sparse> Trainer<'_, '_, B> {
             return Ok(select::largest(network, scoring, quota)?);
         };
         let (size, first) = (merging.comm.size(), merging.comm.local().start);
-        let mut sums = vec![0.0; network.graph().layout.weights()];
+        let mut sums = vec![0.0; network.graph().layout.weight_count()];
         let mut inside = 0.0;
         merging.comm.merge(&mut sums, Aggregate::Sum, &mut |rank| {
             let began = Instant::now();

@@ -46,10 +46,11 @@ impl Memory {
         let (convs, norms) = operations([Some(inference), training, scoring]);
         Memory {
             activations: activations * B::ACTIVATION + winners,
-            weights: graph.layout.weights() * weight,
+            weights: graph.layout.weight_count() * weight,
             scratch: B::scratch_bytes(&convs, &norms),
             scoring: scoring.map_or(0, |plan| {
-                let (scores, moments) = (graph.layout.weights(), plan.batch * graph.layout.statistics_len());
+                let (scores, moments) =
+                    (graph.layout.weight_count(), plan.batch * graph.layout.statistic_count());
                 plan.activation_bytes(B::ACTIVATION)
                     + size_of::<f32>() * (scores + moments)
                     + B::scoring_bytes(&plan.convs(), &plan.norms())
@@ -94,7 +95,7 @@ pub fn print<B: Sparse>(
             writeln!(out, "{:width$}  {shape:>10}  {parameters:>10}  {mflop:9.3}", row.nodes)?;
         }
         let flops = training_flops(&graph, plan) as f64;
-        writeln!(out, "\nparameters                    {}", grouped(graph.layout.weights() as u64))?;
+        writeln!(out, "\nparameters                    {}", grouped(graph.layout.weight_count() as u64))?;
         writeln!(out, "training, for one image       {:.1} MFLOP, forward and backward", flops / 1e6)?;
         writeln!(out, "device                        {}, {}", config.device, config.precision)?;
         for (what, bytes) in [

@@ -88,7 +88,7 @@ impl<'a, 'l, B: Sparse> Trainer<'a, 'l, B> {
             let (device, workers) = (backend.device(), local.len());
             return Err(Error::NoRoom { model, width, batch_size, workers, needed, device, free });
         }
-        let parameters = graph.layout.weights();
+        let parameters = graph.layout.weight_count();
         let resumed = resume.as_ref().map(|restored| (restored.progress.epoch, restored.progress.batch));
         let (weights, running) = match &resume {
             Some(restored) => (restored.weights.clone(), restored.running.clone()),
@@ -149,7 +149,7 @@ impl<'a, 'l, B: Sparse> Trainer<'a, 'l, B> {
 
     /// Takes up what a checkpoint holds.
     fn resume(&mut self, restored: Restored) -> Result<(), Error> {
-        let weights = self.network.graph().layout.weights();
+        let weights = self.network.graph().layout.weight_count();
         if let (Some(mask), Some(_)) = (&restored.mask, self.config.mask) {
             self.restrict(Mask::new(mask.clone(), weights)?)?;
         }
@@ -259,7 +259,7 @@ impl<'a, 'l, B: Sparse> Trainer<'a, 'l, B> {
             test_seconds,
             total_seconds: total_seconds + train_seconds + exchanging,
             images_per_second: train.images as f64 / train_seconds,
-            kept: self.mask.as_ref().map_or(self.network.graph().layout.weights(), Mask::len),
+            kept: self.mask.as_ref().map_or(self.network.graph().layout.weight_count(), Mask::len),
             exchange,
         })
     }

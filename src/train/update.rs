@@ -142,11 +142,11 @@ mod tests {
         let plans = plans(&graph, Batches { training: None, inference: 1 }).unwrap();
         let (weights, running) = (layout.initial_weights(1), layout.initial_statistics());
         let mut network = Network::new(graph, plans, Cpu::new(), &weights, &running).unwrap();
-        let memory: Vec<f32> = (1..=layout.weights()).map(|i| i as f32).collect();
+        let memory: Vec<f32> = (1..=layout.weight_count()).map(|i| i as f32).collect();
         let of = layout.to_canonical(&memory);
         let mut update = Update::dense(&mut network, &memory).unwrap();
         let mut restrict = |indices: &[u32]| {
-            let mask = Mask::new(indices.to_vec(), layout.weights()).unwrap();
+            let mask = Mask::new(indices.to_vec(), layout.weight_count()).unwrap();
             update.restrict(&mut network, &mask, Rule::Strict).unwrap();
             update.velocity(&mut network).unwrap()
         };

@@ -39,7 +39,7 @@ impl<B: Sparse> Worker<B> {
     ) -> Result<Self, Error> {
         let data = network.backend().data(&split, Some((config.batch_size, seed(config.seed, rank))))?;
         let replica = config.workers.map(|_| network.replica()).transpose()?;
-        let update = Update::dense(network, &vec![0.0; network.graph().layout.weights()])?;
+        let update = Update::dense(network, &vec![0.0; network.graph().layout.weight_count()])?;
         Ok(Worker { rank, replica, update, split, data, recording: None, totals: Totals::default() })
     }
 

@@ -26,9 +26,9 @@ impl Saving {
     ) -> usize {
         let layout = &network.graph().layout;
         match (part, mask) {
-            (Part::Running, _) => layout.statistics_len(),
+            (Part::Running, _) => layout.statistic_count(),
             (_, Some(mask)) if self.strict => merging.kept(mask),
-            _ => layout.weights(),
+            _ => layout.weight_count(),
         }
     }
 
@@ -53,7 +53,7 @@ impl Saving {
             }
             return Ok(());
         }
-        let weights = network.graph().layout.to_canonical(&network.weights()?);
+        let weights = network.graph().layout.to_canonical(&network.read_weights()?);
         let [values, statistics, velocity] = Part::ALL.map(|part| self.length(network, merging, mask, part));
         let state = |totals: Totals| WorkerState { totals, values, running: statistics, velocity };
         let workers_state = totals.into_iter().map(state).collect();
@@ -135,8 +135,8 @@ fn fetch<B: Sparse>(
         let values =
             workers[rank - first].with(network, |network, worker| match (part, worker.update.indices()) {
                 (Part::Values, Some(indices)) => network.gather(indices),
-                (Part::Values, None) => network.weights(),
-                (Part::Running, _) => network.running(),
+                (Part::Values, None) => network.read_weights(),
+                (Part::Running, _) => network.read_running(),
                 (Part::Velocity, _) => worker.update.velocity(network),
             })?;
         Ok(values)

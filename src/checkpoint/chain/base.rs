@@ -20,7 +20,7 @@ pub fn write_base<E: From<Error>>(
     running: &[f32],
     mut source: impl FnMut(&Parameter) -> Result<Vec<f32>, E>,
 ) -> Result<(PathBuf, Hash), E> {
-    assert_eq!(running.len(), layout.statistics_len(), "one value a statistic");
+    assert_eq!(running.len(), layout.statistic_count(), "one value a statistic");
     // The hash of the weights is that of the data, which comes after it.
     let contents = Contents::Base { weights: Hash::of_indices(&[]), progress: at.into() };
     let tensors = weights::expected(layout).into_iter();

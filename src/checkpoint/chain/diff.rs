@@ -20,7 +20,7 @@ pub struct Changes {
 /// # Panics
 /// If `a` or `b` are not as long as the layout says.
 pub fn diff(layout: &Layout, a: &[f32], b: &[f32]) -> Vec<Changes> {
-    assert_eq!((a.len(), b.len()), (layout.weights(), layout.weights()), "vectors of the layout");
+    assert_eq!((a.len(), b.len()), (layout.weight_count(), layout.weight_count()), "vectors of the layout");
     let changes = |p: &Parameter| {
         let pairs = a[p.range()].iter().zip(&b[p.range()]);
         let (mut changed, mut largest) = (0, 0.0_f32);

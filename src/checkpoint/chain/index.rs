@@ -179,7 +179,7 @@ impl Chain {
 
     /// The length of a dense file's data, in bytes.
     pub fn dense_bytes(&self) -> u64 {
-        4 * (self.layout.weights() + self.layout.statistics_len()) as u64
+        4 * (self.layout.weight_count() + self.layout.statistic_count()) as u64
     }
 
     /// The checkpoint that a delta builds on: the base if several restore to the same weights.

@@ -183,7 +183,7 @@ impl Chain {
         let (vector, found) = if in_order && file.begin.is_multiple_of(4) {
             let (begin, found) = (file.begin / 4, file.data);
             let mut canonical = bytes.into_values(begin);
-            let running = canonical.split_off(self.layout.weights());
+            let running = canonical.split_off(self.layout.weight_count());
             (Vector { canonical, running }, found)
         } else {
             let mut flat = Flat::new(&self.layout);
@@ -221,7 +221,7 @@ impl Chain {
             Dtype::F16 => values.as_chunks::<2>().0.iter().map(|&b| f16::from_le_bytes(b).to_f32()).collect(),
             _ => container::values(values).collect(),
         };
-        let (running, _) = file.flat("running", &[Dtype::F32], Some(self.layout.statistics_len()))?;
+        let (running, _) = file.flat("running", &[Dtype::F32], Some(self.layout.statistic_count()))?;
         let velocity = match file.tensors.tensor("velocity") {
             Ok(_) => {
                 Velocity::Kept(container::values(file.flat("velocity", &[Dtype::F32], kept)?.0).collect())
@@ -262,7 +262,7 @@ impl Chain {
         file.only(&["indices"])?;
         let (bytes, _) = file.flat("indices", &[Dtype::U32], None)?;
         let indices: Vec<u32> = bytes.as_chunks::<4>().0.iter().map(|&b| u32::from_le_bytes(b)).collect();
-        check_indices(path, &indices, self.layout.weights())?;
+        check_indices(path, &indices, self.layout.weight_count())?;
         let found = Hash::of_indices(&indices);
         match file.header.contents {
             Contents::Mask { mask } if mask == found => Ok(indices),

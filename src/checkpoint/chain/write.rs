@@ -90,7 +90,7 @@ impl Writer {
         let (folder, layout) = (folder.to_path_buf(), layout.clone());
         let rounded = match values {
             Values::F32 => vec![],
-            Values::F16 => vec![0; layout.weights().div_ceil(64)],
+            Values::F16 => vec![0; layout.weight_count().div_ceil(64)],
         };
         Ok(Writer { folder, model, layout, values, head, mask: None, rounded })
     }
@@ -216,7 +216,7 @@ impl Writer {
         running: &[f32],
         mut source: impl FnMut(&Parameter) -> Result<Vec<f32>, E>,
     ) -> Result<Found, E> {
-        assert_eq!(running.len(), self.layout.statistics_len(), "one value a statistic");
+        assert_eq!(running.len(), self.layout.statistic_count(), "one value a statistic");
         let (mut whole, mut outside) = (blake3::Hasher::new(), vec![]);
         let (mut values, mut overflow, mut rest) = (Vec::with_capacity(kept.len()), None, kept);
         for parameter in &self.layout.parameters {
@@ -273,7 +273,7 @@ pub fn save_mask(
 ) -> Result<Hash, Error> {
     let hash = Hash::of_indices(indices);
     let header = Header::new(model, Contents::Mask { mask: hash });
-    check_indices(&folder.join(header.file_name()), indices, layout.weights())?;
+    check_indices(&folder.join(header.file_name()), indices, layout.weight_count())?;
     let spec = Spec::flat("indices", Dtype::U32, indices.len());
     file::write::<Error>(folder, header, &[spec], |out| out.write(indices))?;
     Ok(hash)

@@ -113,8 +113,8 @@ impl<B: Backend> Network<B> {
         weights: &[f32],
         running: &[f32],
     ) -> Result<Self, Error> {
-        assert_eq!(weights.len(), graph.layout.weights(), "one value a weight");
-        assert_eq!(running.len(), graph.layout.statistics_len(), "one value a statistic");
+        assert_eq!(weights.len(), graph.layout.weight_count(), "one value a weight");
+        assert_eq!(running.len(), graph.layout.statistic_count(), "one value a statistic");
         let slots = shared_slots(training.as_ref(), &inference);
         let winners = training.as_ref().map_or(&[][..], |plan| &plan.winners);
         let batch = training.as_ref().map_or(0, |plan| plan.batch).max(inference.batch);
@@ -160,7 +160,7 @@ impl<B: Backend> Network<B> {
     ///
     /// # Errors
     /// When the device fails.
-    pub fn weights(&self) -> Result<Vec<f32>, Error> {
+    pub fn read_weights(&self) -> Result<Vec<f32>, Error> {
         self.backend.read(&self.parameters.weights)
     }
 
@@ -176,7 +176,7 @@ impl<B: Backend> Network<B> {
     ///
     /// # Errors
     /// When the device fails.
-    pub fn running(&self) -> Result<Vec<f32>, Error> {
+    pub fn read_running(&self) -> Result<Vec<f32>, Error> {
         self.backend.read(&self.parameters.running)
     }
 

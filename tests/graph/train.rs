@@ -1,0 +1,325 @@
+//! Training runs through the library: they learn, and stopping and resuming leaves no trace in the result.
+
+use std::path::{Path, PathBuf};
+
+use crate::support::train::{
+    config, final_bytes, layout, masking, stopped_and_resumed_ends_with_the_same_bits, train, train_from,
+};
+use fishmask::backend::Power;
+use fishmask::checkpoint::chain::{Chain, Kind, Progress, Restored, Velocity};
+use fishmask::checkpoint::weights;
+use fishmask::mask;
+use fishmask::train::{CheckpointState, Config, Error, FisherTarget, Masking, Outcome, Precision, Rule};
+
+/// The newest full checkpoint of a run.
+fn latest(folder: &Path) -> Option<PathBuf> {
+    let files = std::fs::read_dir(folder.join("checkpoints")).unwrap().map(|entry| entry.unwrap().path());
+    files.max()
+}
+
+/// A shorter run on the emulated device.
+fn emulated() -> Config {
+    let config =
+        Config { width: 8, epochs: 2, device: "emulated".into(), precision: Precision::F16, ..config() };
+    Config { train_images: Some(5 * 32 + 7), ..config }
+}
+
+#[test]
+fn learns_and_reports() {
+    let folder = tempfile::tempdir().unwrap();
+    let (outcome, watch) = train(&config(), folder.path(), None);
+    let Outcome::Finished(last) = outcome.unwrap() else { panic!("not finished") };
+    assert_eq!(watch.steps, 3 * 18);
+    assert_eq!(watch.reports.iter().map(|r| r.epoch).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(watch.reports[2], last);
+    // Chance is 10%. Smoothed by 0.1 the loss of a guess is ln 10.
+    assert!(last.test_accuracy > 40.0 && last.train_accuracy > 40.0, "{last:?}");
+    assert!(
+        last.train_loss < watch.reports[0].train_loss && watch.reports[0].train_loss < 4.0,
+        "{watch:?}",
+        watch = watch.reports
+    );
+    assert_eq!(last.lr, 0.0);
+    let sum: f64 = watch.reports.iter().map(|r| r.train_seconds).sum();
+    assert!(last.total_seconds >= sum && last.total_seconds < sum + 60.0, "set-up counts in the total");
+    assert!((last.images_per_second - 576.0 / last.train_seconds).abs() < 1e-6);
+}
+
+fn same_bits_with_any_number_of_threads(config: &Config) {
+    let weights = [1, 2, 3].map(|threads| {
+        let folder = tempfile::tempdir().unwrap();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let config = Config { epochs: 1, peak_epoch: 0.5, ..config.clone() };
+        pool.install(|| train(&config, folder.path(), None)).0.unwrap();
+        final_bytes(folder.path())
+    });
+    assert!(weights[0] == weights[1] && weights[1] == weights[2]);
+}
+
+#[test]
+fn same_bits_with_any_number_of_threads_cpu() {
+    same_bits_with_any_number_of_threads(&config());
+}
+
+#[test]
+fn same_bits_with_any_number_of_threads_emulated() {
+    same_bits_with_any_number_of_threads(&emulated());
+}
+
+#[test]
+fn stopped_and_resumed_ends_with_the_same_bits_cpu() {
+    // Mid-epoch, the last step of an epoch, the first of the next, twice in a run.
+    stopped_and_resumed_ends_with_the_same_bits(&config(), &[&[5], &[18], &[19], &[7, 23], &[53]]);
+}
+
+#[test]
+fn stopped_and_resumed_ends_with_the_same_bits_emulated() {
+    stopped_and_resumed_ends_with_the_same_bits(&emulated(), &[&[2], &[5, 4]]);
+}
+
+#[test]
+fn what_overflows_is_named_emulated() {
+    let folder = tempfile::tempdir().unwrap();
+    // The first step's update of 1e20 times the gradient overflows the f16 filters that the second step reads.
+    let wild = Config { lr: 1e20, peak_epoch: 0.0, ..emulated() };
+    let message = train(&wild, folder.path(), None).0.unwrap_err().to_string();
+    for part in ["no longer finite at epoch 1, step 2, first in the input of prep_bn (", "try a lower --lr"] {
+        assert!(message.contains(part), "{message}");
+    }
+    assert!(latest(folder.path()).is_none());
+}
+
+#[test]
+fn a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let wild = Config { lr: 1e20, peak_epoch: 0.0, ..config() };
+    let (outcome, watch) = train(&wild, folder.path(), None);
+    let message = outcome.unwrap_err().to_string();
+    assert!(message.contains("no longer finite at epoch 1, step") && message.contains("--lr"), "{message}");
+    assert!(watch.steps < 18, "{}", watch.steps);
+    assert!(!folder.path().join("final.safetensors").exists());
+
+    // The checkpoint of a sound first epoch outlives a second that fails.
+    let (outcome, _) = train(&config(), folder.path(), Some(20));
+    assert!(matches!(outcome, Ok(Outcome::Interrupted(_))));
+    let before = latest(folder.path()).unwrap();
+    let (outcome, _) = train(&wild, folder.path(), None);
+    assert!(matches!(outcome, Err(Error::NotFinite { epoch: 2, .. })), "{outcome:?}");
+    assert_eq!(latest(folder.path()).unwrap(), before);
+}
+
+#[test]
+fn a_finished_run_has_nothing_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let short = Config { epochs: 1, peak_epoch: 0.5, ..config() };
+    train(&short, folder.path(), None).0.unwrap();
+    let before = final_bytes(folder.path());
+    assert!(matches!(train(&short, folder.path(), None).0, Err(Error::NothingLeft { epochs: 1 })));
+    assert_eq!(final_bytes(folder.path()), before);
+}
+
+/// What a folder's checkpoints restore to, oldest first: (epoch, batch, weights in memory order).
+fn restored(config: &Config, folder: &Path) -> Vec<(u32, u32, Vec<f32>)> {
+    let layout = config.model.graph(config.width).unwrap().layout;
+    let chain = Chain::read(&folder.join("checkpoints"), (config.model, config.width), &layout).unwrap();
+    let load = |c: &fishmask::checkpoint::chain::Checkpoint| {
+        let restored = chain.restore(c).unwrap();
+        (restored.progress.epoch, restored.progress.batch, restored.weights)
+    };
+    chain.checkpoints().iter().map(load).collect()
+}
+
+/// Under a strict mask nothing else changes, bit for bit, in any tensor; under the published rule all of it does.
+fn what_a_mask_leaves_alone(config: &Config) {
+    let layout = config.model.graph(config.width).unwrap().layout;
+    let first = layout.initial_weights(config.seed);
+    for update_rule in [Rule::Strict, Rule::Published] {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config {
+            mask: Some(Masking { update_rule, ..masking() }),
+            epochs: 1,
+            peak_epoch: 0.5,
+            ..config.clone()
+        };
+        let (outcome, watch) = train(&config, folder.path(), None);
+        outcome.unwrap();
+        let [report] = watch.masks[..] else { panic!("{:?}", watch.masks) };
+        assert_eq!((report.kept, report.samples), (layout.weight_count() / 20, 40));
+        assert_eq!(watch.reports[0].kept, report.kept);
+        let chain =
+            Chain::read(&folder.path().join("checkpoints"), (config.model, config.width), &layout).unwrap();
+        let last = chain.load(1, 0).unwrap();
+        let mask = mask::Mask::new(last.mask.unwrap(), layout.weight_count()).unwrap();
+        assert_eq!(mask.len(), report.kept);
+        let (before, after) = (layout.to_canonical(&first), layout.to_canonical(&last.weights));
+        let changed = |i: &usize| before[*i].to_bits() != after[*i].to_bits();
+        for p in &layout.parameters {
+            let moved: Vec<usize> = p.range().filter(changed).collect();
+            let kept = mask.within(&p.range());
+            match update_rule {
+                Rule::Strict => {
+                    let outside = moved.iter().filter(|&&i| kept.binary_search(&(i as u32)).is_err()).count();
+                    assert_eq!(outside, 0, "{}", p.name);
+                    assert!(
+                        10 * moved.len() >= 9 * kept.len(),
+                        "{}: {} of {} moved",
+                        p.name,
+                        moved.len(),
+                        kept.len()
+                    );
+                }
+                // Decay moves all but zeros.
+                Rule::Published => {
+                    let zeros = p.range().filter(|&i| before[i] == 0.0).count();
+                    assert!(moved.len() + zeros >= p.count() * 99 / 100, "{}: {} moved", p.name, moved.len());
+                }
+            }
+        }
+        let kinds: Vec<Kind> = chain.checkpoints().iter().map(|c| c.kind).collect();
+        match update_rule {
+            Rule::Strict => assert!(matches!(kinds[..], [Kind::Base, Kind::Delta { .. }]), "{kinds:?}"),
+            Rule::Published => assert!(matches!(kinds[..], [Kind::Full { mask: Some(_) }]), "{kinds:?}"),
+        }
+    }
+}
+
+#[test]
+fn what_a_mask_leaves_alone_cpu() {
+    what_a_mask_leaves_alone(&config());
+}
+
+#[test]
+fn what_a_mask_leaves_alone_emulated() {
+    what_a_mask_leaves_alone(&emulated());
+}
+
+/// Fixed, selected anew each epoch, after dense epochs; by scores and by lot; both rules.
+#[test]
+fn masked_runs_stopped_and_resumed_end_with_the_same_bits_cpu() {
+    let cases = [
+        masking(),
+        Masking { mask_every: 1, fisher_target: FisherTarget::Expect, ..masking() },
+        Masking { warmup_epochs: 1, fisher_power: Power::Absolute, ..masking() },
+        Masking { kind: mask::Kind::Random, mask_every: 1, ..masking() },
+        Masking { update_rule: Rule::Published, mask_every: 2, ..masking() },
+    ];
+    for masking in cases {
+        let config = Config { mask: Some(masking), ..config() };
+        stopped_and_resumed_ends_with_the_same_bits(&config, &[&[5], &[18], &[7, 23], &[37, 16]]);
+    }
+}
+
+#[test]
+fn masked_runs_stopped_and_resumed_end_with_the_same_bits_emulated() {
+    let config = Config { mask: Some(Masking { mask_every: 1, ..masking() }), ..emulated() };
+    stopped_and_resumed_ends_with_the_same_bits(&config, &[&[2, 3]]);
+}
+
+/// Every epoch of a chain restores to what the run had: the last to its final weights, each to what the next one starts
+/// from.
+#[test]
+fn chains_of_a_run() {
+    let layout = config().model.graph(4).unwrap().layout;
+    for (mask_every, checkpoint_every, expected) in [
+        (0, 1, vec![(0, 0), (1, 0), (2, 0), (3, 0)]),
+        (1, 1, vec![(0, 0), (1, 0), (2, 0), (3, 0)]),
+        // A mask's last values are kept before another takes its place.
+        (2, 0, vec![(0, 0), (2, 0), (3, 0)]),
+        (0, 0, vec![(0, 0), (3, 0)]),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config { mask: Some(Masking { mask_every, ..masking() }), checkpoint_every, ..config() };
+        let (outcome, watch) = train(&config, folder.path(), None);
+        outcome.unwrap();
+        assert_eq!(
+            watch.masks.len(),
+            if mask_every == 0 { 1 } else { 3_usize.div_ceil(mask_every as usize) }
+        );
+        let found = restored(&config, folder.path());
+        assert_eq!(found.iter().map(|(epoch, batch, _)| (*epoch, *batch)).collect::<Vec<_>>(), expected);
+        assert!(found[0].2 == layout.initial_weights(config.seed));
+        let (last, _) = weights::load(&folder.path().join("final.safetensors"), &layout).unwrap();
+        assert!(found[found.len() - 1].2 == last);
+    }
+}
+
+#[test]
+fn without_state_a_run_keeps_values_and_cannot_be_resumed() {
+    for checkpoint_values in [Precision::F32, Precision::F16] {
+        let folder = tempfile::tempdir().unwrap();
+        let masking = Masking { checkpoint_state: CheckpointState::Off, checkpoint_values, ..masking() };
+        let config = Config { mask: Some(masking), ..config() };
+        let (outcome, _) = train(&config, folder.path(), Some(20));
+        assert!(matches!(outcome, Ok(Outcome::Interrupted(_))));
+        // Of the epoch it was in, nothing: it could not be gone on with.
+        let found = restored(&config, folder.path());
+        assert_eq!(
+            found.iter().map(|(epoch, batch, _)| (*epoch, *batch)).collect::<Vec<_>>(),
+            [(0, 0), (1, 0)]
+        );
+        let layout = config.model.graph(config.width).unwrap().layout;
+        let chain =
+            Chain::read(&folder.path().join("checkpoints"), (config.model, config.width), &layout).unwrap();
+        assert_eq!(chain.load_latest().unwrap().unwrap().velocity, Velocity::Absent);
+        let message = train(&config, folder.path(), None).0.unwrap_err().to_string();
+        assert!(message.contains("--checkpoint-state off"), "{message}");
+    }
+}
+
+#[test]
+fn samples_are_normalised_by_running_statistics_once_there_are_any() {
+    assert_eq!([0, 1, 2].map(|epoch| masking().rule(epoch).running), [false, true, true]);
+}
+
+/// A layer is trained for a single weight that a mask keeps of it.
+#[test]
+fn one_kept_weight_of_a_layer_moves() {
+    // Without decay the published rule too moves only what is kept, and needs no chain to go on from.
+    let mask = Some(Masking { update_rule: Rule::Published, ..masking() });
+    let config = Config { epochs: 1, peak_epoch: 0.5, weight_decay: 0.0, mask, ..config() };
+    let layout = layout(&config);
+    let mask: Vec<u32> = layout.parameters.iter().map(|p| p.offset as u32 + p.count() as u32 / 2).collect();
+    let state = Restored {
+        path: "none".into(),
+        progress: Progress { batch: 1, ..Progress::default() },
+        weights: layout.initial_weights(config.seed),
+        running: layout.initial_statistics(),
+        velocity: Velocity::Dense(vec![0.0; layout.weight_count()]),
+        mask: Some(mask.clone()),
+    };
+    let before = layout.to_canonical(&state.weights);
+    let folder = tempfile::tempdir().unwrap();
+    train_from(&config, folder.path(), Some(state), None).0.unwrap();
+    let (after, _) = weights::load(&folder.path().join("final.safetensors"), &layout).unwrap();
+    let after = layout.to_canonical(&after);
+    let moved = (0..after.len()).filter(|&i| after[i] != before[i]).map(|i| i as u32);
+    assert_eq!(moved.collect::<Vec<u32>>(), mask);
+}
+
+/// Under the published rule a weight outside the mask is moved by decay alone, at the rates of the schedule
+/// (docs/METHOD.md, "Optimiser" and "Masks").
+#[test]
+fn decay_moves_what_the_published_rule_masks_by_the_schedule() {
+    let mask = Some(Masking { update_rule: Rule::Published, ..masking() });
+    let config = Config { epochs: 1, peak_epoch: 0.5, weight_decay: 0.05, mask, ..config() };
+    let layout = layout(&config);
+    let folder = tempfile::tempdir().unwrap();
+    train(&config, folder.path(), None).0.unwrap();
+    let kept = crate::support::train::chain(&config, folder.path()).load(1, 0).unwrap().mask.unwrap();
+    let (after, _) = weights::load(&folder.path().join("final.safetensors"), &layout).unwrap();
+    let [before, after] = [layout.initial_weights(config.seed), after].map(|w| layout.to_canonical(&w));
+    // Of a weight that begins at 1, on the summed loss of 32 images.
+    let (mut expected, mut velocity) = (1.0, 0.0);
+    for step in 1..=18 {
+        let x = f64::from(step) / 18.0;
+        let lr = 0.2 * (x / 0.5).min((1.0 - x) / 0.5) / 32.0;
+        let d = -lr * 0.05 * 32.0 * expected;
+        velocity = 0.9 * velocity + d;
+        expected += d + 0.9 * velocity;
+    }
+    for i in (0..before.len()).filter(|&i| kept.binary_search(&(i as u32)).is_err()) {
+        let wanted = expected * f64::from(before[i]);
+        // A step rounds the velocity and the weight a few times.
+        assert!((f64::from(after[i]) - wanted).abs() <= 1e-5 * wanted.abs(), "{i}: {} {wanted}", after[i]);
+    }
+}

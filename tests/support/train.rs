@@ -1,0 +1,167 @@
+//! Training runs through the library, watched.
+
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use fishmask::backend::Power;
+use fishmask::backend::cpu::Cpu;
+use fishmask::backend::cuda::Cuda;
+use fishmask::checkpoint::chain::{Chain, Restored};
+use fishmask::data::{Dataset, synthetic};
+use fishmask::driver::cuda::Gpu;
+use fishmask::driver::emulated::Emulated;
+use fishmask::graph::{Layout, Model};
+use fishmask::mask::Kind;
+use fishmask::train::{
+    self, CheckpointState, Config, EpochReport, Error, Event, FisherTarget, Listener, MaskReport, Masking,
+    Outcome, Precision, Rule, Stop,
+};
+
+/// Three epochs of 18 steps.
+pub fn config() -> Config {
+    Config {
+        preset: "test".into(),
+        model: Model::Resnet9,
+        width: 4,
+        epochs: 3,
+        batch_size: 32,
+        lr: 0.2,
+        peak_epoch: 1.0,
+        momentum: 0.9,
+        weight_decay: 5e-4,
+        label_smoothing: 0.1,
+        train_images: None,
+        mask: None,
+        workers: None,
+        data: "synthetic".into(),
+        device: "cpu".into(),
+        precision: Precision::F32,
+        seed: 5,
+        checkpoint_every: 1,
+    }
+}
+
+fn dataset(config: &Config) -> Dataset {
+    // 18 whole batches and a partial one that is dropped; 210 test images are less than one evaluation batch.
+    let images = config.train_images.unwrap_or(18 * 32 + 7);
+    synthetic::dataset(images, if config.device == "cpu" { 210 } else { 21 }, 0)
+}
+
+/// A Fisher mask of 5%, strict and fixed.
+pub fn masking() -> Masking {
+    Masking {
+        kind: Kind::Fisher,
+        keep_ratio: 0.05,
+        fisher_samples: 40,
+        fisher_target: FisherTarget::Label,
+        fisher_power: Power::Square,
+        warmup_epochs: 0,
+        mask_every: 0,
+        update_rule: Rule::Strict,
+        checkpoint_state: CheckpointState::On,
+        checkpoint_values: Precision::F32,
+    }
+}
+
+pub fn layout(config: &Config) -> Layout {
+    config.model.graph(config.width).unwrap().layout
+}
+
+/// Keeps the reports; can pull the stop after some steps.
+#[derive(Default)]
+pub struct Watch {
+    pub reports: Vec<EpochReport>,
+    pub masks: Vec<MaskReport>,
+    /// (epoch, step) of each merge.
+    pub merges: Vec<(u32, u32)>,
+    pub steps: u32,
+    /// Each step's number in its epoch, as it is told.
+    pub numbers: Vec<u32>,
+    pub stop_after: Option<u32>,
+    pub stop: Stop,
+}
+
+impl Listener for Watch {
+    fn hear(&mut self, event: &Event) -> Result<(), Error> {
+        match event {
+            Event::Step { step, .. } => {
+                self.steps += 1;
+                self.numbers.push(*step);
+                if Some(self.steps) == self.stop_after {
+                    self.stop.0.store(15, Ordering::Relaxed);
+                }
+            }
+            Event::Epoch(report) => self.reports.push(**report),
+            Event::Mask(report) => self.masks.push(**report),
+            Event::Merge(report) => self.merges.push((report.epoch, report.step)),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// What a run's folder holds.
+pub fn chain(config: &Config, folder: &Path) -> Chain {
+    Chain::read(&folder.join("checkpoints"), (config.model, config.width), &layout(config)).unwrap()
+}
+
+/// Trains in `folder`, from a state or from the beginning: outcome and what was heard.
+pub fn train_from(
+    config: &Config,
+    folder: &Path,
+    state: Option<Restored>,
+    stop_after: Option<u32>,
+) -> (Result<Outcome, Error>, Watch) {
+    std::fs::create_dir_all(folder.join("checkpoints")).unwrap();
+    let mut watch = Watch { stop_after, ..Watch::default() };
+    let stop = watch.stop.clone();
+    let listeners: &mut [&mut dyn Listener] = &mut [&mut watch];
+    let outcome = match config.device.as_str() {
+        "cpu" => train::run(Cpu::new(), config, dataset(config), folder, state, None, listeners, &stop),
+        "emulated" => {
+            let backend = Cuda::new(Emulated::new()).unwrap();
+            train::run(backend, config, dataset(config), folder, state, None, listeners, &stop)
+        }
+        _ => {
+            let backend = Cuda::new(Gpu::open(0).unwrap()).unwrap();
+            train::run(backend, config, dataset(config), folder, state, None, listeners, &stop)
+        }
+    };
+    (outcome, watch)
+}
+
+/// The same, going on with what the folder holds.
+pub fn train(config: &Config, folder: &Path, stop_after: Option<u32>) -> (Result<Outcome, Error>, Watch) {
+    std::fs::create_dir_all(folder.join("checkpoints")).unwrap();
+    let state = chain(config, folder).load_latest().unwrap();
+    train_from(config, folder, state, stop_after)
+}
+
+pub fn final_bytes(folder: &Path) -> Vec<u8> {
+    std::fs::read(folder.join("final.safetensors")).unwrap()
+}
+
+/// Each of `cases` is the steps, of all workers together, after which a run is stopped, then the resumed one, and so on.
+pub fn stopped_and_resumed_ends_with_the_same_bits(config: &Config, cases: &[&[u32]]) {
+    let whole = tempfile::tempdir().unwrap();
+    let (_, uninterrupted) = train(config, whole.path(), None);
+    let numbers =
+        |r: &EpochReport| (r.epoch, r.lr, r.train_loss, r.train_accuracy, r.test_loss, r.test_accuracy);
+    for stops in cases {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut done, mut reports) = (0, vec![]);
+        for &stop in *stops {
+            let (outcome, watch) = train(config, folder.path(), Some(stop));
+            assert!(matches!(outcome, Ok(Outcome::Interrupted(15))), "{stops:?}: {outcome:?}");
+            assert!(!folder.path().join("final.safetensors").exists());
+            reports.extend(watch.reports.iter().map(numbers));
+            done += watch.steps;
+        }
+        let (outcome, watch) = train(config, folder.path(), None);
+        assert!(matches!(outcome, Ok(Outcome::Finished(_))), "{stops:?}: {outcome:?}");
+        reports.extend(watch.reports.iter().map(numbers));
+        assert_eq!(done + watch.steps, uninterrupted.steps, "{stops:?}: no step is lost or done twice");
+        assert_eq!(reports, uninterrupted.reports.iter().map(numbers).collect::<Vec<_>>(), "{stops:?}");
+        assert!(final_bytes(folder.path()) == final_bytes(whole.path()), "{stops:?}");
+    }
+}
