@@ -12,11 +12,12 @@ use std::time::Instant;
 
 use clap::Parser;
 use clap::builder::RangedU64ValueParser;
-use fishmask::backend::cpu::Cpu;
-use fishmask::backend::cpu::conv::{self, Algorithm, Workspace};
-use fishmask::backend::{Conv, Power, Sparse};
+use fishmask::device::Cpu;
 use fishmask::graph::plan::{Forward, Mode};
 use fishmask::graph::{Model, Plan};
+use fishmask::ops::conv::cpu::{self, Algorithm, Workspace};
+use fishmask::ops::{Conv, Power};
+use fishmask::optim::TrainingBackend;
 
 const NETWORKS: [(Model, usize); 3] = [(Model::Resnet9, 16), (Model::Resnet9, 64), (Model::Resnet34, 64)];
 

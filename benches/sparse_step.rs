@@ -8,15 +8,16 @@ use std::time::Instant;
 
 use clap::Parser;
 use clap::builder::RangedU64ValueParser;
-use fishmask::backend::cpu::Cpu;
-use fishmask::backend::cuda::Cuda;
-use fishmask::backend::{Power, Sgd, Sparse};
 use fishmask::data::IMAGE;
-use fishmask::driver::cuda::Gpu;
+use fishmask::device::Cpu;
+use fishmask::device::Cuda;
+use fishmask::device::gpu::Gpu;
 use fishmask::graph::network::{Batches, plans};
 use fishmask::graph::scoring::{self, Rule};
 use fishmask::graph::{Model, Network, Scoring, Statistics};
 use fishmask::mask::{Mask, Quota, select};
+use fishmask::ops::Power;
+use fishmask::optim::{Sgd, TrainingBackend};
 use fishmask::rng::{Purpose, Stream};
 use fishmask::train::Device;
 

@@ -8,11 +8,12 @@
 use std::process::Command;
 use std::time::Instant;
 
-use fishmask::backend::cpu::Cpu;
-use fishmask::backend::{Backend, Sgd};
 use fishmask::data::IMAGE;
+use fishmask::device::Cpu;
 use fishmask::graph::network::{Batches, plans};
 use fishmask::graph::{Model, Network, Statistics, summary};
+use fishmask::ops::Backend;
+use fishmask::optim::Sgd;
 use fishmask::rng::{Purpose, Stream};
 
 struct Shape {

@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
-use fishmask::backend::cuda::{Array, Cuda, TopKScratch, Vector};
-use fishmask::backend::{
-    Affine, AveragePool, Backend, Conv, Error, Linear, Loss, Norm, NormBackward, NormForward, Position,
-    Power, ResidualGradient, Sgd, Sparse,
-};
 use fishmask::data::synthetic;
-use fishmask::driver::Driver;
+use fishmask::device::Error;
+use fishmask::device::driver::Driver;
+use fishmask::device::{Array, Cuda, TopKScratch, Vector};
 use fishmask::graph::plan::Mode;
 use fishmask::graph::{Model, Plan};
+use fishmask::ops::{
+    Affine, AveragePool, Backend, Conv, Linear, Loss, Norm, NormBackward, NormForward, Position, Power,
+    ResidualGradient,
+};
+use fishmask::optim::{Sgd, TrainingBackend};
 use fishmask::rng::{Purpose, Stream};
 use half::f16;
 use serde_json::{Value, json};

@@ -14,8 +14,8 @@ use super::container::{self, KEY, Tensor};
 use super::hash::Hash;
 use super::weights::{self, Expected, Flat};
 use super::{Error, Problem, atomic, bits, chain};
-use crate::backend::Totals;
 use crate::graph::{Layout, Model};
+use crate::ops::Totals;
 
 /// Changes whenever a file written by one program cannot be read by the other.
 const FORMAT: u32 = 1;

@@ -5,7 +5,7 @@
 
 mod buffers;
 mod cpu;
-mod cuda;
+pub mod cuda;
 pub mod driver;
 #[cfg(fishmask_emulated)]
 #[allow(unsafe_code)]

@@ -28,6 +28,9 @@ pub use pool::{AveragePool, PoolOps};
 pub use top_k::TopKOps;
 
 /// A device with every operation.
-pub trait Backend: AugmentOps + ConvOps + NormOps + PoolOps + LinearOps + LossOps + TopKOps + GatherOps {}
+pub trait Backend:
+    AugmentOps + ConvOps + NormOps + PoolOps + LinearOps + LossOps + TopKOps + GatherOps
+{
+}
 
 impl<B: AugmentOps + ConvOps + NormOps + PoolOps + LinearOps + LossOps + TopKOps + GatherOps> Backend for B {}

@@ -2,7 +2,7 @@
 
 mod rates;
 mod schedule;
-mod sgd;
+pub mod sgd;
 
 use serde::{Deserialize, Serialize};
 

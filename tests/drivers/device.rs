@@ -2,15 +2,16 @@
 
 use crate::support::device::emulated;
 use crate::support::gpu::on_gpu;
-use fishmask::backend::cpu::Cpu;
-use fishmask::backend::cuda::Cuda;
-use fishmask::backend::{Backend, Position, Sgd, Totals};
 use fishmask::data::{Split, synthetic};
-use fishmask::driver::Driver;
-use fishmask::driver::emulated::Emulated;
+use fishmask::device::Cpu;
+use fishmask::device::Cuda;
+use fishmask::device::driver::Driver;
+use fishmask::device::emulated::Emulated;
 use fishmask::graph::network::{Batches, plans};
 use fishmask::graph::{Model, Network, Statistics};
+use fishmask::ops::{Backend, Position, Totals};
 use fishmask::optim::PiecewiseLinear;
+use fishmask::optim::Sgd;
 use fishmask::train::evaluate;
 use std::sync::Arc;
 

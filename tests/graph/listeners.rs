@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 
-use fishmask::backend::cpu::Cpu;
+use fishmask::device::Cpu;
 use fishmask::mask::Kind;
 use fishmask::train::listeners::{Bar, DawnLog, Metrics, Table};
 use fishmask::train::{

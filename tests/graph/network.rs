@@ -4,7 +4,7 @@ use crate::support::fixture::Fixture;
 use crate::support::nets::{Mode, Net};
 use crate::support::reference::{Named, Tensor};
 use crate::support::{channels_last, labels, normals};
-use fishmask::backend::cpu::Cpu;
+use fishmask::device::Cpu;
 use fishmask::graph::network::{Batches, plans};
 use fishmask::graph::{Graph, Model, Network, Statistics};
 

@@ -5,13 +5,15 @@ use crate::support::fixture::Fixture;
 use crate::support::nets::{Mode, Net};
 use crate::support::reference::{Named, Tensor};
 use crate::support::{channels_last, on_threads};
-use fishmask::backend::cpu::Cpu;
-use fishmask::backend::{Error, Power, Sparse};
 use fishmask::data::{Split, synthetic};
+use fishmask::device::Cpu;
+use fishmask::device::Error;
 use fishmask::graph::network::{Batches, plans};
 use fishmask::graph::scoring::{self, Rule};
 use fishmask::graph::{Graph, Model, Network, Scoring};
 use fishmask::mask::{Mask, Order, Quota, Samples, select};
+use fishmask::ops::Power;
+use fishmask::optim::TrainingBackend;
 
 const NETS: [(Model, &str, usize); 3] =
     [(Model::Resnet9, "resnet9", 4), (Model::Resnet18, "resnet18", 2), (Model::Resnet34, "resnet34", 2)];

@@ -1,10 +1,11 @@
 //! The same bits whatever the number of threads.
 
 use crate::support::{channels_last, labels, normals, on_threads};
-use fishmask::backend::cpu::Cpu;
-use fishmask::backend::{Backend, Sgd, Totals};
+use fishmask::device::Cpu;
 use fishmask::graph::network::{Batches, plans};
 use fishmask::graph::{Model, Network, Statistics};
+use fishmask::ops::{Backend, Totals};
+use fishmask::optim::Sgd;
 
 /// Bits of the weights, velocities and running statistics after three training steps, of each step's loss, and of
 /// the loss of an evaluation.

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use crate::support::train::{
     config, final_bytes, layout, masking, stopped_and_resumed_ends_with_the_same_bits, train, train_from,
 };
-use fishmask::backend::Power;
 use fishmask::checkpoint::chain::{Chain, Kind, Progress, Restored, Velocity};
 use fishmask::checkpoint::weights;
 use fishmask::mask;
+use fishmask::ops::Power;
 use fishmask::train::{CheckpointState, Config, Error, FisherTarget, Masking, Outcome, Precision, Rule};
 
 /// The newest full checkpoint of a run.

@@ -10,11 +10,12 @@ use std::alloc::Layout;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use fishmask::backend::cpu::Cpu;
-use fishmask::backend::{Backend, Position, Sgd};
 use fishmask::data::{IMAGE, Split};
+use fishmask::device::Cpu;
 use fishmask::graph::network::{Batches, plans};
 use fishmask::graph::{Model, Network, Statistics};
+use fishmask::ops::{Backend, Position};
+use fishmask::optim::Sgd;
 
 /// Allocations of one kind.
 #[derive(Debug)]

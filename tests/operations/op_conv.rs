@@ -7,9 +7,9 @@
 //! length of the matrix product plus the roundings before and after it: at most 5 in each of 6 one-dimensional
 //! transforms (4 operations and the rounding of a coefficient). `+ 2` covers the second order and the final addition.
 
-use fishmask::backend::Conv;
-use fishmask::backend::cpu::conv::Algorithm::{self, Im2col, Winograd2, Winograd4};
-use fishmask::backend::cpu::conv::{self, Workspace};
+use fishmask::ops::Conv;
+use fishmask::ops::conv::cpu::Algorithm::{self, Im2col, Winograd2, Winograd4};
+use fishmask::ops::conv::cpu::{self, Workspace};
 use fishmask::rng::{Purpose, Stream};
 
 const U: f64 = 1.0 / 16_777_216.0;

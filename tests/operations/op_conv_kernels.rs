@@ -9,11 +9,12 @@ use crate::support::conv::{S1, S2, SHORTCUT, conv};
 use crate::support::device::{Tolerance, U, emulated, front, on_cuda_devices, poisoned, tensor};
 use crate::support::gpu::on_gpu;
 use crate::support::on_threads;
-use fishmask::backend::cuda::conv::Algorithm::{self, Analytic, Gather, Tensor};
-use fishmask::backend::cuda::conv::{Pass, Tile};
-use fishmask::backend::cuda::{Cuda, Vector};
-use fishmask::backend::{Backend, Conv, Sparse};
-use fishmask::driver::Driver;
+use fishmask::device::driver::Driver;
+use fishmask::device::{Cuda, Vector};
+use fishmask::ops::conv::cuda::Algorithm::{self, Analytic, Gather, Tensor};
+use fishmask::ops::conv::cuda::{Pass, Tile};
+use fishmask::ops::{Backend, Conv};
+use fishmask::optim::TrainingBackend;
 use fishmask::rng::{Purpose, Stream};
 use half::f16;
 

@@ -2,9 +2,10 @@
 
 use crate::support::device::{Probe, on_cuda_devices, on_every_device};
 use crate::support::normals;
-use fishmask::backend::cuda::Cuda;
-use fishmask::backend::{Backend, Sparse};
-use fishmask::driver::Driver;
+use fishmask::device::Cuda;
+use fishmask::device::driver::Driver;
+use fishmask::ops::Backend;
+use fishmask::optim::TrainingBackend;
 use half::f16;
 
 /// (length, indices): none, one, all, around a block.

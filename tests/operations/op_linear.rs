@@ -4,7 +4,7 @@ use crate::support::device::{Probe, Tolerance, U, front, half, largest, on_every
 use crate::support::fixture::Fixture;
 use crate::support::reference::{Tape, Tensor};
 use crate::support::{assert_close, integers, normals};
-use fishmask::backend::Linear;
+use fishmask::ops::Linear;
 
 /// What stands around the parts of a flat vector that an operation may write.
 const FENCE: f32 = 7.5;

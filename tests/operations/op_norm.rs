@@ -10,10 +10,9 @@ use crate::support::norm::{
 };
 use crate::support::reference::{BatchStatistics, Statistics, Tape, Tensor};
 use crate::support::{assert_close, channels_first, channels_last, integers, normals};
-use fishmask::backend::cpu::Cpu;
-use fishmask::backend::{
-    Affine, Fault, Norm, NormBackward, NormForward, Place, Pool, ResidualGradient, Totals,
-};
+use fishmask::device::Cpu;
+use fishmask::device::{Fault, Place};
+use fishmask::ops::{Affine, Norm, NormBackward, NormForward, Pool, ResidualGradient, Totals};
 
 /// (N, H, W, C): channels below, at and around a vector's width, a multiple of 8 and not, and more than a block's; windows
 /// of every pool with pixels left over; pixels for several blocks.

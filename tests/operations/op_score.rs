@@ -7,9 +7,10 @@ use crate::support::norm::FENCE;
 use crate::support::reference::{Tape, Tensor};
 use crate::support::score::{POWERS, Scores};
 use crate::support::{assert_close, channels_last, integers, labels, normals, on_threads};
-use fishmask::backend::cpu::Cpu;
+use fishmask::device::Cpu;
 
-use fishmask::backend::{Conv, Linear, Loss, Power, Sparse, Target, Totals};
+use fishmask::ops::{Conv, Linear, Loss, Power, ScoredClass, Totals};
+use fishmask::optim::TrainingBackend;
 
 /// Pairwise distinct dimensions, ragged channels on both sides, images of one pixel and of 32 columns, and every kind
 /// of layer of the networks.

@@ -9,14 +9,15 @@ use crate::support::device::{U, emulated, on_cuda_devices, poisoned, tensor};
 use crate::support::gpu::on_gpu;
 use crate::support::on_threads;
 use crate::support::score::{POWERS, Scores};
-use fishmask::backend::cuda::Cuda;
-use fishmask::backend::cuda::conv::Algorithm::{self, Analytic, Gather, Tensor};
-use fishmask::backend::cuda::conv::{Pass, Tile};
-use fishmask::backend::{
-    Affine, Backend, Conv, Linear, Loss, Moments, Norm, NormBackward, NormForward, Power, ResidualGradient,
-    Sgd, Sparse, Target,
+use fishmask::device::Cuda;
+use fishmask::device::driver::Driver;
+use fishmask::ops::conv::cuda::Algorithm::{self, Analytic, Gather, Tensor};
+use fishmask::ops::conv::cuda::{Pass, Tile};
+use fishmask::ops::{
+    Affine, Backend, Conv, Linear, Loss, Norm, NormBackward, NormForward, Power, ResidualGradient,
+    ScoredClass, StatisticsOf,
 };
-use fishmask::driver::Driver;
+use fishmask::optim::{Sgd, TrainingBackend};
 use fishmask::rng::{Purpose, Stream};
 use half::f16;
 

@@ -8,11 +8,10 @@ use crate::support::norm::{
 use crate::support::reference::Tensor;
 use crate::support::score::Scores;
 use crate::support::{assert_close, channels_first, channels_last, integers, normals, on_threads};
-use fishmask::backend::cpu::Cpu;
+use fishmask::device::Cpu;
 
-use fishmask::backend::{
-    Affine, Moments, Norm, NormBackward, NormForward, Pool, Power, ResidualGradient, Sparse,
-};
+use fishmask::ops::{Affine, Norm, NormBackward, NormForward, Pool, Power, ResidualGradient, StatisticsOf};
+use fishmask::optim::TrainingBackend;
 
 /// Image `i` of a batch.
 fn image(t: &Tensor, i: usize) -> Tensor {

@@ -5,12 +5,13 @@ use crate::support::fixture::Fixture;
 use crate::support::nets::{self, schedule};
 use crate::support::reference::{Named, Tensor};
 use crate::support::{assert_close, channels_last, normals};
-use fishmask::backend::cpu::Cpu;
-use fishmask::backend::cuda::Cuda;
-use fishmask::backend::{Backend, Sgd, Totals};
-use fishmask::driver::Driver;
+use fishmask::device::Cpu;
+use fishmask::device::Cuda;
+use fishmask::device::driver::Driver;
 use fishmask::graph::network::{Batches, plans};
 use fishmask::graph::{Model, Network, Statistics};
+use fishmask::ops::{Backend, Totals};
+use fishmask::optim::Sgd;
 use half::f16;
 
 fn three_steps_by_hand<B: Probe>(mut backend: B) {

@@ -2,10 +2,12 @@
 
 use crate::support::device::{Probe, on_cuda_devices, on_every_device};
 use crate::support::{normals, on_threads};
-use fishmask::backend::cpu::Cpu;
-use fishmask::backend::cuda::Cuda;
-use fishmask::backend::{Backend, Error, Sgd, Sparse};
-use fishmask::driver::Driver;
+use fishmask::device::Cpu;
+use fishmask::device::Cuda;
+use fishmask::device::Error;
+use fishmask::device::driver::Driver;
+use fishmask::ops::Backend;
+use fishmask::optim::{Sgd, TrainingBackend};
 use fishmask::rng::{Purpose, Stream};
 use half::f16;
 

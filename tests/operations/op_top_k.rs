@@ -3,11 +3,11 @@
 use crate::support::device::{emulated, on_cuda_devices, on_every_device};
 use crate::support::gpu::on_gpu;
 use crate::support::on_threads;
-use fishmask::backend::Sparse;
-use fishmask::backend::cpu::Cpu;
 use fishmask::backend::cuda::args::top_k::{self, NARROW, TOP_K_PLACE, TopKArgs, WIDE};
-use fishmask::backend::cuda::{Array, Cuda, TopKScratch};
-use fishmask::driver::{Driver, Launch};
+use fishmask::device::Cpu;
+use fishmask::device::driver::{Driver, Launch};
+use fishmask::device::{Array, Cuda, TopKScratch};
+use fishmask::optim::TrainingBackend;
 use fishmask::rng::{Purpose, Stream};
 use proptest::prelude::*;
 

@@ -1,7 +1,7 @@
 //! One case of the fused batch norm: its inputs, what the reference makes of them, how far a backend may be off,
 //! and the run that compares.
 
-use fishmask::backend::{Affine, DEAD, Norm, NormBackward, NormForward, Pool, ResidualGradient};
+use fishmask::ops::{Affine, DEAD, Norm, NormBackward, NormForward, Pool, ResidualGradient};
 
 use super::device::{Probe, Tolerance, U, front, half, largest, poisoned, tensor};
 use super::reference::{Statistics, Tape, Tensor, Var};

@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use super::Progress;
 use super::workers::{self, TotalsFields};
-use crate::backend::Totals;
 use crate::checkpoint::container::KEY;
 use crate::checkpoint::hash::feed;
 use crate::checkpoint::{Error, Hash, Problem, bits};
 use crate::graph::Model;
+use crate::ops::Totals;
 
 /// Changes whenever a file written by one program cannot be read by the other.
 const FORMAT: u32 = 1;

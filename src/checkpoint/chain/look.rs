@@ -7,10 +7,10 @@ use super::Progress;
 use super::file::{self, Head};
 use super::header::{Contents, Header};
 use super::index::{Checkpoint, Kind, MaskFile, WorkersFile};
-use crate::backend::Totals;
 use crate::checkpoint::full::{self, Time};
 use crate::checkpoint::{Error, Problem};
 use crate::graph::Model;
+use crate::ops::Totals;
 
 /// A file that a folder of checkpoints holds.
 pub enum Found {

@@ -33,7 +33,7 @@ mod write;
 
 use super::Hash;
 use super::full::Time;
-use crate::backend::Totals;
+use crate::ops::Totals;
 
 pub use diff::{Changes, diff};
 pub use index::{Chain, Checkpoint, Kind, WorkersFile};

@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 use super::file::{self, Entry, Failed, Head, Spec};
 use super::header::{Contents, Header};
 use super::look::check_model;
-use crate::backend::Totals;
 use crate::checkpoint::full::{self, Time};
 use crate::checkpoint::hash::feed;
 use crate::checkpoint::{Error, Hash, Problem, bits};
 use crate::graph::Model;
+use crate::ops::Totals;
 
 /// A tensor of a worker's, in the order of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

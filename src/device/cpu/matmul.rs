@@ -2,7 +2,7 @@
 
 /// A matrix inside a slice: element (i, j) is `data[i * row + j * col]`.
 #[derive(Clone, Copy)]
-pub(super) struct Matrix<'a> {
+pub struct Matrix<'a> {
     data: &'a [f32],
     row: usize,
     col: usize,
@@ -25,7 +25,7 @@ impl<'a> Matrix<'a> {
 }
 
 /// dst \[m,n\] (+)= a \[m,k\] b \[k,n\]; the rows of dst are `dst_row` apart.
-pub(super) fn matmul(
+pub fn matmul(
     (m, n, k): (usize, usize, usize),
     dst: &mut [f32],
     dst_row: usize,

@@ -2,7 +2,7 @@
 //!
 //! Operations are queued; reading a result waits for them.
 
-mod args;
+pub mod args;
 mod array;
 
 use std::any::Any;

@@ -33,9 +33,7 @@ impl Shadow {
 
     /// The host has written these bytes.
     fn host_writes(&self, from: usize, bytes: usize) {
-        self.cells(from, bytes)
-            .iter()
-            .for_each(|[write, _]| write.store(HOST, Ordering::Relaxed));
+        self.cells(from, bytes).iter().for_each(|[write, _]| write.store(HOST, Ordering::Relaxed));
     }
 }
 

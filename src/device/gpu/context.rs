@@ -7,13 +7,13 @@ use std::ptr;
 
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys::{
-    self, CUcontext, CUdevice, CUfunction, CUfunction_attribute_enum as Attribute, CUgraph, CUmodule, CUresult,
-    CUstream,
+    self, CUcontext, CUdevice, CUfunction, CUfunction_attribute_enum as Attribute, CUgraph, CUmodule,
+    CUresult, CUstream,
 };
 
 use super::probe::{self, Candidate, words};
-use crate::device::kernels::FatBinary;
 use crate::device::driver::{Error, Launch, Version};
+use crate::device::kernels::FatBinary;
 
 /// Shared memory that a block may have unasked.
 const SHARED_UNASKED: u32 = 48 << 10;

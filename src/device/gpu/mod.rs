@@ -13,8 +13,8 @@ use std::rc::Rc;
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys::{CUdeviceptr, CUevent, CUevent_flags, CUresult};
 
-use super::kernels::{self, FatBinary};
 use super::driver::{Driver, Error, Kernel, Launch, Properties, Version};
+use super::kernels::{self, FatBinary};
 use context::{Context, refusal};
 
 pub use graph::Graph;

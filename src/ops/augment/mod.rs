@@ -1,6 +1,6 @@
 //! Batches drawn from a data set: shuffled, augmented and normalised.
 
-mod args;
+pub mod args;
 mod cpu;
 mod cuda;
 

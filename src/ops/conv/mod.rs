@@ -1,6 +1,6 @@
 //! Square convolutions without bias.
 
-mod args;
+pub mod args;
 pub mod cpu;
 pub mod cuda;
 

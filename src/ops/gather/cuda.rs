@@ -6,11 +6,7 @@ use crate::device::driver::{Driver, Launch};
 use crate::device::{Array, Cuda, Error, Vector};
 
 impl<D: Driver> GatherOps for Cuda<D> {
-    fn gather(
-        &self,
-        indices: &Array<D, u32>,
-        vector: &Vector<D>,
-    ) -> Result<Vec<f32>, Error> {
+    fn gather(&self, indices: &Array<D, u32>, vector: &Vector<D>) -> Result<Vec<f32>, Error> {
         let n = indices.len();
         let mut values = Array::new(&self.driver, n)?;
         let args = GatherArgs {
@@ -23,12 +19,7 @@ impl<D: Driver> GatherOps for Cuda<D> {
         Ok(values.read(&self.driver, n)?)
     }
 
-    fn scatter(
-        &self,
-        indices: &Array<D, u32>,
-        values: &[f32],
-        vector: &mut Vector<D>,
-    ) -> Result<(), Error> {
+    fn scatter(&self, indices: &Array<D, u32>, values: &[f32], vector: &mut Vector<D>) -> Result<(), Error> {
         assert!(values.len() == indices.len(), "one value an index");
         let values = Array::of(&self.driver, values)?;
         let args = ScatterArgs {

@@ -1,6 +1,6 @@
 //! Values at some indices of a flat vector, between device and host; and zeros in all of it.
 
-mod args;
+pub mod args;
 mod cpu;
 mod cuda;
 

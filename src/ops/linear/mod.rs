@@ -1,6 +1,6 @@
 //! The linear layer.
 
-mod args;
+pub mod args;
 mod cpu;
 mod cuda;
 

@@ -1,6 +1,6 @@
 //! Softmax cross-entropy: its sum over a batch, and the gradients of each sample's own loss.
 
-mod args;
+pub mod args;
 mod cpu;
 mod cuda;
 

@@ -277,11 +277,9 @@ pub const NORM_FORWARD_8: Kernel<NormForwardArgs> = Kernel::new("norm_forward", 
 /// One channel.
 pub const NORM_FORWARD_1: Kernel<NormForwardArgs> = Kernel::new("norm_forward", "norm_forward_1");
 /// With a pool.
-pub const NORM_POOL_FORWARD_8: Kernel<NormForwardArgs> =
-    Kernel::new("norm_forward", "norm_pool_forward_8");
+pub const NORM_POOL_FORWARD_8: Kernel<NormForwardArgs> = Kernel::new("norm_forward", "norm_pool_forward_8");
 /// One channel.
-pub const NORM_POOL_FORWARD_1: Kernel<NormForwardArgs> =
-    Kernel::new("norm_forward", "norm_pool_forward_1");
+pub const NORM_POOL_FORWARD_1: Kernel<NormForwardArgs> = Kernel::new("norm_forward", "norm_pool_forward_1");
 /// Without a pool.
 pub const NORM_SUMS_8: Kernel<NormSumsArgs> = Kernel::new("norm_backward", "norm_sums_8");
 /// One channel.
@@ -305,8 +303,11 @@ pub const NORM_POOL_INPUT_1: Kernel<NormInputArgs> = Kernel::new("norm_backward"
 /// A thread a channel.
 pub const BATCH_STATISTICS: Kernel<BatchStatisticsArgs> = Kernel::new("norm_statistics", "batch_statistics");
 /// A thread a channel, groups along y.
-pub const RUNNING_STATISTICS: Kernel<RunningStatisticsArgs> = Kernel::new("norm_statistics", "running_statistics");
+pub const RUNNING_STATISTICS: Kernel<RunningStatisticsArgs> =
+    Kernel::new("norm_statistics", "running_statistics");
 /// 8 channels a thread, an image a block along z.
-pub const SAMPLE_STATISTICS_8: Kernel<SampleStatisticsArgs> = Kernel::new("norm_statistics", "sample_statistics_8");
+pub const SAMPLE_STATISTICS_8: Kernel<SampleStatisticsArgs> =
+    Kernel::new("norm_statistics", "sample_statistics_8");
 /// One channel.
-pub const SAMPLE_STATISTICS_1: Kernel<SampleStatisticsArgs> = Kernel::new("norm_statistics", "sample_statistics_1");
+pub const SAMPLE_STATISTICS_1: Kernel<SampleStatisticsArgs> =
+    Kernel::new("norm_statistics", "sample_statistics_1");

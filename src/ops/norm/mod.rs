@@ -1,6 +1,6 @@
 //! Batch norm with what follows it: ReLU, residual sum, max pooling.
 
-mod args;
+pub mod args;
 mod cpu;
 mod cuda;
 

@@ -1,6 +1,6 @@
 //! Global average pooling. Max pooling is part of the fused batch norm.
 
-mod args;
+pub mod args;
 mod cpu;
 mod cuda;
 

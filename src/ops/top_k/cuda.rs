@@ -1,10 +1,10 @@
 //! The k largest of a flat vector, on devices that run kernels.
 
+use super::TopKOps;
 use super::args::{
     NARROW, TILE, TILE_THREADS, TOP_K_BEGIN, TOP_K_CHOOSE, TOP_K_COUNT, TOP_K_HISTOGRAM, TOP_K_PLACE,
     TOP_K_WRITE, TopKArgs, WIDE,
 };
-use super::TopKOps;
 use crate::device::driver::{Driver, Launch};
 use crate::device::{Array, Cuda, Error, Vector};
 

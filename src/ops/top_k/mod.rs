@@ -1,6 +1,6 @@
 //! The k largest of some scores.
 
-mod args;
+pub mod args;
 mod cpu;
 mod cuda;
 

@@ -81,7 +81,8 @@ fn at(rule: Rule, kept: &[u32], b: SgdBuffers<Cpu>) {
     let SgdBuffers { gradients, velocity, weights } = b;
     let most = kept.last().map_or(0, |last| *last as usize + 1);
     assert!(most <= weights.len() && kept.len() == velocity.len(), "{} kept, up to {most}", kept.len());
-    Kept { base: 0, kept, gradients: &gradients[..most], velocity, weights: &mut weights[..most] }.update(rule);
+    Kept { base: 0, kept, gradients: &gradients[..most], velocity, weights: &mut weights[..most] }
+        .update(rule);
 }
 
 /// Kept weights among the weights `base..`.
@@ -104,7 +105,8 @@ impl Kept<'_> {
             let (low_w, high_w) = weights.split_at_mut(middle - base);
             let (low_g, high_g) = gradients.split_at(middle - base);
             let low = Kept { base, kept: low, gradients: low_g, velocity: low_v, weights: low_w };
-            let high = Kept { base: middle, kept: high, gradients: high_g, velocity: high_v, weights: high_w };
+            let high =
+                Kept { base: middle, kept: high, gradients: high_g, velocity: high_v, weights: high_w };
             rayon::join(|| low.update(rule), || high.update(rule));
             return;
         }

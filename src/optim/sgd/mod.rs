@@ -1,6 +1,6 @@
 //! Nesterov SGD over the flat vector, whole or where a mask keeps it.
 
-mod args;
+pub mod args;
 mod cpu;
 mod cuda;
 

@@ -1,7 +1,7 @@
 //! Each mistake that the checked build knows, and beside it the same kernel without the mistake.
 
-use fishmask::driver::emulated::Emulated;
-use fishmask::driver::{Driver, Error, Launch};
+use fishmask::device::driver::{Driver, Error, Launch};
+use fishmask::device::emulated::Emulated;
 
 use super::{Rig, both, upload};
 

@@ -2,8 +2,8 @@
 
 use fishmask::backend::cuda::args::counter::{ADVANCE, AdvanceArgs};
 use fishmask::backend::cuda::args::sgd::{SGD_STEP, SgdArgs};
-use fishmask::driver::emulated::Emulated;
-use fishmask::driver::{Driver, Error, Kernel, Launch};
+use fishmask::device::driver::{Driver, Error, Kernel, Launch};
+use fishmask::device::emulated::Emulated;
 use rayon::prelude::*;
 
 use super::{Rig, both};

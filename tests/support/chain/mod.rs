@@ -4,11 +4,11 @@ pub mod forge;
 
 use std::path::Path;
 
-use fishmask::backend::Totals;
 use fishmask::checkpoint::Error;
 use fishmask::checkpoint::chain::{Chain, Progress, Restored, Values, Velocity, Writer};
 use fishmask::graph::layout::{Layout, Parameter};
 use fishmask::graph::{Init, Model};
+use fishmask::ops::Totals;
 use fishmask::rng::{Purpose, Stream};
 
 pub const ID: (Model, usize) = (Model::Resnet9, 4);

@@ -8,7 +8,7 @@ use super::super::flat::{Out, Work};
 use super::args::*;
 use super::{Conv, ConvDgrad, ConvFprop, ConvOps, ConvWgrad};
 use crate::device::driver::{Driver, Kernel, Launch};
-use crate::device::{Array, Cuda, Error, Scratch};
+use crate::device::{Cuda, Error, Scratch};
 pub use choice::{Algorithm, Pass, Tile};
 use launch::{check, elementwise, halves, shape, tiled};
 

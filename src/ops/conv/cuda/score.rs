@@ -66,33 +66,33 @@ pub(super) fn conv_score<D: Driver>(
     power: Power,
     ([x, dy], scores): ([&Array<D, f16>; 2], *mut f32),
 ) -> Result<(), Error> {
-        let samples = samples.unwrap_or_else(|| self::samples(conv));
-        let shares = conv.n.div_ceil(samples);
-        let mut args = ConvScoreArgs {
-            shape: shape(conv),
-            x: x.pointer(),
-            dy: dy.pointer(),
-            scores,
-            partials: std::ptr::null_mut(),
-            samples: samples as u32,
-        };
-        let kernel = kernel(algorithm, power);
-        if algorithm == Algorithm::Analytic {
-            return Ok(cuda.driver.launch(kernel, elementwise(conv.filter()), args)?);
-        }
-        args.partials = cuda.partials(shares * conv.filter(), conv);
-        let (rows, taps) = (conv.k, conv.r * conv.r);
-        cuda.driver.launch(kernel, tiled(TILE, rows, taps * conv.c, shares), args)?;
-        let channels = (SUM_SCORES as usize / taps).min(conv.c);
-        let args = ConvScoreSumArgs {
-            partials: args.partials,
-            scores,
-            shares: shares as u32,
-            k: conv.k as u32,
-            taps: taps as u32,
-            c: conv.c as u32,
-            channels: channels as u32,
-        };
-        let grid = [conv.c.div_ceil(channels) as u32, conv.k as u32, 1];
-        Ok(cuda.driver.launch(&CONV_SCORE_SUM, Launch { grid, block: 128, shared: 0 }, args)?)
+    let samples = samples.unwrap_or_else(|| self::samples(conv));
+    let shares = conv.n.div_ceil(samples);
+    let mut args = ConvScoreArgs {
+        shape: shape(conv),
+        x: x.pointer(),
+        dy: dy.pointer(),
+        scores,
+        partials: std::ptr::null_mut(),
+        samples: samples as u32,
+    };
+    let kernel = kernel(algorithm, power);
+    if algorithm == Algorithm::Analytic {
+        return Ok(cuda.driver.launch(kernel, elementwise(conv.filter()), args)?);
+    }
+    args.partials = cuda.partials(shares * conv.filter(), conv);
+    let (rows, taps) = (conv.k, conv.r * conv.r);
+    cuda.driver.launch(kernel, tiled(TILE, rows, taps * conv.c, shares), args)?;
+    let channels = (SUM_SCORES as usize / taps).min(conv.c);
+    let args = ConvScoreSumArgs {
+        partials: args.partials,
+        scores,
+        shares: shares as u32,
+        k: conv.k as u32,
+        taps: taps as u32,
+        c: conv.c as u32,
+        channels: channels as u32,
+    };
+    let grid = [conv.c.div_ceil(channels) as u32, conv.k as u32, 1];
+    Ok(cuda.driver.launch(&CONV_SCORE_SUM, Launch { grid, block: 128, shared: 0 }, args)?)
 }

@@ -173,13 +173,7 @@ fn through(dz: f32, x: f32, scale: f32, shift: f32, open: f32) -> f32 {
 
 /// Sums of dz and dz (x - mean) over an image's pixels, by place in the period.
 #[inline(always)]
-fn sum_image(
-    [scale, shift, mean]: [&[f32]; 3],
-    open: f32,
-    dz: &[f32],
-    x: &[f32],
-    sums: &mut [f32],
-) {
+fn sum_image([scale, shift, mean]: [&[f32]; 3], open: f32, dz: &[f32], x: &[f32], sums: &mut [f32]) {
     sums.fill(0.0);
     let (sum, product) = sums.split_at_mut(scale.len());
     for (dz, x) in dz.chunks(scale.len()).zip(x.chunks(scale.len())) {
@@ -194,12 +188,7 @@ fn sum_image(
 }
 
 #[inline(always)]
-fn gradient_image(
-    slopes: Slopes,
-    x: &[f32],
-    dy: &[f32],
-    dx: &mut [f32],
-) {
+fn gradient_image(slopes: Slopes, x: &[f32], dy: &[f32], dx: &mut [f32]) {
     let period = slopes.scale.len();
     for ((x, dy), dx) in x.chunks(period).zip(dy.chunks(period)).zip(dx.chunks_mut(period)) {
         let Slopes { scale, shift, mean, slope, offset, open } = slopes;

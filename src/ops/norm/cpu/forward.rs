@@ -61,7 +61,8 @@ pub(super) fn forward(norm: &Norm, b: Forward, scratch: &mut [f32]) {
     let Forward { x, residual, parameters, groups, statistics, y, winners } = b;
     let (image, output) = (norm.h * norm.w * norm.c, norm.outputs() / norm.n.max(1));
     let period = period(norm.c);
-    for (scratch, statistics) in scratch.chunks_exact_mut(2 * period).zip(statistics.chunks_exact(2 * norm.c)) {
+    for (scratch, statistics) in scratch.chunks_exact_mut(2 * period).zip(statistics.chunks_exact(2 * norm.c))
+    {
         let (scale, shift) = scratch.split_at_mut(period);
         scale_and_shift(parameters, statistics, scale, shift);
     }
@@ -93,12 +94,7 @@ pub(super) fn forward(norm: &Norm, b: Forward, scratch: &mut [f32]) {
 }
 
 #[inline(always)]
-fn forward_image(
-    constants: &Constants,
-    x: &[f32],
-    residual: Option<&[f32]>,
-    y: &mut [f32],
-) {
+fn forward_image(constants: &Constants, x: &[f32], residual: Option<&[f32]>, y: &mut [f32]) {
     let &Constants { scale, shift, floor, floor_sum } = constants;
     let period = scale.len();
     match residual {

@@ -49,7 +49,8 @@ pub(super) fn score(
     let (mut shared, _) = memory.parts();
     // x \[C / 32\]\[images\]\[H, W\], dy \[K / 8\]\[images\]\[P, Q\], scores \[K / 8\]\[C / 32\]\[taps\]\[8\].
     let [all_x, all_dy, tiles] = packed.lengths();
-    let (all_x, all_dy): (&mut [Inputs], &mut [Outputs]) = (take(&mut shared, all_x), take(&mut shared, all_dy));
+    let (all_x, all_dy): (&mut [Inputs], &mut [Outputs]) =
+        (take(&mut shared, all_x), take(&mut shared, all_dy));
     let tiles: &mut [Inputs] = take(&mut shared, tiles);
     tiles.fill(Inputs::zeroed());
     let (image, gradient) = (conv.h * conv.w * conv.c, packed.outputs * conv.k);
