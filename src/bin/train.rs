@@ -12,12 +12,13 @@ use std::sync::atomic::AtomicBool;
 
 use clap::Parser;
 use distributed::{DistributedFlags, Joined};
-use fishmask::checkpoint::chain::Chain;
-use fishmask::data::Source;
+use fishmask::optim::{self, TrainingBackend};
 use fishmask::device::Cpu;
 use fishmask::device::Cuda;
+use fishmask::checkpoint::chain::Chain;
+use fishmask::data::Source;
 use fishmask::device::gpu::Gpu;
-use fishmask::optim::{self, TrainingBackend};
+use fishmask::graph::ModelId;
 use fishmask::train::listeners::{Bar, DawnLog, Metrics, Table};
 use fishmask::train::{self, Config, Device, Flags, Listener, Outcome, Reasons, RunFolder, Stop, summary};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
@@ -156,9 +157,13 @@ impl optim::Work for Training<'_> {
                 let mut state = None;
                 if is_resumed {
                     let layout = config.model.graph(config.width)?.layout;
-                    let chain = Chain::read(&folder.checkpoints(), (config.model, config.width), &layout)?;
+                    let chain = Chain::read(
+                        &folder.checkpoints(),
+                        ModelId::new(config.model, config.width),
+                        &layout,
+                    )?;
                     state = chain.load_latest()?;
-                    folder.cut_back(state.as_ref().map_or(0, |state| state.progress.epoch))?;
+                    folder.cut_back(state.as_ref().map_or(0, |state| state.progress.at.epoch))?;
                 } else {
                     folder.begin(&config)?;
                 }

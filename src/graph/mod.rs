@@ -10,7 +10,7 @@ pub mod summary;
 
 use crate::ops::{Conv, Pool};
 pub use layout::{Init, Layout};
-pub use models::Model;
+pub use models::{Model, ModelId};
 pub use network::{Network, Statistics};
 pub use plan::Plan;
 pub use replica::Replica;

@@ -75,7 +75,7 @@ pub fn run<B: TrainingBackend>(
         Some(comm) => super::worker_state::spread(&mut **comm, resume)?,
         None => resume,
     };
-    if resume.as_ref().is_some_and(|restored| restored.progress.epoch >= config.epochs) {
+    if resume.as_ref().is_some_and(|restored| restored.progress.at.epoch >= config.epochs) {
         return Err(Error::NothingLeft { epochs: config.epochs });
     }
     let mut trainer = Trainer::new(backend, config, dataset, folder, resume, comm, listeners)?;

@@ -1,9 +1,9 @@
 //! What a training step does to the weights: all of them, or those a mask keeps.
 
 use crate::device::Error;
+use crate::optim::{Moves, Sgd, SgdBuffers, TrainingBackend, UpdateRule};
 use crate::graph::Network;
 use crate::mask::Mask;
-use crate::optim::{Moves, Sgd, SgdBuffers, TrainingBackend, UpdateRule};
 
 /// The optimiser's velocity, and the mask that is in force.
 pub(super) struct Update<B: TrainingBackend> {
@@ -44,7 +44,7 @@ impl<B: TrainingBackend> Update<B> {
                 Kept::Strict { indices: backend.indices(&indices)?, order }
             }
             UpdateRule::Published => {
-                let mut values = vec![0; mask.weights()];
+                let mut values = vec![0; mask.weight_count()];
                 order.iter().for_each(|&(index, _)| values[index as usize] = 1);
                 let mut flags = network.backend().bytes(values.len())?;
                 network.backend().write_bytes(&values, &mut flags)?;
