@@ -14,6 +14,7 @@ use clap::builder::RangedU64ValueParser;
 use fishmask::data::IMAGE;
 use fishmask::device::Cpu;
 use fishmask::device::Cuda;
+use fishmask::device::Device;
 use fishmask::device::gpu::Gpu;
 use fishmask::graph::network::{Batches, plans};
 use fishmask::graph::scoring::{self, Rule};
@@ -22,7 +23,6 @@ use fishmask::mask::{Quota, select};
 use fishmask::ops::Power;
 use fishmask::optim::TrainingBackend;
 use fishmask::rng::{Purpose, Stream};
-use fishmask::train::Device;
 use serde_json::Value;
 
 const WIDTH: usize = 64;

@@ -18,11 +18,11 @@ use std::process::Command;
 use cases::{Case, Shapes};
 use clap::Parser;
 use fishmask::device::Cuda;
+use fishmask::device::Device;
 use fishmask::device::driver::Driver;
 #[cfg(fishmask_emulated)]
 use fishmask::device::emulated::Emulated;
 use fishmask::device::gpu::Gpu;
-use fishmask::train::Device;
 use serde_json::{Value, json};
 
 type Failure = Box<dyn std::error::Error>;

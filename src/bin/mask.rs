@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
-use fishmask::ops::Power;
-use fishmask::optim::{self, TrainingBackend};
 use fishmask::checkpoint;
 use fishmask::data::Source;
 use fishmask::graph::network::{Batches, plans};
 use fishmask::graph::{Graph, Model, ModelId, Network, Scoring, scoring};
 use fishmask::mask::{self, Order, Quota, Samples, file, select, table};
+use fishmask::ops::Power;
+use fishmask::optim::{self, TrainingBackend};
 use fishmask::train::{ConfigError, DataSource, Device, FisherTarget, config};
 
 /// Score weights by the Fisher information of training images and choose which to keep, or compare two such masks.

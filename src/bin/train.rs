@@ -12,13 +12,13 @@ use std::sync::atomic::AtomicBool;
 
 use clap::Parser;
 use distributed::{DistributedFlags, Joined};
-use fishmask::optim::{self, TrainingBackend};
-use fishmask::device::Cpu;
-use fishmask::device::Cuda;
 use fishmask::checkpoint::chain::Chain;
 use fishmask::data::Source;
+use fishmask::device::Cpu;
+use fishmask::device::Cuda;
 use fishmask::device::gpu::Gpu;
 use fishmask::graph::ModelId;
+use fishmask::optim::{self, TrainingBackend};
 use fishmask::train::listeners::{Bar, DawnLog, Metrics, Table};
 use fishmask::train::{self, Config, Device, Flags, Listener, Outcome, Reasons, RunFolder, Stop, summary};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};

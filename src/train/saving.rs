@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use super::merging::Merging;
 use super::worker::Worker;
 use super::{CheckpointState, Config, Error, Precision, Rule};
-use crate::optim::TrainingBackend;
 use crate::checkpoint::chain::{self, Restored, Values, Velocity, Writer};
 use crate::checkpoint::full::{self, State};
 use crate::checkpoint::{Hash, Moment, Progress, weights};
 use crate::graph::{Layout, ModelId, Network};
 use crate::mask::Mask;
+use crate::optim::TrainingBackend;
 
 /// A run's folder, and what has been written to it.
 pub(super) struct Saving {
@@ -135,7 +135,11 @@ impl Saving {
     ///
     /// # Errors
     /// When it cannot be written, or the device fails.
-    pub fn keep_mask<B: TrainingBackend>(&mut self, network: &Network<B>, mask: Option<&Mask>) -> Result<(), Error> {
+    pub fn keep_mask<B: TrainingBackend>(
+        &mut self,
+        network: &Network<B>,
+        mask: Option<&Mask>,
+    ) -> Result<(), Error> {
         let Some(mask) = mask.filter(|_| self.root) else { return Ok(()) };
         let folder = self.checkpoints();
         match &mut self.chain {

@@ -11,8 +11,6 @@ use super::summary::Memory;
 use super::timetable::Timetable;
 use super::worker::{Worker, shard};
 use super::{Config, EpochReport, Error, Event, Listener, evaluate};
-use crate::ops::Totals;
-use crate::optim::TrainingBackend;
 use crate::checkpoint::chain::Restored;
 use crate::checkpoint::{Moment, Progress};
 use crate::data::Dataset;
@@ -20,7 +18,9 @@ use crate::distributed::Communicator;
 use crate::graph::network::plans;
 use crate::graph::{Network, Scoring};
 use crate::mask::Mask;
+use crate::ops::Totals;
 use crate::optim::PiecewiseLinear;
+use crate::optim::TrainingBackend;
 
 /// How an epoch ended.
 pub(super) enum Epoch {

@@ -1,9 +1,9 @@
 //! What a training step does to the weights: all of them, or those a mask keeps.
 
 use crate::device::Error;
-use crate::optim::{Moves, Sgd, SgdBuffers, TrainingBackend, UpdateRule};
 use crate::graph::Network;
 use crate::mask::Mask;
+use crate::optim::{Moves, Sgd, SgdBuffers, TrainingBackend, UpdateRule};
 
 /// The optimiser's velocity, and the mask that is in force.
 pub(super) struct Update<B: TrainingBackend> {

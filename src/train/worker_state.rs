@@ -6,8 +6,6 @@ use super::Error;
 use super::merging::{Merging, WORDS, pack, unpack};
 use super::saving::Saving;
 use super::worker::Worker;
-use crate::ops::Totals;
-use crate::optim::TrainingBackend;
 use crate::checkpoint::chain::{
     Part, Restored, Velocity, Worker as WorkerState, Workers, WorkersState, save_workers,
 };
@@ -15,6 +13,8 @@ use crate::checkpoint::{Hash, Moment, Progress};
 use crate::distributed::{self, Communicator};
 use crate::graph::Network;
 use crate::mask::Mask;
+use crate::ops::Totals;
+use crate::optim::TrainingBackend;
 
 impl Saving {
     /// Length of a worker's tensor: under a strict mask a value for each weight of its own mask.

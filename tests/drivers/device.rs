@@ -11,7 +11,7 @@ use fishmask::graph::network::{Batches, plans};
 use fishmask::graph::{Model, Network, Statistics};
 use fishmask::ops::{Backend, Position, Totals};
 use fishmask::optim::PiecewiseLinear;
-use fishmask::optim::Sgd;
+use fishmask::optim::{Moves, RateOps, Sgd, SgdBuffers, SgdOps};
 use fishmask::train::evaluate;
 use std::sync::Arc;
 
@@ -59,7 +59,7 @@ impl<B: Backend> Training<B> {
             network.backward(BATCH)?;
             let (backend, gradients, weights) = network.parameters();
             let sgd = Sgd { momentum: 0.9, weight_decay: 5e-4 * BATCH as f32 };
-            backend.sgd(&sgd, gradients, velocity, weights)
+            backend.sgd(&sgd, Moves::All, SgdBuffers { gradients, velocity: velocity, weights })
         };
         match recorded {
             true => network.replay(recording, work).unwrap(),

@@ -87,7 +87,7 @@ impl Case {
     }
 
     /// Scores of these images, `batch` at a time.
-    fn scores<B: Probe + Sparse>(&self, network: &mut Network<B>, rule: Rule, batch: usize) -> Vec<f32> {
+    fn scores<B: Probe>(&self, network: &mut Network<B>, rule: Rule, batch: usize) -> Vec<f32> {
         let mut scoring = Scoring::new(network, scoring::plan(&self.graph, batch).unwrap()).unwrap();
         let labels: Vec<u8> = self.labels.iter().map(|&label| label as u8).collect();
         let images = channels_last(&self.images);
@@ -118,7 +118,7 @@ fn bound(net: &str, rule: Rule) -> f64 {
 }
 
 /// Every parameter of every variant. All three samples at once, and two and one.
-fn against_one_sample_at_a_time<B: Probe + Sparse>(make: impl Fn() -> B) {
+fn against_one_sample_at_a_time<B: Probe>(make: impl Fn() -> B) {
     for net in NETS {
         let case = Case::new(net);
         let mut network = case.network(make());
@@ -153,7 +153,7 @@ fn against_one_sample_at_a_time_cpu() {
     against_one_sample_at_a_time(Cpu::new);
 }
 
-fn agrees_with_pytorch<B: Probe + Sparse>(make: impl Fn() -> B) {
+fn agrees_with_pytorch<B: Probe>(make: impl Fn() -> B) {
     let fixture = Fixture::open("fisher");
     for entry in NETS {
         let case = Case::new(entry);
@@ -189,7 +189,7 @@ fn agrees_with_pytorch_cpu() {
 }
 
 /// A device keeps at least 99% of the weights that the CPU keeps, at 2%.
-fn keeps_the_same_weights<B: Probe + Sparse>(backend: B) {
+fn keeps_the_same_weights<B: Probe>(backend: B) {
     let graph = Model::Resnet9.graph(8).unwrap();
     let split = synthetic::dataset(48, 1, 0).train;
     let quota = Quota::new(&graph.layout, 0.02).unwrap();

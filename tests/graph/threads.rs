@@ -5,7 +5,7 @@ use fishmask::device::Cpu;
 use fishmask::graph::network::{Batches, plans};
 use fishmask::graph::{Model, Network, Statistics};
 use fishmask::ops::{Backend, Totals};
-use fishmask::optim::Sgd;
+use fishmask::optim::{Moves, RateOps, Sgd, SgdBuffers, SgdOps};
 
 /// Bits of the weights, velocities and running statistics after three training steps, of each step's loss, and of
 /// the loss of an evaluation.
@@ -30,7 +30,9 @@ fn train<B: Backend>(backend: B, model: Model, width: usize, n: usize) -> [Vec<u
         if training {
             network.backward(n).unwrap();
             let (backend, gradients, weights) = network.parameters();
-            backend.sgd(&sgd, gradients, &mut velocity, weights).unwrap();
+            backend
+                .sgd(&sgd, Moves::All, SgdBuffers { gradients, velocity: &mut velocity, weights })
+                .unwrap();
         }
     }
     let bits = |values: Vec<f32>| {

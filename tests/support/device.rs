@@ -5,6 +5,7 @@ use fishmask::device::driver::Driver;
 use fishmask::device::emulated::Emulated;
 use fishmask::device::{Array, Cuda};
 use fishmask::ops::Backend;
+use fishmask::optim::TrainingBackend;
 
 use super::reference::Tensor;
 
@@ -28,7 +29,7 @@ impl Tolerance {
 }
 
 /// What the tests need of a backend beside its operations.
-pub trait Probe: Backend {
+pub trait Probe: TrainingBackend {
     /// How it stores activations.
     const TOLERANCE: Tolerance;
     /// Sums holding `values`.

@@ -11,7 +11,7 @@ mod scenarios;
 mod work;
 
 use crate::support::gpu::gpu;
-use fishmask::backend::cuda::args::counter::{ADVANCE, AdvanceArgs};
+use fishmask::device::cuda::args::{ADVANCE, AdvanceArgs};
 use fishmask::device::driver::{Driver, Error, Launch};
 use fishmask::device::emulated::Emulated;
 

@@ -2,7 +2,7 @@
 
 use std::env;
 
-use fishmask::backend::cuda::args::counter::{ADVANCE, AdvanceArgs};
+use fishmask::device::cuda::args::{ADVANCE, AdvanceArgs};
 use fishmask::device::driver::{Driver, Error, Kernel, Launch};
 use fishmask::device::gpu::Gpu;
 use fishmask::device::kernels::FatBinary;
