@@ -203,7 +203,7 @@ fn keeps_the_same_weights<B: Probe>(backend: B) {
     assert!(100 * shared >= 99 * quota.kept, "{shared} of {} in common", quota.kept);
 }
 
-fn selected<B: Sparse>(
+fn selected<B: TrainingBackend>(
     backend: B,
     graph: &Graph,
     split: &Split,
