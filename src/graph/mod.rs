@@ -8,9 +8,9 @@ mod replica;
 pub mod scoring;
 pub mod summary;
 
-use crate::backend::{Conv, Pool};
+use crate::ops::{Conv, Pool};
 pub use layout::{Init, Layout};
-pub use models::Model;
+pub use models::{Model, ModelId};
 pub use network::{Network, Statistics};
 pub use plan::Plan;
 pub use replica::Replica;
