@@ -7,10 +7,10 @@ use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 
 use super::{Error as MaskError, Mask, Order};
-use crate::backend::Power;
 use crate::checkpoint;
 use crate::checkpoint::container::{self, File, KEY, Spec};
 use crate::graph::{Model, ModelId};
+use crate::ops::Power;
 
 /// What scores are of.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -1,8 +1,9 @@
 //! From scores to a mask: the classifier whole, and of the other weights those with the largest scores.
 
 use super::{Mask, Quota};
-use crate::backend::{self, Sparse};
+use crate::device;
 use crate::graph::{Layout, Network};
+use crate::ops::Backend;
 
 /// What tells one selection of a mask from another.
 #[derive(Clone, Copy, Debug)]
@@ -19,11 +20,11 @@ pub struct Draw {
 ///
 /// # Errors
 /// When the device fails.
-pub fn largest<B: Sparse>(
+pub fn largest<B: Backend>(
     network: &mut Network<B>,
     scores: &[f32],
     quota: Quota,
-) -> Result<Mask, backend::Error> {
+) -> Result<Mask, device::Error> {
     let backend = network.backend();
     let scores = backend.vector(scores)?;
     let chosen = backend.top_k(&scores, quota.scored, quota.chosen)?;

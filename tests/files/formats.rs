@@ -5,7 +5,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::support::chain::{ID, place, small};
-use fishmask::backend::{Power, Totals};
 use fishmask::checkpoint::chain::{Chain, Part, Values, Velocity, Worker, Workers, WorkersState, Writer};
 use fishmask::checkpoint::chain::{save_mask, save_workers};
 use fishmask::checkpoint::full::{self, State};
@@ -13,6 +12,7 @@ use fishmask::checkpoint::{Error, Hash, Moment, Progress, save_tensor, weights};
 use fishmask::graph::Model;
 use fishmask::graph::layout::Parameter;
 use fishmask::mask::{Mask, Order, file};
+use fishmask::ops::{Power, Totals};
 use tempfile::tempdir;
 
 fn before(name: &str) -> PathBuf {

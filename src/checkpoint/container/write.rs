@@ -89,8 +89,11 @@ pub enum Failed<E> {
 /// metadata entry is, if there is one. Before the data, the entry of no data holds its place: both must be of one length.
 /// Returns the data's hash.
 ///
+/// # Errors
+/// When the system refuses, `data` fails, or it writes more or fewer bytes than the tensors have.
+///
 /// # Panics
-/// If `data` writes more or fewer bytes than the tensors have, or `entry` gives texts of two lengths.
+/// If `entry` gives texts of two lengths.
 pub fn write<E: From<Error>>(
     path: &Path,
     entry: &dyn Fn(blake3::Hasher) -> serde_json::Result<Option<String>>,
@@ -111,7 +114,9 @@ pub fn write<E: From<Error>>(
         })?;
         out.finish_sync()?;
         let Out { file, hasher, bytes, .. } = out;
-        assert_eq!(bytes, length, "the data is as long as the tensors");
+        if bytes != length {
+            return Err(io::Error::other(format!("its tensors take {length} bytes, and {bytes} were given")));
+        }
         hash = Hash::of(&hasher);
         let (head, _) = head(entry(hasher)?, tensors)?;
         assert_eq!(head.len(), draft.len(), "the metadata entry keeps its length");

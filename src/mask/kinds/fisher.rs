@@ -1,11 +1,12 @@
 //! The Fisher kind: a weight's score is the sum over samples of its own gradient's square.
 
-use crate::backend::{self, Sparse};
 use crate::data::Split;
+use crate::device;
 use crate::graph::scoring::{self, Rule};
 use crate::graph::{self, Graph, Network, Plan, Scoring};
 use crate::mask::select::with_classifier;
 use crate::mask::{Mask, Quota, Samples};
+use crate::ops::Backend;
 
 /// Samples scored at once, at most: enough to fill a device. Their activations all stay alive.
 pub const BATCH: usize = 64;
@@ -25,13 +26,13 @@ pub fn plan(graph: &Graph, samples: usize) -> Result<Plan, graph::Error> {
 ///
 /// # Panics
 /// If the split has fewer images.
-pub fn score<B: Sparse>(
+pub fn score<B: Backend>(
     network: &mut Network<B>,
     scoring: &mut Scoring<B>,
     rule: Rule,
     split: &Split,
     samples: &Samples,
-) -> Result<(), backend::Error> {
+) -> Result<(), device::Error> {
     scoring.clear(network)?;
     let batch = scoring.batch();
     samples.each(split, batch, |images, labels| scoring.add(network, rule, images, labels))
@@ -41,11 +42,11 @@ pub fn score<B: Sparse>(
 ///
 /// # Errors
 /// When a score is not finite, or the device fails.
-pub fn largest<B: Sparse>(
+pub fn largest<B: Backend>(
     network: &mut Network<B>,
     scoring: &mut Scoring<B>,
     quota: Quota,
-) -> Result<Mask, backend::Error> {
+) -> Result<Mask, device::Error> {
     let chosen = scoring.top_k(network, quota.scored, quota.chosen)?;
     Ok(with_classifier(chosen, quota, &network.graph().layout))
 }

@@ -9,8 +9,9 @@ mod random;
 use serde::{Deserialize, Serialize};
 
 use super::select::Draw;
-use crate::backend::{Error, Sparse};
+use crate::device::Error;
 use crate::graph::Network;
+use crate::ops::Backend;
 
 /// How the weights that a mask keeps are chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -26,7 +27,7 @@ pub enum Kind {
 }
 
 /// How a kind comes to its scores.
-pub enum Choice<B: Sparse> {
+pub enum Choice<B: Backend> {
     /// It has none.
     Nothing,
     /// By samples: [`fisher::score`]. Each of several workers scores a part of them, and the parts are added up.
@@ -46,7 +47,7 @@ impl Kind {
     }
 
     /// How it comes to its scores on a device.
-    pub fn choice<B: Sparse>(self) -> Choice<B> {
+    pub fn choice<B: Backend>(self) -> Choice<B> {
         match self {
             Kind::Dense => Choice::Nothing,
             Kind::Fisher => Choice::BySamples,
