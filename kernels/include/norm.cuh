@@ -8,8 +8,8 @@
 //
 // with slope and offset 0 where statistics are constants, as running statistics are.
 //
-// x, residual, dx (N, H, W, C); y, dy, winners (N, P, Q, C); statistics (G, 2, C): mean, then 1/sqrt(var + eps).
-// Images are normalised in G groups, each by its own statistics: one group of N for batch and running
+// x, residual, dx (N, H, W, C); y, dy, winners (N, P, Q, C); statistics (G, 2, C): mean, then 1/sqrt(var +
+// eps). Images are normalised in G groups, each by its own statistics: one group of N for batch and running
 // statistics, N of one for per-sample statistics. Activations are f16, all arithmetic f32; each result is
 // rounded once.
 //
