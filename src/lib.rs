@@ -5,15 +5,17 @@
 
 #![warn(clippy::unwrap_used, clippy::expect_used)]
 
-pub mod backend;
 pub mod checkpoint;
 pub mod data;
+pub mod device;
 pub mod distributed;
-#[allow(unsafe_code)]
-pub mod driver;
 pub mod graph;
 pub mod mask;
+pub mod ops;
 pub mod optim;
 pub mod rng;
+mod run;
 pub mod settings;
 pub mod train;
+
+pub use run::{Error, Evaluated, Evaluation, Selected, Selection};

@@ -16,18 +16,18 @@ mod update;
 mod worker;
 mod worker_state;
 
+pub use crate::optim::UpdateRule as Rule;
 pub use evaluate::evaluate;
 pub use events::{EpochReport, Event, Exchange, Listener, MaskReport, MergeReport, Outcome};
 pub use folder::{FolderError, RunFolder};
 pub use run::{Stop, batches, run, scoring_plan};
-pub use update::Rule;
 
 /// Why a run stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The device failed.
     #[error(transparent)]
-    Backend(#[from] crate::backend::Error),
+    Backend(#[from] crate::device::Error),
     /// The model cannot be built.
     #[error(transparent)]
     Graph(#[from] crate::graph::Error),

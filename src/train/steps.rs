@@ -6,12 +6,14 @@ use super::run::Stop;
 use super::trainer::Trainer;
 use super::worker::Worker;
 use super::{Error, Event, MergeReport};
-use crate::backend::{Place, Position, Sgd, Sparse};
 use crate::checkpoint::Moment;
+use crate::device::Place;
 use crate::graph::{Network, Statistics};
+use crate::ops::Position;
+use crate::optim::{Sgd, TrainingBackend};
 use crate::settings::{Config, OptimizerSettings};
 
-impl<B: Sparse> Trainer<'_, '_, B> {
+impl<B: TrainingBackend> Trainer<'_, '_, B> {
     /// Every worker trains up to the next merge or the epoch's end, one after another. Told to stop, the first stops after
     /// its step, and the others where it stands; a process that is not alone stops at the next agreement.
     pub(super) fn segment(&mut self, stop: &Stop) -> Result<(), Error> {
@@ -127,7 +129,11 @@ impl<B: Sparse> Trainer<'_, '_, B> {
 }
 
 /// A training step of a worker, whose weights the network has.
-fn step<B: Sparse>(network: &mut Network<B>, worker: &mut Worker<B>, config: &Config) -> Result<(), Error> {
+fn step<B: TrainingBackend>(
+    network: &mut Network<B>,
+    worker: &mut Worker<B>,
+    config: &Config,
+) -> Result<(), Error> {
     let n = config.train.batch_size;
     let OptimizerSettings { momentum, weight_decay, .. } = config.optimizer;
     let sgd = Sgd { momentum: momentum as f32, weight_decay: (weight_decay * n as f64) as f32 };

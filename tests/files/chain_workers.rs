@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use crate::support::chain::forge::{Named, forged};
 use crate::support::chain::{ID, Run, bits, names, small, verified};
-use fishmask::backend::Totals;
 use fishmask::checkpoint::chain::{Chain, Part, Velocity, Worker, Workers, WorkersState, save_workers};
 use fishmask::checkpoint::full::{self, State};
 use fishmask::checkpoint::{Error, Hash, Moment, Problem, Progress};
 use fishmask::graph::{Model, ModelId};
+use fishmask::ops::Totals;
 use safetensors::SafeTensors;
 use safetensors::tensor::Dtype;
 use serde_json::{Value, json};
@@ -351,7 +351,8 @@ fn the_program_lists_and_verifies_them() {
     run.choose(50);
     run.begin_mask(&mut writer);
     let out = |action: &str| {
-        let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin!("checkpoint"));
+        let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin!("fishmask"));
+        command.arg("checkpoint");
         let output = command.arg(action).arg(folder.path()).output().unwrap();
         (output.status.success(), String::from_utf8(output.stdout).unwrap())
     };

@@ -6,11 +6,12 @@ use crate::support::train::{
     config, final_bytes, layout, masking, on_emulated, one_epoch,
     stopped_and_resumed_ends_with_the_same_bits, train, train_from, with,
 };
-use fishmask::backend::Power;
 use fishmask::checkpoint::chain::{Chain, Kind, Restored, Velocity};
 use fishmask::checkpoint::{Moment, Progress, weights};
+use fishmask::device::Precision;
 use fishmask::mask;
-use fishmask::settings::{CheckpointState, Config, FisherTarget, MaskSettings, Precision};
+use fishmask::ops::Power;
+use fishmask::settings::{CheckpointState, Config, FisherTarget, MaskSettings};
 use fishmask::train::{Error, Outcome, Rule};
 
 /// The newest full checkpoint of a run.

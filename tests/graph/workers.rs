@@ -9,17 +9,18 @@ use crate::support::train::{
     Watch, chain, layout, masking, on_emulated, one_epoch, stopped_and_resumed_ends_with_the_same_bits,
     train, train_from, with,
 };
-use fishmask::backend::Backend;
-use fishmask::backend::cpu::Cpu;
 use fishmask::checkpoint::chain::{Restored, Velocity};
 use fishmask::checkpoint::{Moment, Problem, Progress, weights};
 use fishmask::data::synthetic;
+use fishmask::device::Cpu;
+use fishmask::device::Device;
 use fishmask::distributed::Aggregate;
 use fishmask::graph::Network;
 use fishmask::graph::network::{Batches, plans};
 use fishmask::mask::{Kind, Mask};
+use fishmask::ops::AugmentOps;
 use fishmask::rng::{Purpose, Stream};
-use fishmask::settings::{CheckpointState, Config, Device, MaskSettings, WorkerMasks, WorkerSettings};
+use fishmask::settings::{CheckpointState, Config, MaskSettings, WorkerMasks, WorkerSettings};
 use fishmask::train::{Error, Listener, Outcome, Rule, evaluate, run};
 
 /// Ten steps an epoch and a partial batch that is dropped.

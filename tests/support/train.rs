@@ -3,20 +3,18 @@
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use fishmask::backend::Power;
-use fishmask::backend::cpu::Cpu;
-use fishmask::backend::cuda::Cuda;
 use fishmask::checkpoint::chain::{Chain, Restored};
 use fishmask::data::{Dataset, synthetic};
+use fishmask::device::emulated::Emulated;
+use fishmask::device::gpu::Gpu;
+use fishmask::device::{Cpu, Cuda, Device, Precision};
 use fishmask::distributed::Aggregate;
-use fishmask::driver::cuda::Gpu;
-use fishmask::driver::emulated::Emulated;
 use fishmask::graph::{Layout, Model, ModelId};
 use fishmask::mask::Kind;
+use fishmask::ops::Power;
 use fishmask::settings::{
-    CheckpointSettings, CheckpointState, Config, DataSettings, DataSource, Device, DeviceSettings,
-    FisherTarget, MaskSettings, OptimizerSettings, Precision, ScheduleSettings, TrainSettings, WorkerMasks,
-    WorkerSettings,
+    CheckpointSettings, CheckpointState, Config, DataSettings, DataSource, DeviceSettings, FisherTarget,
+    MaskSettings, OptimizerSettings, ScheduleSettings, TrainSettings, WorkerMasks, WorkerSettings,
 };
 use fishmask::train::{self, EpochReport, Error, Event, Listener, MaskReport, Outcome, Rule, Stop};
 

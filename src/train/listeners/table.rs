@@ -57,12 +57,11 @@ impl<W: Write> Table<W> {
         write!(out, "train    {epochs} epochs of {steps} steps of {batch_size} images, ")?;
         let (lr, peak) = (config.optimizer.lr, rounded(config.schedule.peak_epoch));
         writeln!(out, "lr up to {lr} at epoch {peak}, seed {seed}")?;
-        if let Some(mask) = config.masked() {
-            writeln!(out, "mask     {}", mask.describe(config.several().as_ref()))?;
+        if config.is_masked() {
+            writeln!(out, "mask     {}", config.header("mask"))?;
         }
-        if let Some(several) = config.several() {
-            let (count, how) = (several.count, several.describe(config.is_masked()));
-            writeln!(out, "workers  {count}, {how}: {}", workers.join(", "))?;
+        if config.has_workers() {
+            writeln!(out, "workers  {}: {}", config.header("workers"), workers.join(", "))?;
         }
         writeln!(out, "folder   {}", folder.display())?;
         match resumed {
