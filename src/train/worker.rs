@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::Config;
 use super::update::Update;
 use crate::data::Split;
 use crate::device::Error;
@@ -10,6 +9,7 @@ use crate::graph::{Network, Replica};
 use crate::ops::Totals;
 use crate::optim::TrainingBackend;
 use crate::rng::{Purpose, Stream, permutation};
+use crate::settings::Config;
 
 /// A worker in this process.
 pub(super) struct Worker<B: TrainingBackend> {
@@ -39,8 +39,9 @@ impl<B: TrainingBackend> Worker<B> {
         rank: usize,
         split: Arc<Split>,
     ) -> Result<Self, Error> {
-        let data = network.backend().data(&split, Some((config.batch_size, seed(config.seed, rank))))?;
-        let replica = config.workers.map(|_| network.replica()).transpose()?;
+        let data =
+            network.backend().data(&split, Some((config.train.batch_size, seed(config.train.seed, rank))))?;
+        let replica = config.several().map(|_| network.replica()).transpose()?;
         let update = Update::dense(network, &vec![0.0; network.graph().layout.weight_count()])?;
         Ok(Worker { rank, replica, update, split, data, recording: None, totals: Totals::default() })
     }

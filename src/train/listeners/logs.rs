@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use crate::train::SYNTHETIC;
+use crate::settings::SYNTHETIC;
 use crate::train::{EpochReport, Error, Event, Listener};
 
 /// A writer whose bytes can be made to last.

@@ -4,10 +4,9 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use crate::checkpoint::Moment;
-use crate::train::SYNTHETIC;
-use crate::train::{
-    CheckpointState, Config, EpochReport, Error, Event, Listener, MaskReport, Outcome, Reasons, grouped,
-};
+use crate::graph::ModelId;
+use crate::settings::{Config, Reasons, SYNTHETIC, TrainSettings};
+use crate::train::{EpochReport, Error, Event, Listener, MaskReport, Outcome, grouped};
 
 /// Header, a row an epoch, and a last line. Where the data set is not CIFAR-10, each of them names it.
 #[derive(Debug)]
@@ -42,9 +41,10 @@ impl<W: Write> Table<W> {
         folder: &Path,
     ) -> io::Result<()> {
         let out = &mut self.out;
-        let Config { model, width, epochs, batch_size, lr, peak_epoch, seed, .. } = config;
+        let ModelId { model, width } = config.network;
+        let TrainSettings { epochs, batch_size, seed, .. } = config.train;
         let images = [training, test].map(|n| grouped(n as u64));
-        writeln!(out, "device   {device}, {} ({})", config.precision, self.reasons.device)?;
+        writeln!(out, "device   {device}, {} ({})", config.device.precision, self.reasons.device)?;
         let warning = if self.data == SYNTHETIC { " (made-up pictures, not CIFAR-10)" } else { "" };
         writeln!(
             out,
@@ -52,15 +52,15 @@ impl<W: Write> Table<W> {
             self.data, images[0], images[1]
         )?;
         writeln!(out, "model    {model}, width {width}: {} parameters", grouped(parameters as u64))?;
-        writeln!(out, "preset   {} ({})", config.preset, self.reasons.preset)?;
+        writeln!(out, "recipe   {} ({})", config.recipe, self.reasons.recipe)?;
         write!(out, "train    {epochs} epochs of {steps} steps of {batch_size} images, ")?;
-        writeln!(out, "lr up to {lr} at epoch {}, seed {seed}", rounded(*peak_epoch))?;
-        if let Some(mask) = &config.mask {
-            writeln!(out, "mask     {}", mask.describe(config.workers.as_ref()))?;
+        let (lr, peak) = (config.optimizer.lr, rounded(config.schedule.peak_epoch));
+        writeln!(out, "lr up to {lr} at epoch {peak}, seed {seed}")?;
+        if config.is_masked() {
+            writeln!(out, "mask     {}", config.header("mask"))?;
         }
-        if let Some(several) = &config.workers {
-            let (count, how) = (several.count, several.describe(config.mask.is_some()));
-            writeln!(out, "workers  {count}, {how}: {}", workers.join(", "))?;
+        if config.has_workers() {
+            writeln!(out, "workers  {}: {}", config.header("workers"), workers.join(", "))?;
         }
         writeln!(out, "folder   {}", folder.display())?;
         match resumed {
@@ -72,7 +72,7 @@ impl<W: Write> Table<W> {
         }
         writeln!(out)?;
         write!(out, "epoch      lr  train loss  train acc  test loss  test acc  train s  test s  total s")?;
-        if config.workers.is_some() {
+        if config.has_workers() {
             write!(out, "  merges   sent MB  received  of dense  wait s  exch s")?;
         }
         writeln!(out, "{}", if self.data == SYNTHETIC { "  data" } else { "" })?;
@@ -150,7 +150,7 @@ impl<W: Write> Listener for Table<W> {
         let result = match *event {
             Event::Started { config, device, data, images, steps, workers, parameters, resumed, folder } => {
                 self.data = data.to_string();
-                self.resumable = config.mask.is_none_or(|mask| mask.checkpoint_state == CheckpointState::On);
+                self.resumable = config.is_resumable();
                 self.header((config, device), images, steps, workers, parameters, resumed, folder)
             }
             Event::Mask(report) => self.mask(report),

@@ -3,6 +3,11 @@
 use std::io::Write;
 use std::process::ExitCode;
 
+/// Tells the user what should be known of the settings, a line each.
+pub fn tell(notes: &[String]) {
+    notes.iter().for_each(|note| eprintln!("{note}"));
+}
+
 /// Ends a program: its own code, or 1 and one line with what went wrong.
 pub fn finish(result: anyhow::Result<ExitCode>) -> ExitCode {
     result.unwrap_or_else(|error| {

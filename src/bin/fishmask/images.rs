@@ -1,16 +1,13 @@
-//! What the programs share: the data's flags and progress, threads, and how an error is told.
-
-mod finish;
+//! The images of a subcommand: their flags, and their progress on the error stream; and the threads that use
+//! them.
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use anyhow::Context;
 use fishmask::data::{self, Dataset, Progress, Source};
-use fishmask::train::config;
+use fishmask::settings::{DataSource, threads};
 use indicatif::{ProgressBar, ProgressStyle};
-
-pub use finish::finish;
 
 /// Where the data is and how it may be got.
 #[derive(clap::Args)]
@@ -28,7 +25,11 @@ pub struct DataFlags {
 
 impl DataFlags {
     /// Finds, fetches or makes the data set, and shows on the error stream what is going on.
-    pub fn load(&self, source: Source) -> anyhow::Result<Dataset> {
+    pub fn load(&self, set: DataSource) -> Result<Dataset, fishmask::Error> {
+        let source = match set {
+            DataSource::Synthetic => Source::Synthetic,
+            DataSource::Cifar10 => Source::Auto,
+        };
         let (data_dir, offline, verify) = (self.data_dir.clone(), self.offline, !self.no_verify);
         let options = data::Options { data_dir, offline, verify, source, ..Default::default() };
         let mut shown = Shown::default();
@@ -91,7 +92,7 @@ impl Shown {
 
 /// Sets the number of threads.
 pub fn use_threads(given: Option<usize>) -> anyhow::Result<()> {
-    let threads = config::threads(given)?;
+    let threads = threads(given)?;
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
     pool.build_global().with_context(|| format!("--threads {threads}: the threads cannot be started"))
 }

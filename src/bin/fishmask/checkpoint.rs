@@ -1,24 +1,13 @@
-//! Looks after the checkpoints of a run.
-
-#[path = "common/finish.rs"]
-mod finish;
+//! `fishmask checkpoint`: looks after the checkpoints of a run.
 
 use std::collections::BTreeMap;
 use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{ArgMatches, Command, FromArgMatches, Subcommand};
 use fishmask::checkpoint::chain::{Chain, Checkpoint, Kind, diff};
 use fishmask::checkpoint::{Moment, RunLock, weights};
-
-/// List, restore, verify, prune and compare a run's checkpoints.
-#[derive(Parser)]
-#[command(version)]
-struct Cli {
-    #[command(subcommand)]
-    action: Action,
-}
 
 #[derive(Subcommand)]
 enum Action {
@@ -65,11 +54,20 @@ enum Action {
     },
 }
 
-fn main() -> ExitCode {
-    finish::finish(run(&Cli::parse().action))
+/// The subcommand.
+pub fn command() -> Command {
+    let about = "List, restore, verify, prune and compare a run's checkpoints";
+    let command =
+        Command::new("checkpoint").about(about).subcommand_required(true).arg_required_else_help(true);
+    Action::augment_subcommands(command).after_help(
+        "Examples:\n  fishmask checkpoint list runs/a\n  \
+         fishmask checkpoint restore runs/a --epoch 3 --out epoch3.safetensors",
+    )
 }
 
-fn run(action: &Action) -> anyhow::Result<ExitCode> {
+/// Does what the arguments say.
+pub fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
+    let action = &Action::from_arg_matches(matches)?;
     match action {
         Action::List { run } => list(&find(run)?, &accuracies(run))?,
         Action::Restore { run, epoch, step, out } => {
@@ -104,8 +102,8 @@ fn find(run: &Path) -> anyhow::Result<Chain> {
     Ok(Chain::find(if inner.is_dir() { &inner } else { run })?)
 }
 
-/// Test accuracy in percent by epoch, as the run's metrics tell; full checkpoints do not. A help to the reader, which
-/// no fault of that file is to take away.
+/// Test accuracy in percent by epoch, as the run's metrics tell; full checkpoints do not. A help to the
+/// reader, which no fault of that file is to take away.
 fn accuracies(run: &Path) -> BTreeMap<u32, f64> {
     let text = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap_or_default();
     let accuracy = |line: &str| {

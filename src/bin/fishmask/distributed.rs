@@ -6,16 +6,17 @@ use std::time::Duration;
 
 use fishmask::device::Device;
 use fishmask::distributed::Communicator;
-use fishmask::train::Config;
+use fishmask::settings::Config;
 
 /// The flags of a process that is one of several.
 #[derive(clap::Args)]
 pub struct DistributedFlags {
-    /// This process is one of those that `mpirun -n W train --distributed ...` has started: it runs one worker of W
+    /// This process is one of those that `mpirun -n W train --distributed ...` has started: it runs one
+    /// worker of W
     #[arg(long)]
     pub distributed: bool,
-    /// Seconds after which a process that does not answer ends the run, everywhere; what the first rank does alone, such as
-    /// saving, must take less [default: 300]
+    /// Seconds after which a process that does not answer ends the run, everywhere; what the first rank does
+    /// alone, such as saving, must take less [default: 300]
     #[arg(long, value_name = "SECONDS", requires = "distributed")]
     exchange_timeout: Option<f64>,
     /// Whether another process, the root, is to tell of errors that all have, and this one's name.
@@ -53,22 +54,25 @@ impl DistributedFlags {
         }
     }
 
-    /// Ends a process: as [`crate::common::finish`] but, after an error, names it, and ends the job's other processes too.
+    /// Ends a process: as [`crate::finish::finish`] but, after an error, names it, and ends the job's other
+    /// processes too.
     pub fn finish(&self, result: anyhow::Result<ExitCode>) -> ExitCode {
         match (result, self.joined.get()) {
             (Err(error), Some((follows, name))) => abort(error, *follows, name),
-            (result, _) => crate::common::finish(result),
+            (result, _) => crate::finish::finish(result),
         }
     }
 }
 
 impl Joined {
-    /// The device of this process, when the run's is `device`: of several GPUs, each process on a machine takes its own.
+    /// The device of this process, when the run's is `device`: of several GPUs, each process on a machine
+    /// takes its own.
     pub fn device(&self, device: Device) -> anyhow::Result<Device> {
         Ok(device.of_process(self.local_rank)?)
     }
 
-    /// The root's configuration, for a process whose own is `config`; none when it takes whatever the root has.
+    /// The root's configuration, for a process whose own is `config`; none when it takes whatever the root
+    /// has.
     pub fn agree(&mut self, config: Option<&Config>) -> anyhow::Result<Config> {
         let mut bytes = match config {
             Some(config) => serde_json::to_vec(config)?,
@@ -78,11 +82,11 @@ impl Joined {
         let mut root: Config = serde_json::from_slice(&bytes)?;
         let difference = config.and_then(|config| config.difference(&root));
         if let Some(config) = config {
-            root.device.clone_from(&config.device);
+            root.device.name = config.device.name;
         }
         match difference {
             Some((flag, own, root)) => anyhow::bail!(
-                "{} has --{flag} {own}, and the first rank --{flag} {root}: start every rank with the same flags",
+                "{} has {flag}{own}, and the first rank {flag}{root}: start every rank with the same flags",
                 self.comm.name(self.comm.local().start)
             ),
             None => Ok(root),
@@ -110,13 +114,13 @@ fn join(timeout: Duration) -> anyhow::Result<Joined> {
 #[cfg(not(feature = "mpi"))]
 fn join(_: Duration) -> anyhow::Result<Joined> {
     anyhow::bail!(
-        "--distributed: this program was built without MPI; run scripts/install-mpi.sh and build with `cargo build --release \
-         --features mpi`"
+        "--distributed: this program was built without MPI; run scripts/install-mpi.sh and build with \
+         `cargo build --release --features mpi`"
     )
 }
 
-/// Tells of an error and ends the job. Of several processes with the same error the root tells of it: others wait until the
-/// job is likely to be gone.
+/// Tells of an error and ends the job. Of several processes with the same error the root tells of it: others
+/// wait until the job is likely to be gone.
 #[cfg(feature = "mpi")]
 fn abort(error: anyhow::Error, follows: bool, name: &str) -> ExitCode {
     use fishmask::distributed::Error;
@@ -134,11 +138,11 @@ fn abort(error: anyhow::Error, follows: bool, name: &str) -> ExitCode {
         None => {}
     }
     let named = own.or(within).is_some();
-    crate::common::finish(Err(if named { error } else { error.context(name.to_string()) }));
+    crate::finish::finish(Err(if named { error } else { error.context(name.to_string()) }));
     fishmask::distributed::mpi::abort(1)
 }
 
 #[cfg(not(feature = "mpi"))]
 fn abort(error: anyhow::Error, _: bool, _: &str) -> ExitCode {
-    crate::common::finish(Err(error))
+    crate::finish::finish(Err(error))
 }
