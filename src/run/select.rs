@@ -7,7 +7,8 @@ use crate::checkpoint::weights;
 use crate::data::Split;
 use crate::graph::network::{Batches, plans};
 use crate::graph::{Graph, Layout, Network, Scoring, scoring};
-use crate::mask::{Mask, Order, Quota, Samples, file, select};
+use crate::mask::kinds::fisher;
+use crate::mask::{Mask, Order, Quota, Samples, file};
 use crate::optim::{TrainingBackend, Work, with_device};
 use crate::settings::{Config, ConfigError, FisherTarget};
 
@@ -124,8 +125,7 @@ impl Work for Job<'_> {
         let scores = scoring.read(&mut network)?;
         let about = file::About {
             kind: file::Scores::Scores,
-            model: config.network.model,
-            width: config.network.width,
+            id: config.network,
             keep_ratio: config.mask.keep_ratio,
             samples: count,
             order: samples.order,
