@@ -16,8 +16,8 @@ use fishmask::ops::{
     Affine, Groups, Norm, NormBackward, NormForward, Out, Pool, ResidualGradient, StatisticsOf, Totals, Work,
 };
 
-/// (N, H, W, C): channels below, at and around a vector's width, a multiple of 8 and not, and more than a block's; windows
-/// of every pool with pixels left over; pixels for several blocks.
+/// (N, H, W, C): channels below, at and around a vector's width, a multiple of 8 and not, and more than a
+/// block's; windows of every pool with pixels left over; pixels for several blocks.
 const SHAPES: [[usize; 4]; 7] = [
     [3, 8, 12, 1],
     [2, 9, 6, 3],
@@ -29,7 +29,8 @@ const SHAPES: [[usize; 4]; 7] = [
 ];
 
 /// Small integers, and moments whose products are exact: everything but the division by the count is exact in
-/// f32, and so is that where the count is a power of 2; then only dx may need rounding to be stored. Windows and ReLUs meet many ties and zeros.
+/// f32, and so is that where the count is a power of 2; then only dx may need rounding to be stored. Windows
+/// and ReLUs meet many ties and zeros.
 fn integers_exactly<B: Probe>(mut backend: B) {
     for (seed, shape) in SHAPES.into_iter().chain([[2, 8, 4, 5], [4, 4, 8, 24]]).enumerate() {
         let [n, h, w, c] = shape;
@@ -282,7 +283,8 @@ fn large_means<B: Probe>(mut backend: B) {
     assert_close(&moments[2..], &rstd, 0.0, 3e-3, "1 / sqrt(var + eps)");
 }
 
-/// The first sums and gradients that are not finite are noted, with the optimiser's step, until the totals are set.
+/// The first sums and gradients that are not finite are noted, with the optimiser's step, until the totals
+/// are set.
 fn faults_are_noted<B: Probe>(mut backend: B) {
     backend.set_rates(&[0.1; 9], 5).unwrap();
     let norm = Norm { n: 2, h: 3, w: 4, c: 3, relu: true, residual: false, relu_sum: false, pool: None };

@@ -1,5 +1,5 @@
-//! Kernels of a convolution's scores, each of them and with the samples in any number of shares, against a direct f64
-//! computation of one sample at a time; and that operations for masks can be recorded.
+//! Kernels of a convolution's scores, each of them and with the samples in any number of shares, against a
+//! direct f64 computation of one sample at a time; and that operations for masks can be recorded.
 //!
 //! A gradient is a sum of P Q products, off by (P Q + 2) v times their magnitudes' sum, where v = 2^-23 (see
 //! `op_conv_kernels.rs`). On small integers everything is exact.
@@ -22,8 +22,9 @@ use fishmask::optim::{Moves, RateOps, Sgd, SgdBuffers, SgdOps};
 use fishmask::rng::{Purpose, Stream};
 use half::f16;
 
-/// Pairwise distinct dimensions; samples of less than a part of 16 pixels, of a whole number of parts and of one more
-/// pixel; several tiles both ways with ragged last ones, of which one of the gathering kernel's has K a multiple of 8.
+/// Pairwise distinct dimensions; samples of less than a part of 16 pixels, of a whole number of parts and of
+/// one more pixel; several tiles both ways with ragged last ones, of which one of the gathering kernel's has
+/// K a multiple of 8.
 fn cases() -> Vec<Conv> {
     vec![
         conv(5, (5, 7), (3, 10), S1),

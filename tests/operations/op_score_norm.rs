@@ -1,5 +1,5 @@
-//! The fused batch norm with moments by image, each image's own or the running ones, and scores of scale and shift,
-//! against the f64 reference's batches of one.
+//! The fused batch norm with moments by image, each image's own or the running ones, and scores of scale and
+//! shift, against the f64 reference's batches of one.
 
 use crate::support::device::{Probe, Tolerance, U, front, half, on_every_device, poisoned, stored, tensor};
 use crate::support::norm::{
@@ -179,8 +179,8 @@ fn check_case<B: Probe>(
 /// (N, H, W, C): channels below, at and around a vector's width, windows of every pool with pixels left over.
 const SHAPES: [[usize; 4]; 5] = [[3, 5, 7, 16], [2, 9, 6, 3], [4, 8, 4, 5], [2, 4, 5, 67], [3, 6, 10, 24]];
 
-/// Small integers, and moments whose products are exact. Everything but the division by an image's pixels is exact in
-/// f32, and so is that where they are a power of 2.
+/// Small integers, and moments whose products are exact. Everything but the division by an image's pixels is
+/// exact in f32, and so is that where they are a power of 2.
 fn integers_exactly<B: Probe>(mut backend: B) {
     for (seed, shape) in SHAPES.into_iter().chain([[3, 1, 1, 10]]).enumerate() {
         let [n, h, w, c] = shape;
@@ -253,8 +253,8 @@ fn own_statistics<B: Probe>(mut backend: B) {
                     let x = &inputs.x.data[k * plane..(k + 1) * plane];
                     let mean = x.iter().sum::<f64>() / plane as f64;
                     let variance = x.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>() / plane as f64;
-                    // Sums of h w terms in f32 or better, each off by u of the partial sum at most; half as much
-                    // again is left of a variance's error in 1/sqrt.
+                    // Sums of h w terms in f32 or better, each off by u of the partial sum at most; half as
+                    // much again is left of a variance's error in 1/sqrt.
                     let terms = (plane + 8) as f64 * U;
                     let size = x.iter().map(|v| v.abs()).sum::<f64>() / plane as f64;
                     let what = format!("channel {k} of image {i} of {norm:?}");
@@ -308,8 +308,8 @@ fn running_statistics<B: Probe>(mut backend: B) {
     }
 }
 
-/// A mean far above the deviation, without cancellation: 256 values of 1000 and 1000.5, of which f16 holds both: mean
-/// 1000.25, variance 1/16.
+/// A mean far above the deviation, without cancellation: 256 values of 1000 and 1000.5, of which f16 holds
+/// both: mean 1000.25, variance 1/16.
 fn large_mean<B: Probe>(mut backend: B) {
     let norm = Norm { n: 2, h: 16, w: 16, c: 8, relu: false, residual: false, relu_sum: false, pool: None };
     backend.reserve(B::norm_scratch(&norm, Work::Score)).unwrap();
@@ -323,8 +323,8 @@ fn large_mean<B: Probe>(mut backend: B) {
     }
 }
 
-/// Moments, y, dx and the residual's gradient of the first image, and scores, for batches of 3 and of 1, without a pool
-/// and with one.
+/// Moments, y, dx and the residual's gradient of the first image, and scores, for batches of 3 and of 1,
+/// without a pool and with one.
 fn first_image<B: Probe>(mut backend: B) -> Vec<[[Vec<f32>; 5]; 2]> {
     let mut all = vec![];
     for pool in [None, Some(Pool::square(2))] {

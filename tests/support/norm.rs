@@ -1,5 +1,5 @@
-//! One case of the fused batch norm: its inputs, what the reference makes of them, how far a backend may be off,
-//! and the run that compares.
+//! One case of the fused batch norm: its inputs, what the reference makes of them, how far a backend may be
+//! off, and the run that compares.
 
 use fishmask::ops::{
     Affine, DEAD, Groups, Norm, NormBackward, NormForward, Out, Pool, ResidualGradient, StatisticsOf, Work,
@@ -95,8 +95,8 @@ pub fn winners(norm: &Norm, unpooled: &Tensor) -> Vec<u8> {
     places
 }
 
-/// The same through the reference. `given` takes the moments as they are and the gradient's formula with them;
-/// otherwise the tape's own batch statistics.
+/// The same through the reference. `given` takes the moments as they are and the gradient's formula with
+/// them; otherwise the tape's own batch statistics.
 pub fn reference(norm: &Norm, inputs: &Inputs, given: bool) -> Outputs {
     reference_by(norm, inputs, given.then_some(true))
 }
@@ -165,14 +165,14 @@ impl Bounds {
         dx_storage: Tolerance { storage: 0.0, tiny: 0.0 },
     };
 
-    /// y is one multiply-add with scale = weight rstd and shift = bias - mean scale. The moments are rounded once
-    /// and scale and shift three times, so 8 u of the terms' magnitudes holds y.
+    /// y is one multiply-add with scale = weight rstd and shift = bias - mean scale. The moments are rounded
+    /// once and scale and shift three times, so 8 u of the terms' magnitudes holds y.
     ///
-    /// Sums over pixels are f32 within an image (h w additions, each u of what is summed, at most) and exact over
-    /// images, so those of dz and dz xhat are off by (h w + 16) u times the sum of their terms' magnitudes; dx =
-    /// scale (dz - mean(dz) - xhat mean(dz xhat)) inherits that over count. Behind a pool, dz is a sum in f32 of up to
-    /// four (overlapping windows); the residual's gradient is that and what it is added to, rounded once more to be
-    /// stored.
+    /// Sums over pixels are f32 within an image (h w additions, each u of what is summed, at most) and exact
+    /// over images, so those of dz and dz xhat are off by (h w + 16) u times the sum of their terms'
+    /// magnitudes; dx = scale (dz - mean(dz) - xhat mean(dz xhat)) inherits that over count. Behind a pool,
+    /// dz is a sum in f32 of up to four (overlapping windows); the residual's gradient is that and what it is
+    /// added to, rounded once more to be stored.
     pub fn new(norm: &Norm, inputs: &Inputs, tolerance: Tolerance) -> Bounds {
         let (c, plane) = (norm.c, norm.h * norm.w);
         let (x, dz) = (largest(&inputs.x.data), 4.0 * largest(&inputs.dy.data));
@@ -200,8 +200,8 @@ impl Bounds {
     }
 }
 
-/// Runs a case on the backend, in buffers for one more image, with every way to write the residual's gradient,
-/// and compares everything it may and may not write.
+/// Runs a case on the backend, in buffers for one more image, with every way to write the residual's
+/// gradient, and compares everything it may and may not write.
 pub fn check_case<B: Probe>(
     backend: &mut B,
     norm: &Norm,

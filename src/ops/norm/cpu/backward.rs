@@ -23,8 +23,8 @@ pub(super) struct Backward<'a> {
     pub into: (&'a mut [f32], &'a mut [f32]),
 }
 
-/// Splits the buffers of a backward pass into what it reads and writes, where the residual's gradient goes, and the power
-/// of the scores, if it is scores that it leaves.
+/// Splits the buffers of a backward pass into what it reads and writes, where the residual's gradient goes,
+/// and the power of the scores, if it is scores that it leaves.
 pub(super) fn split<'a>(
     b: NormBackward<'a, Cpu>,
 ) -> (Backward<'a>, ResidualGradient<'a, Vec<f32>>, Option<Power>) {

@@ -1,5 +1,5 @@
-//! The backward pass of batch norm and what follows it: sums over the pixels, gradients of scale and shift from them, and a
-//! second pass over the pixels for the gradient of x.
+//! The backward pass of batch norm and what follows it: sums over the pixels, gradients of scale and shift
+//! from them, and a second pass over the pixels for the gradient of x.
 
 use half::f16;
 
@@ -13,8 +13,8 @@ use super::shape::{Shape, floor, holds, parameters, pointer, sums_batch, window}
 use crate::device::driver::{Driver, Launch};
 use crate::device::{Array, Cuda, Error, Place, Vector};
 
-/// Values of scratch that a backward pass needs, for any `n` up to the norm's: of images each one's gradients; partial sums,
-/// then slopes.
+/// Values of scratch that a backward pass needs, for any `n` up to the norm's: of images each one's
+/// gradients; partial sums, then slopes.
 pub(super) fn scratch(norm: &Norm, groups: Groups) -> usize {
     let shape = Shape::new(norm, groups);
     let gradients = if groups == Groups::EachImage { 2 * norm.c * norm.n } else { 0 };
