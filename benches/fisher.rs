@@ -11,17 +11,19 @@ use std::time::Instant;
 
 use clap::Parser;
 use clap::builder::RangedU64ValueParser;
-use fishmask::backend::cpu::Cpu;
-use fishmask::backend::cuda::Cuda;
-use fishmask::backend::{Power, Sparse};
 use fishmask::data::IMAGE;
-use fishmask::driver::cuda::Gpu;
+use fishmask::device::Cpu;
+use fishmask::device::Cuda;
+use fishmask::device::Device;
+use fishmask::device::gpu::Gpu;
 use fishmask::graph::network::{Batches, plans};
 use fishmask::graph::scoring::{self, Rule};
 use fishmask::graph::{Model, Network, Scoring};
-use fishmask::mask::{Quota, select};
+use fishmask::mask::Quota;
+use fishmask::mask::kinds::fisher;
+use fishmask::ops::Power;
+use fishmask::optim::TrainingBackend;
 use fishmask::rng::{Purpose, Stream};
-use fishmask::settings::Device;
 use serde_json::Value;
 
 const WIDTH: usize = 64;
@@ -39,7 +41,7 @@ struct Cli {
     #[arg(long, default_value = "128", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     samples: usize,
     /// Samples scored together, as training does by default
-    #[arg(long, default_value_t = select::BATCH)]
+    #[arg(long, default_value_t = fisher::BATCH)]
     #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     batch: usize,
     /// Only this model
@@ -62,7 +64,7 @@ fn main() -> Result<(), Failure> {
     }
 }
 
-fn run<B: Sparse>(cli: &Cli, make: impl Fn() -> B) -> Result<(), Failure> {
+fn run<B: TrainingBackend>(cli: &Cli, make: impl Fn() -> B) -> Result<(), Failure> {
     let device = make().device();
     println!("{device}, width {WIDTH}, {} samples a round by {}, {ROUNDS} rounds", cli.samples, cli.batch);
     println!(
@@ -95,7 +97,7 @@ fn run<B: Sparse>(cli: &Cli, make: impl Fn() -> B) -> Result<(), Failure> {
 }
 
 /// A network, and noise to score it by.
-struct Ours<B: Sparse> {
+struct Ours<B: TrainingBackend> {
     network: Network<B>,
     scoring: Scoring<B>,
     quota: Quota,
@@ -103,7 +105,7 @@ struct Ours<B: Sparse> {
     labels: Vec<u8>,
 }
 
-impl<B: Sparse> Ours<B> {
+impl<B: TrainingBackend> Ours<B> {
     fn new(model: Model, backend: B, cli: &Cli) -> Result<Self, Failure> {
         let graph = model.graph(WIDTH)?;
         let quota = Quota::new(&graph.layout, 0.02)?;
@@ -136,7 +138,7 @@ impl<B: Sparse> Ours<B> {
         score(images, labels)?;
         let speed = labels.len() as f64 / began.elapsed().as_secs_f64();
         let began = Instant::now();
-        let mask = select::largest(network, scoring, self.quota)?;
+        let mask = fisher::largest(network, scoring, self.quota)?;
         let seconds = began.elapsed().as_secs_f64();
         assert_eq!(mask.len(), self.quota.kept);
         Ok((speed, seconds))

@@ -1,9 +1,9 @@
 //! Where a run is and how it fared, as every checkpoint says it in the JSON of its metadata.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{Moment, bits};
-use crate::backend::Totals;
+use crate::ops::Totals;
 
 /// Where a run is, and how it fared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -33,4 +33,35 @@ pub(super) struct TotalsFields {
     loss: f64,
     correct: u64,
     images: u64,
+}
+
+/// What workers have exchanged in an epoch so far. Bytes and seconds are those of the worker of the lowest rank.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EpochExchange {
+    /// Merges in the epoch.
+    pub merges: u32,
+    /// Bytes that a worker would have sent in them had all weights been merged.
+    pub dense: u64,
+    /// Bytes sent.
+    pub sent: u64,
+    /// Bytes received.
+    pub received: u64,
+    /// Seconds spent waiting for other workers.
+    pub waiting: f64,
+    /// Seconds spent exchanging.
+    pub exchanging: f64,
+}
+
+/// Reads an exchange, also of files of before, which hold it as JSON in a string.
+pub(super) fn read_exchange<'de, D: Deserializer<'de>>(from: D) -> Result<EpochExchange, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Fields(EpochExchange),
+        Text(String),
+    }
+    Ok(match Written::deserialize(from)? {
+        Written::Fields(exchange) => exchange,
+        Written::Text(text) => serde_json::from_str(&text).unwrap_or_default(),
+    })
 }

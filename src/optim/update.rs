@@ -1,19 +1,19 @@
 //! What a training step does to the weights: all of them, or those a mask keeps.
 
-use super::UpdateRule;
-use crate::backend::{Error, Sgd, Sparse};
+use super::{Moves, Sgd, SgdBuffers, TrainingBackend, UpdateRule};
+use crate::device::Error;
 use crate::graph::Network;
 use crate::mask::Mask;
 
 /// A worker's optimiser: its velocity, and the mask that is in force.
-pub struct Update<B: Sparse> {
+pub struct Update<B: TrainingBackend> {
     /// One value a weight or, under the strict rule, one a kept weight, in memory order.
     velocity: B::Vector,
     /// The weights that the mask in force keeps; none when every weight is trained.
     kept: Option<Kept<B>>,
 }
 
-enum Kept<B: Sparse> {
+enum Kept<B: TrainingBackend> {
     Strict {
         indices: B::Indices,
         /// (index in memory, place in the mask), ascending.
@@ -25,7 +25,7 @@ enum Kept<B: Sparse> {
     },
 }
 
-impl<B: Sparse> Update<B> {
+impl<B: TrainingBackend> Update<B> {
     /// Trains every weight, from a velocity in memory order.
     ///
     /// # Errors
@@ -62,7 +62,7 @@ impl<B: Sparse> Update<B> {
         Ok(())
     }
 
-    /// The velocities of these weights (index in memory, place in the mask), 0 where there is none.
+    /// The velocities of these weights, 0 where there is none.
     fn velocity_at(&self, network: &mut Network<B>, order: &[(u32, u32)]) -> Result<Vec<f32>, Error> {
         let velocity = network.backend().read(&self.velocity)?;
         let Some(Kept::Strict { order: old, .. }) = &self.kept else {
@@ -91,7 +91,7 @@ impl<B: Sparse> Update<B> {
         Ok(())
     }
 
-    /// The weights that the strict rule trains, in memory order; none when every weight may move.
+    /// The weights that the strict rule trains, in memory order; none when any weight may move.
     pub fn indices(&self) -> Option<&B::Indices> {
         match &self.kept {
             Some(Kept::Strict { indices, .. }) => Some(indices),
@@ -105,19 +105,15 @@ impl<B: Sparse> Update<B> {
     /// When the device fails.
     pub fn step(&mut self, network: &mut Network<B>, sgd: &Sgd) -> Result<(), Error> {
         let (backend, gradients, weights) = network.parameters();
-        let velocity = &mut self.velocity;
-        match &self.kept {
-            None => backend.sgd(sgd, gradients, velocity, weights),
-            Some(Kept::Strict { indices, .. }) => {
-                backend.sgd_strict(sgd, indices, gradients, velocity, weights)
-            }
-            Some(Kept::Published { flags }) => {
-                backend.sgd_published(sgd, flags, gradients, velocity, weights)
-            }
-        }
+        let moves = match &self.kept {
+            None => Moves::All,
+            Some(Kept::Strict { indices, .. }) => Moves::At(indices),
+            Some(Kept::Published { flags }) => Moves::GradientsWhere(flags),
+        };
+        backend.sgd(sgd, moves, SgdBuffers { gradients, velocity: &mut self.velocity, weights })
     }
 
-    /// The velocity: in memory order, one value a weight, or, under the strict rule, one a kept weight in the mask's order.
+    /// The velocity: in memory order, one a weight, or, under the strict rule, one a kept weight in the mask's order.
     ///
     /// # Errors
     /// When the device fails.
@@ -133,11 +129,11 @@ impl<B: Sparse> Update<B> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::cpu::Cpu;
+    use crate::device::Cpu;
     use crate::graph::Model;
     use crate::graph::network::{Batches, plans};
 
-    /// Velocities come in the order of the mask's indices, which within a filter is not that of memory.
+    /// In the order of its indices, which within a filter is not that of memory.
     #[test]
     fn weights_that_stay_keep_their_velocity_and_new_ones_begin_at_0() {
         let graph = Model::Resnet9.graph(2).unwrap();

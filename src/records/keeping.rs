@@ -6,10 +6,11 @@ use super::folder::{CHECKPOINTS, FINAL};
 use crate::checkpoint::chain::{self, Part, Values, WorkersState, Writer};
 use crate::checkpoint::full::{self, State};
 use crate::checkpoint::{Hash, Progress, weights};
+use crate::device::Precision;
 use crate::graph::{Layout, ModelId};
 use crate::mask::Mask;
 use crate::optim::UpdateRule;
-use crate::settings::{Config, Precision};
+use crate::settings::Config;
 use crate::train::{Error, Keep, Snapshot, WorkerSource};
 
 /// Keeps a run in its folder or, without one, nothing.

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use crate::settings::SYNTHETIC;
+use crate::data::DataSource;
 use crate::train::{EpochReport, Error, Event, Listener};
 
 /// A writer whose bytes can be made to last.
@@ -89,7 +89,8 @@ pub struct DawnLog<W> {
     out: W,
     /// Whether the file has its header: a resumed run's file has it from before.
     headed: bool,
-    synthetic: bool,
+    /// The data set's name, where readers of results must know it.
+    data: Option<String>,
 }
 
 impl DawnLog<File> {
@@ -97,16 +98,17 @@ impl DawnLog<File> {
     ///
     /// # Errors
     /// When the system does not tell its length.
-    pub fn append(file: File) -> io::Result<Self> {
-        let headed = file.metadata()?.len() > 0;
-        Ok(DawnLog { out: file, headed, synthetic: false })
+    pub fn append(file: File) -> Result<Self, Error> {
+        let length = file.metadata().map_err(|source| Error::Output { what: "logs.tsv", source })?.len();
+        let headed = length > 0;
+        Ok(DawnLog { out: file, headed, data: None })
     }
 }
 
 impl<W: Durable> DawnLog<W> {
     /// Begins a log.
     pub fn new(out: W) -> Self {
-        DawnLog { out, headed: false, synthetic: false }
+        DawnLog { out, headed: false, data: None }
     }
 
     /// Returns the writer.
@@ -119,16 +121,17 @@ impl<W: Durable> Listener for DawnLog<W> {
     fn hear(&mut self, event: &Event) -> Result<(), Error> {
         match event {
             Event::Started(run) => {
-                self.synthetic = run.data == SYNTHETIC;
+                let remark = DataSource::named(run.data).and_then(|source| source.set().remark);
+                self.data = remark.map(|_| run.data.to_string());
                 if !self.headed {
-                    let last = if self.synthetic { "\tdata\n" } else { "\n" };
+                    let last = if self.data.is_some() { "\tdata\n" } else { "\n" };
                     write_line(&mut self.out, "logs.tsv", &format!("epoch\thours\ttop1Accuracy{last}"))?;
                     self.headed = true;
                 }
             }
             Event::Epoch(report) => {
                 let hours = report.total_seconds / 3600.0;
-                let last = if self.synthetic { format!("\t{SYNTHETIC}\n") } else { "\n".into() };
+                let last = self.data.as_ref().map_or("\n".into(), |data| format!("\t{data}\n"));
                 let line = format!("{}\t{hours:.8}\t{:.2}{last}", report.epoch, report.test_accuracy);
                 write_line(&mut self.out, "logs.tsv", &line)?;
             }

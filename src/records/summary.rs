@@ -3,8 +3,8 @@
 use std::io::{self, Write};
 
 use super::grouped;
-use crate::backend::Sparse;
 use crate::graph::summary::{rows, training_flops};
+use crate::optim::TrainingBackend;
 use crate::settings::Config;
 use crate::train::{Error, Plans};
 
@@ -13,7 +13,7 @@ use crate::train::{Error, Plans};
 ///
 /// # Errors
 /// When the model cannot be planned, or `out` cannot be written.
-pub fn print<B: Sparse>(
+pub fn print<B: TrainingBackend>(
     out: &mut impl Write,
     config: &Config,
     workers: usize,

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use super::grouped;
 use crate::checkpoint::Moment;
-use crate::mask::Kind;
-use crate::settings::{Config, Reasons, SYNTHETIC};
+use crate::data::DataSource;
+use crate::settings::{Config, Reasons};
 use crate::train::{EpochReport, Error, Event, Listener, MaskReport, Outcome, Started};
 
 /// Writes a header, a row an epoch, and a last line. Each of them names the data set where it is not CIFAR-10.
@@ -30,18 +30,19 @@ impl<W: Write> Table<W> {
         self.out
     }
 
-    fn synthetic(&self) -> bool {
-        self.data == SYNTHETIC
+    /// What a reader of results must know of the data set, if anything.
+    fn remark(&self) -> Option<&'static str> {
+        DataSource::named(&self.data)?.set().remark
     }
 
     fn header(&mut self, run: &Started) -> io::Result<()> {
-        let (synthetic, out) = (self.synthetic(), &mut self.out);
-        let Config { network, train, optimizer, schedule, mask, workers, .. } = run.config;
+        let (remark, out) = (self.remark(), &mut self.out);
+        let Config { network, train, optimizer, schedule, .. } = run.config;
         let [training, test] = run.images.map(|n| grouped(n as u64));
         let parameters = grouped(run.parameters as u64);
         writeln!(out, "device   {}, {} ({})", run.device, run.config.device.precision, self.reasons.device)?;
-        let warning = if synthetic { " (made-up pictures, not CIFAR-10)" } else { "" };
-        writeln!(out, "data     {}{warning}: {training} training images, {test} test images", run.data)?;
+        let note = remark.map_or(String::new(), |remark| format!(" ({remark})"));
+        writeln!(out, "data     {}{note}: {training} training images, {test} test images", run.data)?;
         writeln!(out, "model    {}, width {}: {parameters} parameters", network.model, network.width)?;
         writeln!(out, "recipe   {} ({})", run.config.recipe, self.reasons.recipe)?;
         let (epochs, batch_size, seed) = (train.epochs, train.batch_size, train.seed);
@@ -49,11 +50,10 @@ impl<W: Write> Table<W> {
         let peak = rounded(schedule.peak_epoch);
         writeln!(out, "lr up to {} at epoch {peak}, seed {seed}", optimizer.lr)?;
         if run.config.is_masked() {
-            writeln!(out, "mask     {}", mask.describe(run.config.several().as_ref()))?;
+            writeln!(out, "mask     {}", run.config.header("mask"))?;
         }
         if run.config.has_workers() {
-            let how = workers.describe(run.config.is_masked());
-            writeln!(out, "workers  {}, {how}: {}", workers.count, run.workers.join(", "))?;
+            writeln!(out, "workers  {}: {}", run.config.header("workers"), run.workers.join(", "))?;
         }
         if let Some(folder) = run.folder {
             writeln!(out, "folder   {}", folder.display())?;
@@ -70,7 +70,7 @@ impl<W: Write> Table<W> {
         if run.config.has_workers() {
             write!(out, "  merges   sent MB  received  of dense  wait s  exch s")?;
         }
-        writeln!(out, "{}", if synthetic { "  data" } else { "" })?;
+        writeln!(out, "{}", if remark.is_some() { "  data" } else { "" })?;
         out.flush()
     }
 
@@ -80,9 +80,9 @@ impl<W: Write> Table<W> {
         let share = 100.0 * r.kept as f64 / r.weights as f64;
         let [kept, weights, samples] = [r.kept, r.weights, r.samples].map(|n| grouped(n as u64));
         write!(out, "       mask of {kept} of {weights} weights ({share:.2}%), ")?;
-        match r.kind {
-            Kind::Random => write!(out, "by lot")?,
-            _ => write!(out, "by {samples} samples")?,
+        match r.kind.needs_samples() {
+            true => write!(out, "by {samples} samples")?,
+            false => write!(out, "{}", r.kind.how())?,
         }
         if let Some(stayed) = r.stayed {
             write!(out, ", {:.1}% as before", 100.0 * stayed as f64 / r.kept as f64)?;
@@ -92,7 +92,8 @@ impl<W: Write> Table<W> {
     }
 
     fn row(&mut self, r: &EpochReport) -> io::Result<()> {
-        let (synthetic, out) = (self.synthetic(), &mut self.out);
+        let data = self.remark().map_or(String::new(), |_| format!("  {}", self.data));
+        let out = &mut self.out;
         write!(out, "{:5}  {:6.4}  {:10.4}  {:8.2}%  ", r.epoch, r.lr, r.train_loss, r.train_accuracy)?;
         write!(out, "{:9.4}  {:7.2}%  ", r.test_loss, r.test_accuracy)?;
         write!(out, "{:7.1}  {:6.1}  {:7.1}", r.train_seconds, r.test_seconds, r.total_seconds)?;
@@ -101,7 +102,7 @@ impl<W: Write> Table<W> {
             write!(out, "  {:6}  {sent:8.2}  {received:8.2}  {:7.2}%  ", e.merges, e.share_of_dense)?;
             write!(out, "{:6.1}  {:6.1}", e.waiting_seconds, e.exchanging_seconds)?;
         }
-        writeln!(out, "{}", if synthetic { "  synthetic" } else { "" })?;
+        writeln!(out, "{data}")?;
         out.flush()
     }
 

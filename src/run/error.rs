@@ -1,7 +1,8 @@
 //! Why the library could not do what it was asked.
 
-use crate::settings::{ConfigError, DataSource};
-use crate::{backend, checkpoint, data, distributed, driver, graph, mask, records, train};
+use crate::data::DataSource;
+use crate::settings::ConfigError;
+use crate::{checkpoint, data, device, distributed, graph, mask, records, train};
 
 /// Why the library could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -12,9 +13,6 @@ pub enum Error {
     /// The folder cannot be the run's.
     #[error(transparent)]
     Folder(#[from] records::FolderError),
-    /// The images cannot be got.
-    #[error(transparent)]
-    Data(#[from] data::Error),
     /// The run that is resumed was begun on another data set.
     #[error("the run was begun on {run}, and there is only {found} here")]
     OtherData {
@@ -23,36 +21,30 @@ pub enum Error {
         /// The data set that was found.
         found: DataSource,
     },
-    /// The device cannot be opened.
+    /// Another process does not answer, or differs from this one.
     #[error(transparent)]
-    Driver(#[from] driver::Error),
-    /// The program has no emulated device.
-    #[error(
-        "--device emulated: this program was built without a C++ compiler, which its kernels need; install one (g++) and \
-         build again"
-    )]
-    NoEmulated,
-    /// The device failed.
+    Distributed(#[from] distributed::Error),
+    /// The images cannot be got.
     #[error(transparent)]
-    Backend(#[from] backend::Error),
+    Data(#[from] data::Error),
+    /// The device cannot be opened, or fails.
+    #[error(transparent)]
+    Device(#[from] device::Error),
     /// The network cannot be built.
     #[error(transparent)]
     Graph(#[from] graph::Error),
     /// No mask keeps what is asked for.
     #[error(transparent)]
     Mask(#[from] mask::Error),
-    /// A file of weights, masks or checkpoints cannot be read or written.
+    /// A file of a mask cannot be read or written.
+    #[error(transparent)]
+    MaskFile(#[from] mask::file::Error),
+    /// A file of weights or checkpoints cannot be read or written.
     #[error(transparent)]
     Checkpoint(#[from] checkpoint::Error),
-    /// Another process does not answer, or differs from this one.
-    #[error(transparent)]
-    Distributed(#[from] distributed::Error),
-    /// Training failed.
+    /// The network fails on the images.
     #[error(transparent)]
     Train(#[from] train::Error),
-    /// A file cannot be opened.
-    #[error(transparent)]
-    Io(#[from] std::io::Error),
 }
 
 impl Error {

@@ -4,13 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Error;
-use super::open::{Work, on_device};
-use crate::backend::Sparse;
 use crate::checkpoint::weights;
 use crate::data::Split;
+use crate::device::Device;
 use crate::graph::network::{Batches, plans};
 use crate::graph::{Graph, ModelId, Network};
-use crate::settings::Device;
+use crate::optim::{TrainingBackend, Work, with_device};
 use crate::train;
 
 /// An evaluation of a file of weights, this program's or PyTorch's.
@@ -32,7 +31,9 @@ pub struct Evaluated {
     pub loss: f64,
     /// Share of the images whose class is right, in percent.
     pub accuracy: f64,
-    /// The logits \[images, 10\] in the images' order, if they were to be kept.
+    /// Classes of the network.
+    pub classes: usize,
+    /// The logits \[images, classes\] in the images' order, if they were to be kept.
     pub logits: Vec<f32>,
 }
 
@@ -70,26 +71,27 @@ impl Evaluation {
     /// # Errors
     /// When the device cannot be opened or fails, and the errors of `load`.
     pub fn run(self, load: impl FnOnce() -> Result<Split, Error>) -> Result<Evaluated, Error> {
-        Job { evaluation: self, load: Box::new(load) }.run()
+        self.on_device(Box::new(load))
+    }
+
+    fn on_device(self, load: Load) -> Result<Evaluated, Error> {
+        with_device(self.device, Job { evaluation: self, load })?
     }
 }
+
+/// Gets a split of a data set.
+type Load<'a> = Box<dyn FnOnce() -> Result<Split, Error> + 'a>;
 
 /// An evaluation, and how its images are got.
 struct Job<'a> {
     evaluation: Evaluation,
-    load: Box<dyn FnOnce() -> Result<Split, Error> + 'a>,
-}
-
-impl Job<'_> {
-    fn run(self) -> Result<Evaluated, Error> {
-        on_device(self.evaluation.device, self)
-    }
+    load: Load<'a>,
 }
 
 impl Work for Job<'_> {
-    type Done = Evaluated;
+    type Output = Result<Evaluated, Error>;
 
-    fn on<B: Sparse>(self, backend: B) -> Result<Evaluated, Error> {
+    fn on<B: TrainingBackend>(self, backend: B) -> Result<Evaluated, Error> {
         let Evaluation { graph, weights, running, batch_size, keeps_logits, .. } = self.evaluation;
         let split = (self.load)()?;
         let images = split.len();
@@ -104,9 +106,12 @@ impl Work for Job<'_> {
             }
             Ok(true)
         };
-        let totals = train::evaluate(&mut network, &mut data, 0..images, &mut None, keep)?.unwrap_or_default();
+        let totals =
+            train::evaluate(&mut network, &mut data, 0..images, &mut None, keep)?.unwrap_or_default();
         let n = images as f64;
         let (loss, accuracy) = (totals.loss / n, 100.0 * totals.correct as f64 / n);
-        Ok(Evaluated { images, loss, accuracy, logits })
+        let nodes = &network.graph().nodes;
+        let classes = nodes[nodes.len() - 1].shape.c;
+        Ok(Evaluated { images, loss, accuracy, classes, logits })
     }
 }

@@ -2,37 +2,30 @@
 
 mod error;
 mod evaluate;
-mod open;
+mod select;
 
 use std::path::{Path, PathBuf};
 
-use crate::backend::Sparse;
 use crate::checkpoint::chain::{Chain, Restored};
-use crate::data::{self, Dataset, Source};
+use crate::data::{self, DataSource, Dataset};
+use crate::device::Device;
 use crate::distributed::{Communicator, InProcess};
+use crate::optim::{TrainingBackend, Work, with_device};
 use crate::records::{DawnLog, Keeping, Metrics, RunFolder};
-use crate::settings::{Config, DataSource, Device};
+use crate::settings::Config;
 use crate::train::{self, Listener, Outcome, Stop, Training};
-use open::{Work, on_device};
 
 pub use error::Error;
 pub use evaluate::{Evaluated, Evaluation};
+pub use select::{Selected, Selection};
 
 /// A run that is to begin or to be resumed.
-///
-/// ```no_run
-/// # fn main() -> Result<(), fishmask::Error> {
-/// let config = fishmask::settings::Config::default();
-/// let outcome = fishmask::Run::new(config).folder("runs/first").run()?;
-/// # Ok(())
-/// # }
-/// ```
 pub struct Run<'a> {
     config: Config,
     place: Place,
     device: Option<Device>,
     comm: Option<Box<dyn Communicator>>,
-    load: Box<dyn FnOnce(Source) -> Result<Dataset, Error> + 'a>,
+    load: Box<dyn FnOnce(DataSource) -> Result<Dataset, Error> + 'a>,
     listeners: Vec<Box<dyn Listener + 'a>>,
     stop: Stop,
 }
@@ -52,10 +45,7 @@ impl<'a> Run<'a> {
             place: Place::Nowhere,
             device: None,
             comm: None,
-            load: Box::new(|source| {
-                let options = data::Options { source, ..Default::default() };
-                Ok(data::load(&options, &mut |_| {})?)
-            }),
+            load: Box::new(|source| Ok(data::load(source, &data::Options::default(), &mut |_| {})?)),
             listeners: vec![],
             stop: Stop::default(),
         }
@@ -87,7 +77,7 @@ impl<'a> Run<'a> {
     }
 
     /// Gets the images by `load`, which is called when the device is open and the folder is made.
-    pub fn load(mut self, load: impl FnOnce(Source) -> Result<Dataset, Error> + 'a) -> Self {
+    pub fn load(mut self, load: impl FnOnce(DataSource) -> Result<Dataset, Error> + 'a) -> Self {
         self.load = Box::new(load);
         self
     }
@@ -124,7 +114,7 @@ impl<'a> Run<'a> {
     /// When the device cannot be opened or fails, the images cannot be got or do not suit the settings, a file cannot be
     /// written, a listener fails, the loss is no longer finite, or another process fails.
     pub fn run(self) -> Result<Outcome, Error> {
-        on_device(self.device.unwrap_or(self.config.device.name), self)
+        with_device(self.device.unwrap_or(self.config.device.name), self)?
     }
 
     /// Makes the folder, gets the images, and reads the checkpoint that is resumed.
@@ -137,20 +127,16 @@ impl<'a> Run<'a> {
             Place::New(path) => Some(RunFolder::create(&path)?),
             Place::Resumed(folder) => Some(folder),
         };
-        let source = match config.data.set {
-            DataSource::Synthetic => Source::Synthetic,
-            DataSource::Cifar10 => Source::Auto,
-        };
         let alone = comm.local().len() == comm.size();
         // Of several processes the root fetches the images first, and the others find them.
         if !alone && !comm.is_root() {
             comm.barrier()?;
         }
-        let mut dataset = load(source)?;
+        let mut dataset = load(config.data.set)?;
         if !alone && comm.is_root() {
             comm.barrier()?;
         }
-        let set = DataSource::named(dataset.name);
+        let set = DataSource::named(dataset.set().name).unwrap_or(config.data.set);
         if !is_new && set != config.data.set {
             return Err(Error::OtherData { run: config.data.set, found: set });
         }
@@ -182,9 +168,9 @@ impl<'a> Run<'a> {
 }
 
 impl Work for Run<'_> {
-    type Done = Outcome;
+    type Output = Result<Outcome, Error>;
 
-    fn on<B: Sparse>(self, backend: B) -> Result<Outcome, Error> {
+    fn on<B: TrainingBackend>(self, backend: B) -> Result<Outcome, Error> {
         let Prepared { config, dataset, resume, comm, mut keeping, listeners, stop, _folder } = self.prepare()?;
         let training = Training { config: &config, dataset, resume, comm, keep: &mut keeping, listeners };
         Ok(train::train(backend, training, &stop)?)

@@ -1,20 +1,15 @@
 //! The validated configuration of a run: one struct a group of settings.
 
-use std::fmt::Display;
-
 use serde::{Deserialize, Serialize};
 
-use super::{
-    CheckpointState, DataSource, Device, FisherTarget, Flags, Precision, WorkerMasks, masking, workers,
-};
-use crate::backend::Power;
+use super::{CheckpointState, FisherTarget, WorkerMasks};
+use crate::data::DataSource;
+use crate::device::{Device, Precision};
 use crate::distributed::Aggregate;
-use crate::graph::{Model, ModelId};
-use crate::mask::{Kind, Samples};
+use crate::graph::{Layout, ModelId, scoring};
+use crate::mask::{Error, Kind, Quota};
+use crate::ops::Power;
 use crate::optim::UpdateRule;
-
-/// More threads than any machine this program is for has cores.
-const MAX_THREADS: usize = 4096;
 
 /// A validated configuration. A run's `config.json` holds it, and resuming compares it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -149,161 +144,7 @@ pub struct DeviceSettings {
     pub precision: Precision,
 }
 
-/// Why a configuration's device and recipe are what they are, for the header.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Reasons {
-    /// Why this device.
-    pub device: String,
-    /// Why this recipe.
-    pub recipe: String,
-}
-
-/// A flag that cannot be followed.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum ConfigError {
-    /// Its value makes no sense.
-    #[error("--{flag} {value}: {need}")]
-    Value {
-        /// Without the dashes.
-        flag: &'static str,
-        /// As given, or the recipe's.
-        value: String,
-        /// What it must be.
-        need: String,
-    },
-    /// It contradicts the run that is resumed.
-    #[error(
-        "--{flag} {given} contradicts the run, whose config.json has {run}; leave the flag out, or start a new run"
-    )]
-    Contradiction {
-        /// Without the dashes.
-        flag: &'static str,
-        /// The value given.
-        given: String,
-        /// The run's value.
-        run: String,
-    },
-}
-
-impl ConfigError {
-    pub(super) fn value(flag: &'static str, value: impl Display, need: impl Into<String>) -> Self {
-        ConfigError::Value { flag, value: value.to_string(), need: need.into() }
-    }
-}
-
 impl Config {
-    /// The configuration that flags ask for, and why its device and recipe are what they are. `gpu` is as in
-    /// [`Device::choose`].
-    ///
-    /// # Errors
-    /// When a value is out of its range or does not go with the others.
-    pub fn new(
-        flags: &Flags,
-        gpu: impl FnOnce() -> Result<(), String>,
-    ) -> Result<(Config, Reasons), ConfigError> {
-        let (device, why) = flags.device.unwrap_or_default().choose(gpu);
-        let (preset, reason) = flags.preset.unwrap_or_default().choose(device);
-        let recipe = preset.recipe();
-        let epochs = flags.epochs.unwrap_or(recipe.epochs);
-        let (mask, checkpoint) = flags.mask.resolve(&recipe, flags.checkpoint_every)?;
-        let config = Config {
-            recipe: preset.to_string(),
-            network: ModelId::new(flags.model.unwrap_or(recipe.model), flags.width.unwrap_or(recipe.width)),
-            data: DataSettings {
-                set: flags.data.unwrap_or_default(),
-                images: flags.train_images.or(recipe.train_images),
-            },
-            train: TrainSettings {
-                epochs,
-                batch_size: flags.batch_size.unwrap_or(recipe.batch_size),
-                seed: flags.seed.unwrap_or(0),
-                label_smoothing: flags.label_smoothing.unwrap_or(0.0),
-            },
-            optimizer: OptimizerSettings {
-                lr: flags.lr.unwrap_or(recipe.lr),
-                momentum: flags.momentum.unwrap_or(0.9),
-                weight_decay: flags.weight_decay.unwrap_or(5e-4),
-            },
-            schedule: ScheduleSettings {
-                peak_epoch: flags.peak_epoch.unwrap_or_else(|| preset.peak_epoch(epochs)),
-            },
-            workers: flags.workers.resolve(recipe.workers, &mask)?,
-            mask,
-            checkpoint,
-            device: DeviceSettings { name: device, precision: flags.precision.unwrap_or(device.precision()) },
-        };
-        config.check()?;
-        Ok((config, Reasons { device: why, recipe: reason }))
-    }
-
-    /// Whether every value is in its range and goes with the others, as far as can be told without the data.
-    ///
-    /// # Errors
-    /// The first that does not, with what it must be.
-    pub fn check(&self) -> Result<(), ConfigError> {
-        let range = |flag, value: f64, allowed: bool, need: &str| {
-            if allowed { Ok(()) } else { Err(ConfigError::value(flag, value, need)) }
-        };
-        check_width(self.network.width)?;
-        let TrainSettings { epochs, batch_size, label_smoothing, .. } = self.train;
-        if epochs == 0 {
-            return Err(ConfigError::value("epochs", 0, "train for at least 1 epoch"));
-        }
-        if batch_size == 0 {
-            return Err(ConfigError::value("batch-size", 0, "a step needs at least 1 image"));
-        }
-        if self.data.images == Some(0) {
-            return Err(ConfigError::value("train-images", 0, "training needs at least 1 image"));
-        }
-        let OptimizerSettings { lr, momentum, weight_decay } = self.optimizer;
-        let peak_epoch = self.schedule.peak_epoch;
-        range("lr", lr, lr > 0.0 && lr.is_finite(), "must be a number above 0")?;
-        let (last, need) = (f64::from(epochs), format!("must be from 0 to the {epochs} epochs"));
-        range("peak-epoch", peak_epoch, (0.0..=last).contains(&peak_epoch), &need)?;
-        range("momentum", momentum, (0.0..1.0).contains(&momentum), "must be at least 0 and below 1")?;
-        range("weight-decay", weight_decay, (0.0..=1.0).contains(&weight_decay), "must be from 0 to 1")?;
-        let allowed = (0.0..1.0).contains(&label_smoothing);
-        range("label-smoothing", label_smoothing, allowed, "must be at least 0 and below 1")?;
-        let precision = self.device.name.precision();
-        if self.device.precision != precision {
-            let name = self.device.name;
-            let need = format!("{name} stores {precision}; leave the flag out, or choose another --device");
-            return Err(ConfigError::value("precision", self.device.precision, need));
-        }
-        if self.is_masked() || self.has_workers() {
-            let (graph, width) = (self.network.graph(), self.network.width);
-            let layout = graph.map_err(|e| ConfigError::value("width", width, e.to_string()))?.layout;
-            masking::check(self, &layout)?;
-            workers::check(self, &layout)?;
-        } else if self.workers.count == 0 {
-            return Err(ConfigError::value("workers", 0, "training needs at least 1 worker"));
-        }
-        self.data.images.map_or(Ok(()), |images| self.check_images(images))
-    }
-
-    /// The number of training images used, of `available` ones.
-    ///
-    /// # Errors
-    /// When there are not as many as asked for, or fewer than a batch.
-    pub fn images(&self, available: usize) -> Result<usize, ConfigError> {
-        match self.data.images {
-            Some(wanted) if wanted > available => {
-                let need = format!("{} has only {available} training images", self.data.set);
-                Err(ConfigError::value("train-images", wanted, need))
-            }
-            wanted => {
-                let images = wanted.unwrap_or(available);
-                self.check_images(images)?;
-                Ok(images)
-            }
-        }
-    }
-
-    /// Training images of a worker, of `images` in all.
-    pub fn worker_images(&self, images: usize) -> usize {
-        if self.shards() { images / self.workers.count } else { images }
-    }
-
     /// Whether a mask chooses the weights that are trained.
     pub fn is_masked(&self) -> bool {
         self.mask.kind != Kind::Dense
@@ -334,49 +175,38 @@ impl Config {
         !self.is_masked() || self.checkpoint.state == CheckpointState::On
     }
 
-    fn check_images(&self, images: usize) -> Result<(), ConfigError> {
-        let (own, batch) = (self.worker_images(images), self.train.batch_size);
-        if self.mask.kind == Kind::Fisher {
-            // Parts are even, and together may be fewer than there are images.
-            let all = if own == images { images } else { own * self.workers.count };
-            let samples = self.mask.samples;
-            Samples::check(samples, all)
-                .map_err(|error| ConfigError::value("fisher-samples", samples, error.to_string()))?;
-        }
-        if batch <= own {
-            return Ok(());
-        }
-        if self.shards() {
-            let need = format!(
-                "with --shard-data each has {own} of the {images} training images, fewer than a batch of {batch}; use fewer \
-                 workers, or a smaller --batch-size"
-            );
-            return Err(ConfigError::value("workers", self.workers.count, need));
-        }
-        let need = format!("larger than the training set of {images} images; an epoch would have no step");
-        Err(ConfigError::value("batch-size", batch, need))
+    /// Training images of a worker, of `images` in all.
+    pub fn worker_images(&self, images: usize) -> usize {
+        if self.shards() { images / self.workers.count } else { images }
     }
 }
 
-/// Whether a network can be this wide.
-///
-/// # Errors
-/// When it cannot, with what it must be.
-pub fn check_width(width: usize) -> Result<(), ConfigError> {
-    let id = ModelId::new(Model::default(), width);
-    id.check().map_err(|need| ConfigError::value("width", width, need))
+impl MaskSettings {
+    /// How many weights a mask keeps.
+    ///
+    /// # Errors
+    /// As [`Quota::new`].
+    pub fn quota(&self, layout: &Layout) -> Result<Quota, Error> {
+        Quota::new(layout, self.keep_ratio)
+    }
+
+    /// How samples are scored before an epoch: with the running statistics once there are any.
+    pub fn rule(&self, epoch: u32) -> scoring::Rule {
+        let expect = self.target == FisherTarget::Expect;
+        scoring::Rule { power: self.power, expect, running: epoch > 0 }
+    }
 }
 
-/// The number of threads meant by `--threads`: one a core when it is not given.
-///
-/// # Errors
-/// When it is 0 or absurd.
-pub fn threads(given: Option<usize>) -> Result<usize, ConfigError> {
-    match given {
-        None => Ok(std::thread::available_parallelism().map_or(1, |cores| cores.get())),
-        Some(threads) if (1..=MAX_THREADS).contains(&threads) => Ok(threads),
-        Some(threads) => {
-            Err(ConfigError::value("threads", threads, format!("must be from 1 to {MAX_THREADS}")))
+impl WorkerSettings {
+    /// How many weights the workers keep between them.
+    ///
+    /// # Errors
+    /// As [`Quota::new`], and when there are not as many.
+    pub fn quota(&self, mask: &MaskSettings, layout: &Layout) -> Result<Quota, Error> {
+        let quota = mask.quota(layout)?;
+        match self.masks {
+            WorkerMasks::Same => Ok(quota),
+            WorkerMasks::Interleaved => quota.times(self.count),
         }
     }
 }

@@ -3,9 +3,11 @@
 use serde_json::{Map, Value};
 
 use super::Config;
+use super::values::Values;
 
-/// Where the former version kept each setting: its object in the file (`""` is the file itself), its name there, and its
-/// group and name now. Its dense runs had no object `mask`, and its runs of a single worker none named `workers`.
+/// Where the former version kept each setting: its object in the file (`""` is the file itself), its name
+/// there, and its group and name now. Its dense runs had no object `mask`, and its runs of a single worker
+/// none named `workers`.
 const FORMER: &[(&str, &str, &str, &str)] = &[
     ("", "model", "network", "model"),
     ("", "width", "network", "width"),
@@ -46,14 +48,15 @@ const FORMER: &[(&str, &str, &str, &str)] = &[
 /// When it is not JSON, or not a configuration.
 pub fn read_config(json: &[u8]) -> Result<Config, serde_json::Error> {
     match serde_json::from_slice(json)? {
-        Value::Object(flat) if flat.contains_key("preset") => serde_json::from_value(grouped(flat)),
+        Value::Object(flat) if flat.contains_key("preset") => serde_json::from_value(grouped(flat)?),
         // Read anew, as errors then name the line.
         _ => serde_json::from_slice(json),
     }
 }
 
 /// The groups of a file of the former version.
-fn grouped(mut flat: Map<String, Value>) -> Value {
+fn grouped(mut flat: Map<String, Value>) -> Result<Value, serde_json::Error> {
+    let defaults = Values::new().map_err(serde::de::Error::custom)?;
     let mut groups = Map::new();
     groups.insert("recipe".into(), flat.remove("preset").unwrap_or_default());
     let mut objects = vec![("mask", flat.remove("mask")), ("workers", flat.remove("workers"))];
@@ -65,10 +68,12 @@ fn grouped(mut flat: Map<String, Value>) -> Value {
             ("train_images", None | Some(Value::Null)) => "all".into(),
             ("data", Some(Value::String(set))) => set.to_lowercase().replace("cifar-10", "cifar10").into(),
             (_, Some(value)) => value,
-            (_, None) => match absent(object, name) {
-                Some(value) => value,
+            // Without the object all its values were the defaults.
+            (_, None) if !object.is_empty() => match defaults.get(&format!("{group}.{key}")) {
+                Some(default) => defaults.settled(default.setting.key),
                 None => continue,
             },
+            (_, None) => continue,
         };
         if let Value::Object(group) = groups.entry(group).or_insert_with(|| Map::new().into()) {
             group.insert(key.into(), value);
@@ -80,27 +85,5 @@ fn grouped(mut flat: Map<String, Value>) -> Value {
         Value::Object(map) => map,
         _ => Map::new(),
     }));
-    Value::Object(groups)
-}
-
-/// What the former version meant where it wrote nothing.
-fn absent(object: &str, name: &str) -> Option<Value> {
-    Some(match (object, name) {
-        ("mask", "kind") => "dense".into(),
-        ("mask", "keep_ratio") => 0.02.into(),
-        ("mask", "fisher_samples") => 1024.into(),
-        ("mask", "fisher_target") => "label".into(),
-        ("mask", "fisher_power") => "square".into(),
-        ("mask", "update_rule") => "strict".into(),
-        ("mask", "checkpoint_state") => "on".into(),
-        ("mask", "checkpoint_values") => "f32".into(),
-        ("mask", _) => 0.into(),
-        ("workers", "count") => 1.into(),
-        ("workers", "merge_steps") => 100.into(),
-        ("workers", "reselect_merges") => 10.into(),
-        ("workers", "masks") => "same".into(),
-        ("workers", "aggregate") => "mean".into(),
-        ("workers", "shard_data") => false.into(),
-        _ => return None,
-    })
+    Ok(Value::Object(groups))
 }

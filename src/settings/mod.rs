@@ -1,21 +1,30 @@
-//! What a run is asked for: settings, recipes and flags, and the validated configuration they come to.
+//! What a run is asked for: recipes, `--set` and flags, and the validated configuration that they come to.
+//!
+//! [`table::SETTINGS`] has a row for each setting, and all else here is loops over it.
 
 mod agreement;
-pub mod config;
-mod device;
-mod flags;
+mod choices;
+mod config;
+mod error;
 mod former;
-mod masking;
-mod preset;
-mod workers;
+mod forms;
+mod print;
+pub mod recipes;
+mod request;
+mod rules;
+mod setting;
+pub mod table;
+mod values;
 
+pub use choices::{CheckpointState, FisherTarget, WorkerMasks};
 pub use config::{
-    CheckpointSettings, Config, ConfigError, DataSettings, DeviceSettings, MaskSettings, OptimizerSettings,
-    Reasons, ScheduleSettings, TrainSettings, WorkerSettings,
+    CheckpointSettings, Config, DataSettings, DeviceSettings, MaskSettings, OptimizerSettings,
+    ScheduleSettings, TrainSettings, WorkerSettings,
 };
-pub use device::{Device, Precision};
-pub use flags::{DataSource, Flags, SYNTHETIC};
+pub use error::ConfigError;
 pub use former::read_config;
-pub use masking::{CheckpointState, FisherTarget, MaskFlags};
-pub use preset::Preset;
-pub use workers::{WorkerFlags, WorkerMasks};
+pub use print::page;
+pub use request::{Reasons, Request, Resolved, arguments};
+pub use rules::threads;
+pub use setting::{Setting, Takes, Written};
+pub use values::{Given, Source, Values};

@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use super::laps::{Lap, Laps};
 use super::timetable::Timetable;
-use crate::backend::Totals;
 use crate::checkpoint::{Moment, Progress};
+use crate::ops::Totals;
 use crate::optim::PiecewiseLinear;
 use crate::settings::Config;
 

@@ -7,7 +7,7 @@ use crate::graph::Model;
 pub enum Error {
     /// The device failed.
     #[error(transparent)]
-    Backend(#[from] crate::backend::Error),
+    Backend(#[from] crate::device::Error),
     /// The model cannot be built.
     #[error(transparent)]
     Graph(#[from] crate::graph::Error),

@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
-use crate::backend::{Backend, Error, Position, Totals};
+use crate::device::Error;
 use crate::graph::{Network, Statistics};
+use crate::ops::{Backend, Position, Totals};
 
 /// Runs a range of the images of `data`, in order, through the network with its running statistics, and sums up loss and
 /// correct answers. `visit` is called after each batch with its number of images, and may read the logits \[n,10\]; if it

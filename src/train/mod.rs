@@ -19,10 +19,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use crate::backend::Sparse;
 use crate::checkpoint::chain::Restored;
 use crate::data::Dataset;
 use crate::distributed::Communicator;
+use crate::optim::TrainingBackend;
 use crate::settings::Config;
 use trainer::{Epoch, Trainer};
 
@@ -66,7 +66,7 @@ pub struct Training<'a> {
 ///
 /// # Errors
 /// When the device or another process fails, a file cannot be written, a listener fails, or the loss is no longer finite.
-pub fn train<B: Sparse>(backend: B, mut training: Training, stop: &Stop) -> Result<Outcome, Error> {
+pub fn train<B: TrainingBackend>(backend: B, mut training: Training, stop: &Stop) -> Result<Outcome, Error> {
     let began = Instant::now();
     let config = training.config;
     training.resume = team::spread(&mut *training.comm, training.resume)?;

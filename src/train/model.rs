@@ -4,13 +4,16 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::{Plans, evaluate};
-use crate::backend::{Error, Sparse, Totals};
 use crate::data::Split;
+use crate::device::Error;
 use crate::graph::{Network, Scoring};
-use crate::mask::{Mask, Quota, select};
+use crate::mask::kinds::fisher;
+use crate::mask::{Mask, Quota};
+use crate::ops::Totals;
+use crate::optim::TrainingBackend;
 
 /// The model that all workers share: a single worker trains it, several merge into it.
-pub(super) struct SharedModel<B: Sparse> {
+pub(super) struct SharedModel<B: TrainingBackend> {
     network: Network<B>,
     /// Buffers for scoring samples, if masks are chosen by scores.
     scoring: Option<Scoring<B>>,
@@ -20,13 +23,13 @@ pub(super) struct SharedModel<B: Sparse> {
     evaluation: Option<B::Recording>,
 }
 
-impl<B: Sparse> SharedModel<B> {
+impl<B: TrainingBackend> SharedModel<B> {
     /// Allocates a network that begins with the given weights (memory order) and running statistics.
     ///
     /// # Errors
     /// When the device has no room.
     pub fn new(
-        backend: B,
+        mut backend: B,
         plans: Plans,
         test: Split,
         (weights, running): (&[f32], &[f32]),
@@ -49,16 +52,13 @@ impl<B: Sparse> SharedModel<B> {
         (&mut self.network, self.scoring.as_mut())
     }
 
-    /// The mask of the largest scores.
+    /// The mask of the largest scores, if masks are chosen by scores.
     ///
     /// # Errors
     /// When the device fails.
-    ///
-    /// # Panics
-    /// If masks are not chosen by scores.
-    pub fn largest(&mut self, quota: Quota) -> Result<Mask, Error> {
+    pub fn largest(&mut self, quota: Quota) -> Result<Option<Mask>, Error> {
         let (network, scoring) = self.scoring();
-        select::largest(network, scoring.expect("a run whose masks are chosen by scores has scores"), quota)
+        scoring.map(|scoring| fisher::largest(network, scoring, quota)).transpose()
     }
 
     /// The part of the test images that a worker evaluates: whole batches, so that there are no more batches than a

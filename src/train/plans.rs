@@ -1,11 +1,12 @@
 //! The plans of a run's network, and the memory that they take.
 
-use crate::backend::Sparse;
 use crate::data::IMAGE;
-use crate::graph::network::{operations, shared_slots};
+use crate::graph::network::{scratch, shared_slots};
 use crate::graph::plan::Mode;
-use crate::graph::{self, Graph, Plan, scoring};
-use crate::mask::{Kind, select};
+use crate::graph::{self, Graph, Plan};
+use crate::mask::kinds::fisher;
+use crate::ops::Work;
+use crate::optim::{Sgd, TrainingBackend};
 use crate::settings::Config;
 
 /// Images in an evaluation step, at most.
@@ -32,34 +33,33 @@ impl Plans {
         let graph = config.network.graph()?;
         let training = Plan::new(&graph, config.train.batch_size, Mode::Training)?;
         let inference = Plan::new(&graph, EVALUATION_BATCH, Mode::Inference)?;
-        let samples = config.mask.samples.min(select::BATCH);
-        let scores = config.mask.kind == Kind::Fisher;
-        let scoring = scores.then(|| scoring::plan(&graph, samples)).transpose()?;
+        let scored = config.masked().filter(|mask| mask.kind.needs_samples());
+        let scoring = scored.map(|mask| fisher::plan(&graph, mask.samples)).transpose()?;
         Ok(Plans { graph, training, inference, scoring })
     }
 
     /// What a run keeps on its device, with `replicas` workers that have weights of their own (0 for a single worker) and
     /// so many images.
-    pub fn memory<B: Sparse>(&self, replicas: usize, images: usize) -> Memory {
+    pub fn memory<B: TrainingBackend>(&self, replicas: usize, images: usize) -> Memory {
         let Plans { graph, training, inference, scoring } = self;
-        // A gradient or velocity.
         let value = size_of::<f32>();
+        // The network has its weights and gradients; it, or each of several workers, what moves.
+        let (network, state) = (B::WEIGHT + value, value * Sgd::STATE.len());
         let weight = match replicas {
-            0 => B::WEIGHT,
-            replicas => (B::WEIGHT - value) * (1 + replicas),
+            0 => network + state,
+            replicas => network + replicas * (B::WEIGHT + state),
         };
         let activations: usize = shared_slots(Some(training), inference).iter().sum();
         let winners: usize = training.winners.iter().sum();
-        let (convs, norms) = operations([Some(inference), Some(training), scoring.as_ref()]);
+        let plans = [(Some(inference), Work::Train), (Some(training), Work::Train), (scoring.as_ref(), Work::Score)];
+        let scratch = plans.into_iter().filter_map(|(plan, work)| Some(scratch::<B>(plan?, work))).collect();
         Memory {
             activations: activations * B::ACTIVATION + winners,
             weights: graph.layout.weight_count() * weight,
-            scratch: B::scratch_bytes(&convs, &norms),
+            scratch: B::scratch_bytes(scratch),
             scoring: scoring.as_ref().map_or(0, |plan| {
                 let (scores, statistics) = (graph.layout.weight_count(), graph.layout.statistic_count());
-                plan.activation_bytes(B::ACTIVATION)
-                    + size_of::<f32>() * (scores + plan.batch * statistics)
-                    + B::scoring_bytes(&plan.convs(), &plan.norms())
+                plan.activation_bytes(B::ACTIVATION) + value * (scores + plan.batch * statistics)
             }),
             // Pixels and a label.
             data: images * (IMAGE + 1),

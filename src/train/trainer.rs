@@ -8,11 +8,11 @@ use super::laps::Lap;
 use super::model::SharedModel;
 use super::team::{Team, view};
 use super::{Error, Keep, Plans, Stop, Training};
-use crate::backend::{Sparse, Totals};
 use crate::checkpoint::chain::Restored;
 use crate::checkpoint::{Hash, Progress};
-use crate::mask::{Kind, Mask, Order, Samples, select};
-use crate::optim::UpdateRule;
+use crate::mask::{Choice, Draw, Mask, Order, Samples, select};
+use crate::ops::Totals;
+use crate::optim::{TrainingBackend, UpdateRule};
 use crate::settings::Config;
 
 /// How an epoch ended.
@@ -24,7 +24,7 @@ pub(super) enum Epoch {
 }
 
 /// A run under way.
-pub(super) struct Trainer<'a, B: Sparse> {
+pub(super) struct Trainer<'a, B: TrainingBackend> {
     config: &'a Config,
     model: SharedModel<B>,
     team: Team<B>,
@@ -33,14 +33,14 @@ pub(super) struct Trainer<'a, B: Sparse> {
     audience: Audience<'a>,
 }
 
-impl<'a, B: Sparse> Trainer<'a, B> {
+impl<'a, B: TrainingBackend> Trainer<'a, B> {
     /// Allocates everything, takes up the checkpoint that is resumed, and tells the listeners that training begins.
     ///
     /// # Errors
     /// When the device has no room, a file cannot be read or written, or another process fails.
     pub fn new(backend: B, training: Training<'a>, began: Instant) -> Result<Self, Error> {
         let Training { config, dataset, resume, comm, keep, listeners } = training;
-        let plans = Plans::new(config)?;
+        let (plans, set) = (Plans::new(config)?, dataset.set());
         let images = [dataset.train.len(), dataset.test.len()];
         let local = comm.local().len();
         check_room(&backend, config, &plans, local, images)?;
@@ -67,7 +67,7 @@ impl<'a, B: Sparse> Trainer<'a, B> {
         trainer.audience.tell(&Event::Started(&Started {
             config,
             device: &device,
-            data: dataset.name,
+            data: set.name,
             images,
             steps,
             workers: &workers,
@@ -178,7 +178,7 @@ impl<'a, B: Sparse> Trainer<'a, B> {
                 Some(_) => {}
             }
         }
-        let mask = self.choose()?;
+        let Some(mask) = self.choose()? else { return Ok(()) };
         let Trainer { config, model, team, clock, keep, audience } = self;
         let hash = Hash::of_indices(mask.indices()).to_string();
         team.agree(clock.laps(), "the mask", hash.as_bytes(), None)?;
@@ -201,23 +201,22 @@ impl<'a, B: Sparse> Trainer<'a, B> {
         audience.tell(&Event::Mask(&report))
     }
 
-    /// Chooses the weights to keep, as the kind of mask has it.
-    fn choose(&mut self) -> Result<Mask, Error> {
+    /// Chooses the weights to keep, as the kind of mask has it; none for a kind that keeps all.
+    fn choose(&mut self) -> Result<Option<Mask>, Error> {
         let Trainer { config, model, team, clock, .. } = self;
-        let (settings, seed, draw) = (&config.mask, config.train.seed, clock.draw());
+        let (settings, seed, number) = (&config.mask, config.train.seed, clock.draw());
         let quota = config.workers.quota(settings, &model.network().graph().layout)?;
-        Ok(match settings.kind {
-            Kind::Random => select::random(model.network(), quota, seed, draw)?,
-            Kind::Fisher | Kind::Dense => {
+        Ok(match settings.kind.choice() {
+            Choice::Nothing => None,
+            Choice::ByNetwork(scores) => {
+                let network = model.network();
+                let scores = scores(network, &Draw { quota, seed, number })?;
+                Some(select::largest(network, &scores, quota)?)
+            }
+            Choice::BySamples => {
                 let rule = settings.rule(clock.at().epoch);
-                let samples = Samples {
-                    first: 0,
-                    count: settings.samples,
-                    order: Order::Shuffled,
-                    augment: true,
-                    seed,
-                    epoch: draw,
-                };
+                let (order, count) = (Order::Shuffled, settings.samples);
+                let samples = Samples { first: 0, count, order, augment: true, seed, epoch: number };
                 team.score(model, rule, samples, clock.laps())?;
                 model.largest(quota)?
             }
@@ -257,7 +256,7 @@ impl<'a, B: Sparse> Trainer<'a, B> {
 }
 
 /// Checks that a run fits into the device's memory.
-fn check_room<B: Sparse>(
+fn check_room<B: TrainingBackend>(
     backend: &B,
     config: &Config,
     plans: &Plans,

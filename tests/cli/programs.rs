@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use crate::support::cli::{
-    Running, SMALL, SMALL_MODEL, contents, evaluate, finish, listing, mask, restore, succeed, timeless_logs,
-    timeless_metrics, train,
+    Running, SMALL, SMALL_MODEL, contents, evaluate, finish, listing, mask, restore, subcommand, succeed,
+    timeless_logs, timeless_metrics, train,
 };
 use fishmask::data::synthetic;
 use safetensors::{Dtype, SafeTensors};
@@ -414,12 +414,13 @@ fn a_second_trainer_in_the_same_folder_is_refused() {
 #[test]
 fn help_names_every_flag() {
     let directory = tempdir().unwrap();
-    let train_flags = "--preset --model --width --epochs --batch-size --lr --peak-epoch --momentum --weight-decay \
+    let train_flags = "--recipe --set --print-config --model --width --epochs --batch-size --lr --peak-epoch --momentum --weight-decay \
         --label-smoothing --train-images --mask --keep-ratio --fisher-samples --fisher-target --fisher-power \
         --warmup-epochs --mask-every --update-rule --checkpoint-state --checkpoint-values --data --data-dir --offline --no-verify --device --precision --seed --run-dir --resume \
         --checkpoint-every --threads --summary";
-    let evaluate_flags = "--model --width --weights --data-dir --split --count --logits --no-verify --device";
-    let mask_flags = "--compare --model --width --weights --data-dir --fisher-samples --fisher-target --fisher-power \
+    let evaluate_flags =
+        "--recipe --set --model --width --weights --data-dir --split --count --logits --no-verify --device";
+    let mask_flags = "--recipe --set --compare --model --width --weights --data-dir --fisher-samples --fisher-target --fisher-power \
         --keep-ratio --sample-order --augment --bn --device --out --seed --threads";
     for (command, flags) in [
         (train(directory.path(), "--help"), train_flags),
@@ -444,4 +445,92 @@ fn a_reader_that_has_seen_enough_is_no_error() {
     let output = command.stdout(writer).output().unwrap();
     assert_eq!(output.status.code(), Some(141));
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
+
+/// `fishmask train --recipe quick --print-config | fishmask train --recipe /dev/stdin` is the run itself.
+#[test]
+fn the_printed_recipe_fed_back_gives_the_same_run() {
+    let directory = tempdir().unwrap();
+    let flags = format!("{SMALL} --mask fisher --fisher-samples 32 --set checkpoint.every=2");
+    let (recipe, err) = succeed(subcommand("train", directory.path(), &format!("{flags} --print-config")));
+    assert_eq!(err, "");
+    assert!(listing(directory.path()).is_empty(), "nothing is made");
+    fs::write(directory.path().join("recipe"), &recipe).unwrap();
+    let piped = |flags: &str| {
+        let mut command = train(directory.path(), &format!("--recipe /dev/stdin {flags}"));
+        command.stdin(fs::File::open(directory.path().join("recipe")).unwrap());
+        succeed(command)
+    };
+    let (own, _) = succeed(train(directory.path(), &format!("{flags} --summary")));
+    assert_eq!(piped("--summary").0, own);
+    let (again, _) = piped("--print-config");
+    let values = |text: &str| {
+        text.lines()
+            .filter_map(|line| Some(line.split_once("  #")?.0.trim_end().to_string()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(values(&again), values(&recipe));
+    piped("--run-dir piped");
+    succeed(train(directory.path(), &format!("{flags} --run-dir typed")));
+    for file in ["config.json", "final.safetensors"] {
+        let [piped, typed] =
+            ["piped", "typed"].map(|run| fs::read(directory.path().join(run).join(file)).unwrap());
+        assert!(piped == typed, "{file}");
+    }
+}
+
+#[test]
+fn completions_and_man_pages_are_of_every_subcommand() {
+    let directory = tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish"] {
+        let (out, _) = succeed(subcommand("completions", directory.path(), shell));
+        for part in ["evaluate", "keep-ratio", "checkpoint", "man"] {
+            assert!(out.contains(part), "{shell} has no {part}");
+        }
+    }
+    let (out, _) = succeed(subcommand("man", directory.path(), ""));
+    assert!(out.contains(".TH fishmask 1"), "{out}");
+    succeed(subcommand("man", directory.path(), "."));
+    let pages: Vec<_> = contents(directory.path()).into_keys().collect();
+    for page in
+        ["fishmask.1", "fishmask-train.1", "fishmask-evaluate.1", "fishmask-mask.1", "fishmask-checkpoint.1"]
+    {
+        assert!(pages.iter().any(|name| name == page), "{page} is not among {pages:?}");
+    }
+}
+
+#[test]
+fn the_version_is_the_packages() {
+    let directory = tempdir().unwrap();
+    for (command, name) in [
+        (train(directory.path(), "-V"), "train"),
+        (subcommand("", directory.path(), "-V"), "fishmask"),
+        (evaluate(directory.path(), "-V"), "fishmask-evaluate"),
+    ] {
+        let (out, _) = succeed(command);
+        let version = format!("{name} {}", env!("CARGO_PKG_VERSION"));
+        assert!(out.starts_with(&version), "{out}");
+    }
+}
+
+#[test]
+fn train_is_fishmask_train() {
+    let directory = tempdir().unwrap();
+    let [(own, _), (sub, _)] = [
+        succeed(train(directory.path(), "--recipe workers --print-config")),
+        succeed(subcommand("train", directory.path(), "--recipe workers --print-config")),
+    ];
+    assert_eq!(own, sub);
+}
+
+#[test]
+fn evaluating_by_a_recipe() {
+    let run = finished();
+    let (directory, _) = run.copy();
+    let flags = format!("--data synthetic --count 7 --weights {}/final.safetensors", run.folder());
+    let (own, _) = succeed(evaluate(directory.path(), &format!("{flags} --model resnet9 --width 2")));
+    let (by_recipe, _) = succeed(evaluate(directory.path(), &format!("{flags} --recipe quick --width 2")));
+    let (by_set, _) =
+        succeed(evaluate(directory.path(), &format!("{flags} --recipe quick --set network.width=2")));
+    assert_eq!((&by_recipe, &by_set), (&own, &own));
 }

@@ -2,15 +2,15 @@
 
 use crate::support::device::emulated;
 use crate::support::gpu::on_gpu;
-use fishmask::backend::cpu::Cpu;
-use fishmask::backend::cuda::Cuda;
-use fishmask::backend::{Backend, Position, Sgd, Totals};
 use fishmask::data::{Split, synthetic};
-use fishmask::driver::Driver;
-use fishmask::driver::emulated::Emulated;
+use fishmask::device::Cuda;
+use fishmask::device::driver::Driver;
+use fishmask::device::emulated::Emulated;
+use fishmask::device::{Buffers, Cpu};
 use fishmask::graph::network::{Batches, plans};
 use fishmask::graph::{Model, Network, Statistics};
-use fishmask::optim::PiecewiseLinear;
+use fishmask::ops::{LossOps, Position, Totals};
+use fishmask::optim::{Moves, PiecewiseLinear, Sgd, SgdBuffers, TrainingBackend};
 use fishmask::train::evaluate;
 use std::sync::Arc;
 
@@ -22,15 +22,15 @@ fn fast() -> Cuda<Emulated> {
 }
 
 /// A network with its optimiser's state and a data set.
-struct Training<B: Backend> {
+struct Training<B: TrainingBackend> {
     network: Network<B>,
     velocity: B::Vector,
     data: B::Data,
     recording: Option<B::Recording>,
 }
 
-impl<B: Backend> Training<B> {
-    fn new(backend: B, model: Model, split: &Arc<Split>) -> Self {
+impl<B: TrainingBackend> Training<B> {
+    fn new(mut backend: B, model: Model, split: &Arc<Split>) -> Self {
         let graph = model.graph(8).unwrap();
         let plans = plans(&graph, Batches { training: Some(BATCH), inference: BATCH }).unwrap();
         let (weights, running) = (graph.layout.initial_weights(2), graph.layout.initial_statistics());
@@ -58,7 +58,7 @@ impl<B: Backend> Training<B> {
             network.backward(BATCH)?;
             let (backend, gradients, weights) = network.parameters();
             let sgd = Sgd { momentum: 0.9, weight_decay: 5e-4 * BATCH as f32 };
-            backend.sgd(&sgd, gradients, velocity, weights)
+            backend.sgd(&sgd, Moves::All, SgdBuffers { gradients, velocity, weights })
         };
         match recorded {
             true => network.replay(recording, work).unwrap(),
@@ -76,11 +76,12 @@ fn distance(actual: &[f32], expected: &[f32]) -> f64 {
 
 /// One step's loss and gradients.
 ///
-/// After l layers of f16 an activation, about normal, is known to e = 2^-11 sqrt(2 l) of its deviation: each layer
-/// rounds what it reads and what it writes. A ReLU's input is within e of 0, and takes the other branch, in a share
-/// 2 e / sqrt(2 pi) = 0.8 e of all units. A share s of gradients gone or come is sqrt(s) of their length, and layers
-/// add up: sqrt(sum of 0.8 e), 0.10 for 8 ReLUs and 0.27 for 33. One parameter may be twice as far as all. The last
-/// layer's gradient passes no ReLU and is known to 2 e: e of its input, and e of the probabilities it is multiplied by.
+/// After l layers of f16 an activation, about normal, is known to e = 2^-11 sqrt(2 l) of its deviation: each
+/// layer rounds what it reads and what it writes. A ReLU's input is within e of 0, and takes the other
+/// branch, in a share 2 e / sqrt(2 pi) = 0.8 e of all units. A share s of gradients gone or come is sqrt(s)
+/// of their length, and layers add up: sqrt(sum of 0.8 e), 0.10 for 8 ReLUs and 0.27 for 33. One parameter
+/// may be twice as far as all. The last layer's gradient passes no ReLU and is known to 2 e: e of its input,
+/// and e of the probabilities it is multiplied by.
 fn one_step<D: Driver>(device: Cuda<D>, model: Model) {
     let split = Arc::new(synthetic::dataset(2 * BATCH, 1, 0).train);
     let mut cpu = Training::new(Cpu::new(), model, &split);
@@ -133,7 +134,7 @@ fn one_step_of_resnet34_cuda() {
 }
 
 /// Mean training loss of one epoch of 2,000 images, and mean test loss after it.
-fn epoch<B: Backend>(backend: B) -> [f64; 2] {
+fn epoch<B: TrainingBackend>(backend: B) -> [f64; 2] {
     let data = synthetic::dataset(2000, 4 * BATCH + 7, 0);
     let split = Arc::new(data.train);
     let steps = split.len() / BATCH;
@@ -168,7 +169,8 @@ fn an_epoch_ends_within_a_percent_of_the_cpu_cuda() {
     on_gpu(|cuda| an_epoch_ends_within_a_percent_of_the_cpu(cuda()));
 }
 
-/// A recording, replayed, does what the operations do one by one: each step's batch and learning rate move on.
+/// A recording, replayed, does what the operations do one by one: each step's batch and learning rate move
+/// on.
 fn replays_are_steps<D: Driver>(make: impl Fn() -> Cuda<D>) {
     let split = Arc::new(synthetic::dataset(4 * BATCH, 1, 0).train);
     let [direct, recorded] = [false, true].map(|recorded| {

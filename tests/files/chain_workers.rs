@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use crate::support::chain::forge::{Named, forged};
 use crate::support::chain::{ID, Run, bits, names, small, verified};
-use fishmask::backend::Totals;
-use fishmask::checkpoint::chain::{EpochExchange, Chain, Part, Velocity, Worker, Workers, WorkersState, save_workers};
+use fishmask::checkpoint::chain::{Chain, Part, Velocity, Worker, Workers, WorkersState, save_workers};
 use fishmask::checkpoint::full::{self, State};
 use fishmask::checkpoint::{Error, Hash, Moment, Problem, Progress};
 use fishmask::graph::{Model, ModelId};
+use fishmask::ops::Totals;
 use safetensors::SafeTensors;
 use safetensors::tensor::Dtype;
 use serde_json::{Value, json};
@@ -37,9 +37,8 @@ fn state(run: &Run, workers: usize) -> WorkersState {
     };
     let model = Hash::of_model(&run.layout.to_canonical(&run.weights), &run.running);
     let at = run.progress.at;
-    let traffic = EpochExchange { merges: 3, dense: u64::MAX, sent: 1 << 53 | 1, ..EpochExchange::default() };
-    let exchange = EpochExchange { received: 7, waiting: 0.1, exchanging: 1.0 / 3.0, ..traffic };
-    WorkersState { at, model, workers: (0..workers).map(worker).collect(), exchange }
+    let run = r#"{"streams": [1, "check"], "é": "\"\""}"#.into();
+    WorkersState { at, model, workers: (0..workers).map(worker).collect(), run }
 }
 
 /// Writes it, in slices of three values.
@@ -352,7 +351,8 @@ fn the_program_lists_and_verifies_them() {
     run.choose(50);
     run.begin_mask(&mut writer);
     let out = |action: &str| {
-        let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin!("checkpoint"));
+        let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin!("fishmask"));
+        command.arg("checkpoint");
         let output = command.arg(action).arg(folder.path()).output().unwrap();
         (output.status.success(), String::from_utf8(output.stdout).unwrap())
     };

@@ -4,12 +4,12 @@ use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 
-use fishmask::backend::cpu::Cpu;
 use fishmask::checkpoint::Moment;
+use fishmask::device::Cpu;
 use fishmask::mask::Kind;
-use fishmask::settings::{CheckpointState, Config, Flags, MaskFlags, Reasons, WorkerFlags, WorkerMasks};
-use fishmask::records::{Bar, DawnLog, Durable, Metrics, Table, summary};
-use fishmask::train::{EpochReport, Event, Exchange, Listener, MaskReport, Outcome, Started};
+use fishmask::settings::{Config, Reasons, Request};
+use fishmask::train::listeners::{Bar, DawnLog, Metrics, Table};
+use fishmask::train::{EpochReport, Event, Exchange, Listener, MaskReport, Outcome, summary};
 
 const REPORT: EpochReport = EpochReport {
     epoch: 1,
@@ -26,19 +26,25 @@ const REPORT: EpochReport = EpochReport {
     exchange: None,
 };
 
+/// The default configuration with other settings.
+fn with(settings: &[(&str, &str)]) -> Config {
+    let request = Request::default().with(settings).unwrap();
+    request.resolve(|| Err("no GPU".into())).unwrap().config
+}
+
 /// Tells a listener a whole run of two epochs.
 fn tell(listener: &mut dyn Listener, data: &str, resumed: Option<Moment>, outcome: &Outcome) {
-    let config = Config::new(&Flags::default(), || Err("no GPU".into())).unwrap().0;
-    let (path, folder) = (Path::new("runs/a"), Some(Path::new("runs/a")));
+    let config = Config::default();
+    let folder = Path::new("runs/a");
     let second = EpochReport { epoch: 2, lr: 0.0, test_accuracy: 100.0, total_seconds: 1234.56, ..REPORT };
     let images = [10_000, 10_000];
     let device = "CPU, 2 threads";
     let (steps, workers, parameters) = (78, &[][..], 412_345);
     let config = &config;
-    let started = Started { config, device, data, images, steps, workers, parameters, resumed, folder };
-    let started = Event::Started(&started);
-    let step = |epoch| Event::Step { epoch, step: 78, steps: 78, images: 128 };
-    let checkpoint = Event::Checkpoint(path);
+    let started =
+        Event::Started { config, device, data, images, steps, workers, parameters, resumed, folder };
+    let step = |epoch| Event::Step { epoch, step: 78, steps: 78, batch: 128 };
+    let checkpoint = Event::Checkpoint(folder);
     let ended = Event::Ended { outcome, folder };
     let events = [started, step(1), Event::Epoch(&REPORT), checkpoint, step(2), Event::Epoch(&second), ended];
     events.iter().for_each(|event| listener.hear(event).unwrap());
@@ -102,11 +108,7 @@ fn table_of_a_stopped_run_says_how_to_go_on() {
 
 #[test]
 fn table_and_metrics_of_several_workers() {
-    let workers =
-        WorkerFlags { workers: Some(2), worker_masks: Some(WorkerMasks::Interleaved), ..Default::default() };
-    let mask = MaskFlags { mask: Some(Kind::Fisher), ..MaskFlags::default() };
-    let flags = Flags { workers, mask, ..Flags::default() };
-    let config = &Config::new(&flags, || Err("no GPU".into())).unwrap().0;
+    let config = &with(&[("workers.count", "2"), ("workers.masks", "interleaved"), ("mask.kind", "fisher")]);
     let exchange = Exchange {
         merges: 3,
         sent: 1_765_134,
@@ -118,7 +120,7 @@ fn table_and_metrics_of_several_workers() {
     let report = EpochReport { exchange: Some(exchange), ..REPORT };
     let names = ["rank 0 on a".to_string(), "rank 1 on b".to_string()];
     let (mut table, mut metrics) = (Table::new(vec![], Reasons::default()), Metrics::new(vec![]));
-    let started = Started {
+    let started = Event::Started {
         config,
         device: "CPU, 2 threads",
         data: "CIFAR-10",
@@ -127,9 +129,9 @@ fn table_and_metrics_of_several_workers() {
         workers: &names,
         parameters: 1,
         resumed: None,
-        folder: Some(Path::new("runs/a")),
+        folder: Path::new("runs/a"),
     };
-    for event in [Event::Started(&started), Event::Epoch(&report)] {
+    for event in [started, Event::Epoch(&report)] {
         table.hear(&event).unwrap();
         metrics.hear(&event).unwrap();
     }
@@ -151,20 +153,19 @@ fn table_and_metrics_of_several_workers() {
 
 #[test]
 fn table_of_a_masked_run() {
-    let flags = |mask| Flags { mask, ..Flags::default() };
-    let show = |mask: MaskFlags, reports: &[MaskReport], outcome: &Outcome| {
-        let config = Config::new(&flags(mask), || Err("no GPU".into())).unwrap().0;
+    let show = |settings: &[(&str, &str)], reports: &[MaskReport], outcome: &Outcome| {
+        let config = with(settings);
         let mut table = Table::new(vec![], Reasons::default());
-        let folder = Some(Path::new("runs/a"));
+        let folder = Path::new("runs/a");
         let (device, data, images) = ("CPU, 2 threads", "CIFAR-10", [10_000, 10_000]);
         let (steps, workers, parameters, resumed, config) = (78, &[][..], 1, None, &config);
-        let started = Started { config, device, data, images, steps, workers, parameters, resumed, folder };
-        table.hear(&Event::Started(&started)).unwrap();
+        let started =
+            Event::Started { config, device, data, images, steps, workers, parameters, resumed, folder };
+        table.hear(&started).unwrap();
         reports.iter().for_each(|report| table.hear(&Event::Mask(report)).unwrap());
         table.hear(&Event::Ended { outcome, folder }).unwrap();
         String::from_utf8(table.into_inner()).unwrap()
     };
-    let fisher = MaskFlags { mask: Some(Kind::Fisher), ..MaskFlags::default() };
     let report = MaskReport {
         epoch: 1,
         kind: Kind::Fisher,
@@ -175,7 +176,7 @@ fn table_of_a_masked_run() {
         seconds: 3.12,
     };
     let again = MaskReport { kind: Kind::Random, stayed: Some(65_731), ..report };
-    let text = show(fisher.clone(), &[report, again], &finished());
+    let text = show(&[("mask.kind", "fisher")], &[report, again], &finished());
     assert!(
         text.contains("\nmask     fisher 2%, strict rule, 1024 samples, label, square, fixed\n"),
         "{text}"
@@ -185,19 +186,18 @@ fn table_of_a_masked_run() {
        mask of 131,462 of 6,573,120 weights (2.00%), by lot, 50.0% as before, 3.1 s
 ";
     assert!(text.contains(rows), "{text}");
-    let random = MaskFlags {
-        mask: Some(Kind::Random),
-        keep_ratio: Some(0.005),
-        warmup_epochs: Some(2),
-        mask_every: Some(3),
-        checkpoint_state: Some(CheckpointState::Off),
-        ..MaskFlags::default()
-    };
-    let text = show(random, &[], &Outcome::Interrupted(2));
+    let random = [
+        ("mask.kind", "random"),
+        ("mask.keep_ratio", "0.005"),
+        ("mask.warmup_epochs", "2"),
+        ("mask.every", "3"),
+        ("checkpoint.state", "off"),
+    ];
+    let text = show(&random, &[], &Outcome::Interrupted(2));
     let line = "mask     random 0.5%, strict rule, after 2 dense epochs, selected anew every 3 epochs";
     assert!(text.contains(line), "{text}");
     assert!(text.ends_with(
-        "\nstopped by SIGINT; without --checkpoint-state the run cannot be resumed; run: runs/a\n"
+        "\nstopped by SIGINT; without --checkpoint-state it cannot be gone on with; run: runs/a\n"
     ));
 }
 
@@ -258,7 +258,7 @@ impl std::io::Write for Full {
     }
 }
 
-impl Durable for Full {
+impl fishmask::train::listeners::Durable for Full {
     fn sync(&mut self) -> std::io::Result<()> {
         Ok(())
     }
@@ -287,7 +287,7 @@ fn the_bar_hears_a_run_without_a_terminal() {
 
 #[test]
 fn summary_of_the_quick_network() {
-    let config = Config::new(&Flags::default(), || Err("no GPU".into())).unwrap().0;
+    let config = Config::default();
     let mut out = vec![];
     summary::print::<Cpu>(&mut out, &config, 1, 20_000).unwrap();
     let text = String::from_utf8(out).unwrap();

@@ -6,13 +6,13 @@ use crate::support::train::{
     config, final_bytes, layout, masking, on_emulated, one_epoch,
     stopped_and_resumed_ends_with_the_same_bits, train, train_from, with,
 };
-use fishmask::backend::Power;
 use fishmask::checkpoint::chain::{Chain, Kind, Restored, Velocity};
 use fishmask::checkpoint::{Moment, Progress, weights};
+use fishmask::device::Precision;
 use fishmask::mask;
-use fishmask::settings::{CheckpointState, Config, FisherTarget, MaskSettings, Precision};
-use fishmask::optim::UpdateRule;
-use fishmask::train::{Error, Outcome};
+use fishmask::ops::Power;
+use fishmask::settings::{CheckpointState, Config, FisherTarget, MaskSettings};
+use fishmask::train::{Error, Outcome, Rule};
 
 /// The newest full checkpoint of a run.
 fn latest(folder: &Path) -> Option<PathBuf> {
@@ -144,7 +144,7 @@ fn restored(config: &Config, folder: &Path) -> Vec<(u32, u32, Vec<f32>)> {
 fn what_a_mask_leaves_alone(config: &Config) {
     let layout = config.network.model.graph(config.network.width).unwrap().layout;
     let first = layout.initial_weights(config.train.seed);
-    for update_rule in [UpdateRule::Strict, UpdateRule::Published] {
+    for update_rule in [Rule::Strict, Rule::Published] {
         let folder = tempfile::tempdir().unwrap();
         let mask = MaskSettings { rule: update_rule, ..masking() };
         let config = with(one_epoch(config.clone()), |c| c.mask = mask);
@@ -163,7 +163,7 @@ fn what_a_mask_leaves_alone(config: &Config) {
             let moved: Vec<usize> = p.range().filter(changed).collect();
             let kept = mask.within(&p.range());
             match update_rule {
-                UpdateRule::Strict => {
+                Rule::Strict => {
                     let outside = moved.iter().filter(|&&i| kept.binary_search(&(i as u32)).is_err()).count();
                     assert_eq!(outside, 0, "{}", p.name);
                     assert!(
@@ -175,7 +175,7 @@ fn what_a_mask_leaves_alone(config: &Config) {
                     );
                 }
                 // Decay moves all but zeros.
-                UpdateRule::Published => {
+                Rule::Published => {
                     let zeros = p.range().filter(|&i| before[i] == 0.0).count();
                     assert!(moved.len() + zeros >= p.count() * 99 / 100, "{}: {} moved", p.name, moved.len());
                 }
@@ -183,8 +183,8 @@ fn what_a_mask_leaves_alone(config: &Config) {
         }
         let kinds: Vec<Kind> = chain.checkpoints().iter().map(|c| c.kind).collect();
         match update_rule {
-            UpdateRule::Strict => assert!(matches!(kinds[..], [Kind::Base, Kind::Delta { .. }]), "{kinds:?}"),
-            UpdateRule::Published => assert!(matches!(kinds[..], [Kind::Full { mask: Some(_) }]), "{kinds:?}"),
+            Rule::Strict => assert!(matches!(kinds[..], [Kind::Base, Kind::Delta { .. }]), "{kinds:?}"),
+            Rule::Published => assert!(matches!(kinds[..], [Kind::Full { mask: Some(_) }]), "{kinds:?}"),
         }
     }
 }
@@ -207,7 +207,7 @@ fn masked_runs_stopped_and_resumed_end_with_the_same_bits_cpu() {
         MaskSettings { every: 1, target: FisherTarget::Expect, ..masking() },
         MaskSettings { warmup_epochs: 1, power: Power::Absolute, ..masking() },
         MaskSettings { kind: mask::Kind::Random, every: 1, ..masking() },
-        MaskSettings { rule: UpdateRule::Published, every: 2, ..masking() },
+        MaskSettings { rule: Rule::Published, every: 2, ..masking() },
     ];
     for masking in cases {
         let config = with(config(), |c| c.mask = masking);
@@ -287,7 +287,7 @@ fn samples_are_normalised_by_running_statistics_once_there_are_any() {
 fn one_kept_weight_of_a_layer_moves() {
     // Without decay the published rule too moves only what is kept, and needs no chain to go on from.
     let config = with(one_epoch(config()), |c| {
-        c.mask = MaskSettings { rule: UpdateRule::Published, ..masking() };
+        c.mask = MaskSettings { rule: Rule::Published, ..masking() };
         c.optimizer.weight_decay = 0.0;
     });
     let layout = layout(&config);
@@ -314,7 +314,7 @@ fn one_kept_weight_of_a_layer_moves() {
 #[test]
 fn decay_moves_what_the_published_rule_masks_by_the_schedule() {
     let config = with(one_epoch(config()), |c| {
-        c.mask = MaskSettings { rule: UpdateRule::Published, ..masking() };
+        c.mask = MaskSettings { rule: Rule::Published, ..masking() };
         c.optimizer.weight_decay = 0.05;
     });
     let layout = layout(&config);

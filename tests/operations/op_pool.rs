@@ -4,7 +4,7 @@ use crate::support::device::{Probe, Tolerance, U, front, half, largest, on_every
 use crate::support::fixture::Fixture;
 use crate::support::reference::{Tape, Tensor};
 use crate::support::{assert_close, channels_first, channels_last, integers, normals};
-use fishmask::backend::AveragePool;
+use fishmask::ops::AveragePool;
 
 /// (N, H, W, C)
 const SHAPES: [[usize; 4]; 5] = [[3, 4, 2, 1], [2, 1, 1, 3], [3, 5, 7, 16], [1, 4, 4, 20], [2, 3, 2, 67]];
@@ -37,8 +37,8 @@ fn check_case<B: Probe>(
     assert_close(&found.data, &dx.data, bound[1], relative, &format!("dx of {what}"));
 }
 
-/// h w additions, each off by u of the partial sum, then 1 / (h w) and its product: (h w + 2) u of the largest
-/// value holds the mean. The way back rounds twice.
+/// h w additions, each off by u of the partial sum, then 1 / (h w) and its product: (h w + 2) u of the
+/// largest value holds the mean. The way back rounds twice.
 fn bounds<B: Probe>(x: &Tensor, dy: &Tensor) -> ([f64; 2], f64) {
     let [_, _, h, w] = x.dims();
     let Tolerance { storage, tiny } = B::TOLERANCE;

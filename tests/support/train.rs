@@ -3,24 +3,20 @@
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use fishmask::backend::Power;
-use fishmask::backend::cpu::Cpu;
-use fishmask::backend::cuda::Cuda;
 use fishmask::checkpoint::chain::{Chain, Restored};
-use fishmask::data::{Dataset, synthetic};
-use fishmask::distributed::{Aggregate, InProcess};
-use fishmask::driver::cuda::Gpu;
-use fishmask::driver::emulated::Emulated;
+use fishmask::data::{DataSource, Dataset, synthetic};
+use fishmask::device::emulated::Emulated;
+use fishmask::device::gpu::Gpu;
+use fishmask::device::{Cpu, Cuda, Device, Precision};
+use fishmask::distributed::Aggregate;
 use fishmask::graph::{Layout, Model, ModelId};
 use fishmask::mask::Kind;
-use fishmask::optim::UpdateRule;
-use fishmask::records::Keeping;
+use fishmask::ops::Power;
 use fishmask::settings::{
-    CheckpointSettings, CheckpointState, Config, DataSettings, DataSource, Device, DeviceSettings,
-    FisherTarget, MaskSettings, OptimizerSettings, Precision, ScheduleSettings, TrainSettings, WorkerMasks,
-    WorkerSettings,
+    CheckpointSettings, CheckpointState, Config, DataSettings, DeviceSettings, FisherTarget, MaskSettings,
+    OptimizerSettings, ScheduleSettings, TrainSettings, WorkerMasks, WorkerSettings,
 };
-use fishmask::train::{self, EpochReport, Error, Event, Listener, MaskReport, Outcome, Stop, Training};
+use fishmask::train::{self, EpochReport, Error, Event, Listener, MaskReport, Outcome, Rule, Stop};
 
 /// Three epochs of 18 steps.
 pub fn config() -> Config {
@@ -80,7 +76,7 @@ pub fn masking() -> MaskSettings {
         power: Power::Square,
         warmup_epochs: 0,
         every: 0,
-        rule: UpdateRule::Strict,
+        rule: Rule::Strict,
     }
 }
 
@@ -135,28 +131,20 @@ pub fn train_from(
 ) -> (Result<Outcome, Error>, Watch) {
     std::fs::create_dir_all(folder.join("checkpoints")).unwrap();
     let mut watch = Watch { stop_after, ..Watch::default() };
-    let outcome = train_on(config, dataset(config), folder, state, &mut watch);
-    (outcome, watch)
-}
-
-/// Trains on a data set in `folder`, watched.
-pub fn train_on(
-    config: &Config,
-    dataset: Dataset,
-    folder: &Path,
-    resume: Option<Restored>,
-    watch: &mut Watch,
-) -> Result<Outcome, Error> {
     let stop = watch.stop.clone();
-    let mut keeping = Keeping::new(config, &layout(config), Some(folder))?;
-    let comm = Box::new(InProcess::new(config.workers.count));
-    let listeners: Vec<Box<dyn Listener + '_>> = vec![Box::new(watch)];
-    let training = Training { config, dataset, resume, comm, keep: &mut keeping, listeners };
-    match config.device.name {
-        Device::Cpu => train::train(Cpu::new(), training, &stop),
-        Device::Emulated => train::train(Cuda::new(Emulated::new()).unwrap(), training, &stop),
-        _ => train::train(Cuda::new(Gpu::open(0).unwrap()).unwrap(), training, &stop),
-    }
+    let listeners: &mut [&mut dyn Listener] = &mut [&mut watch];
+    let outcome = match config.device.name {
+        Device::Cpu => train::run(Cpu::new(), config, dataset(config), folder, state, None, listeners, &stop),
+        Device::Emulated => {
+            let backend = Cuda::new(Emulated::new()).unwrap();
+            train::run(backend, config, dataset(config), folder, state, None, listeners, &stop)
+        }
+        _ => {
+            let backend = Cuda::new(Gpu::open(0).unwrap()).unwrap();
+            train::run(backend, config, dataset(config), folder, state, None, listeners, &stop)
+        }
+    };
+    (outcome, watch)
 }
 
 /// The same, going on with what the folder holds.
@@ -170,7 +158,8 @@ pub fn final_bytes(folder: &Path) -> Vec<u8> {
     std::fs::read(folder.join("final.safetensors")).unwrap()
 }
 
-/// Each of `cases` is the steps, of all workers together, after which a run is stopped, then the resumed one, and so on.
+/// Each of `cases` is the steps, of all workers together, after which a run is stopped, then the resumed one,
+/// and so on.
 pub fn stopped_and_resumed_ends_with_the_same_bits(config: &Config, cases: &[&[u32]]) {
     let whole = tempfile::tempdir().unwrap();
     let (_, uninterrupted) = train(config, whole.path(), None);

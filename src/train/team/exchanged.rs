@@ -4,15 +4,15 @@ use std::borrow::Cow;
 
 use super::worker::Worker;
 use crate::train::Error;
-use crate::backend::{self, Sparse};
+use crate::device;
 use crate::distributed::{Aggregate, Communicator};
 use crate::graph::Network;
 use crate::mask::Mask;
-use crate::optim::UpdateRule;
+use crate::optim::{TrainingBackend, UpdateRule};
 use crate::settings::{WorkerMasks, WorkerSettings};
 
 /// Which weights the workers of a run change, and so have to exchange.
-pub(super) enum Exchanged<B: Sparse> {
+pub(super) enum Exchanged<B: TrainingBackend> {
     /// A single worker has nobody to exchange with.
     Nothing,
     /// Every worker changes every weight.
@@ -45,7 +45,7 @@ pub(super) fn own_length(settings: &WorkerSettings, mask: &Mask) -> usize {
     }
 }
 
-impl<B: Sparse> Exchanged<B> {
+impl<B: TrainingBackend> Exchanged<B> {
     /// What workers exchange that train every weight.
     pub fn dense(settings: &WorkerSettings) -> Self {
         if settings.count == 1 { Exchanged::Nothing } else { Exchanged::All }
@@ -60,7 +60,7 @@ impl<B: Sparse> Exchanged<B> {
         network: &mut Network<B>,
         mask: &Mask,
         rule: UpdateRule,
-    ) -> Result<Self, backend::Error> {
+    ) -> Result<Self, device::Error> {
         if settings.count == 1 {
             return Ok(Exchanged::Nothing);
         }
@@ -144,11 +144,11 @@ impl<B: Sparse> Exchanged<B> {
 }
 
 /// Does the same to the merged model and to every worker's.
-fn everywhere<B: Sparse>(
+fn everywhere<B: TrainingBackend>(
     network: &mut Network<B>,
     workers: &mut [Worker<B>],
-    mut write: impl FnMut(&mut Network<B>) -> Result<(), backend::Error>,
-) -> Result<(), backend::Error> {
+    mut write: impl FnMut(&mut Network<B>) -> Result<(), device::Error>,
+) -> Result<(), device::Error> {
     write(network)?;
     workers.iter_mut().try_for_each(|worker| worker.with(network, |network, _| write(network)))
 }

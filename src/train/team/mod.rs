@@ -12,14 +12,16 @@ use super::events::{Audience, Event, Exchange};
 use super::laps::{Lap, Laps};
 use super::model::SharedModel;
 use super::{Error, Stop};
-use crate::backend::{self, Sparse, Totals};
-use crate::checkpoint::chain::EpochExchange;
+use crate::checkpoint::EpochExchange;
 use crate::data::Split;
+use crate::device;
 use crate::distributed::{Aggregate, Communicator, traffic};
 use crate::graph::Network;
 use crate::graph::scoring::Rule as ScoreRule;
-use crate::mask::{Mask, Samples, select};
-use crate::optim::UpdateRule;
+use crate::mask::kinds::fisher;
+use crate::mask::{Mask, Samples};
+use crate::ops::Totals;
+use crate::optim::{TrainingBackend, UpdateRule};
 use crate::settings::{Config, WorkerSettings};
 use exchanged::{Exchanged, own};
 pub(super) use states::{spread, view};
@@ -27,7 +29,7 @@ use states::{pack, unpack};
 use worker::{Worker, shard};
 
 /// This process's workers, and what binds them to each other and to those of other processes.
-pub(super) struct Team<B: Sparse> {
+pub(super) struct Team<B: TrainingBackend> {
     comm: Box<dyn Communicator>,
     settings: WorkerSettings,
     /// What happens to weights outside a mask.
@@ -43,7 +45,7 @@ pub(super) struct Team<B: Sparse> {
     resumable: bool,
 }
 
-impl<B: Sparse> Team<B> {
+impl<B: TrainingBackend> Team<B> {
     /// Workers that begin with the network's weights and no velocity.
     ///
     /// # Errors
@@ -53,7 +55,7 @@ impl<B: Sparse> Team<B> {
         config: &Config,
         network: &mut Network<B>,
         train: Split,
-    ) -> Result<Self, backend::Error> {
+    ) -> Result<Self, device::Error> {
         let (settings, whole, several) = (config.workers, Arc::new(train), config.has_workers());
         let mut workers = vec![];
         for rank in comm.local() {
@@ -184,7 +186,7 @@ impl<B: Sparse> Team<B> {
     ///
     /// # Errors
     /// When the device has no room.
-    pub fn restrict(&mut self, network: &mut Network<B>, mask: Mask) -> Result<(), backend::Error> {
+    pub fn restrict(&mut self, network: &mut Network<B>, mask: Mask) -> Result<(), device::Error> {
         let rule = self.rule;
         self.exchanged = Exchanged::masked(&self.settings, network, &mask, rule)?;
         for worker in &mut self.workers {
@@ -208,7 +210,7 @@ impl<B: Sparse> Team<B> {
     ) -> Result<(), Error> {
         let (network, Some(scoring)) = model.scoring() else { return Ok(()) };
         if self.is_single() {
-            return Ok(select::score(network, scoring, rule, &self.workers[0].split, &samples)?);
+            return Ok(fisher::score(network, scoring, rule, &self.workers[0].split, &samples)?);
         }
         let mut sums = vec![0.0; network.graph().layout.weight_count()];
         self.counted(laps, Lap::Exchange, |team, laps| {
@@ -220,7 +222,7 @@ impl<B: Sparse> Team<B> {
                 // A worker that has only its own images scores the first of them.
                 let first_image = if settings.shard_data { 0 } else { start };
                 let part = Samples { first: first_image, count: end - start, ..samples };
-                select::score(network, scoring, rule, &workers[rank - first].split, &part)?;
+                fisher::score(network, scoring, rule, &workers[rank - first].split, &part)?;
                 let scores = scoring.read(network)?;
                 laps.switch(back);
                 Ok(scores)

@@ -5,27 +5,28 @@ use std::path::{Path, PathBuf};
 
 use super::exchanged::own_length;
 use super::{Team, Worker};
-use crate::backend::{Error as BackendError, Sparse, Totals};
 use crate::checkpoint::chain::{
-    EpochExchange, Part, Restored, Velocity, Worker as WorkerState, Workers, WorkersState,
+    Part, Restored, Velocity, Worker as WorkerState, Workers, WorkersState,
 };
-use crate::checkpoint::{Hash, Moment, Progress};
+use crate::checkpoint::{EpochExchange, Hash, Moment, Progress};
+use crate::device::Error as DeviceError;
 use crate::distributed::{self, Communicator};
 use crate::graph::layout::Parameter;
 use crate::graph::{Layout, ModelId, Network};
-use crate::optim::UpdateRule;
+use crate::ops::Totals;
+use crate::optim::{TrainingBackend, UpdateRule};
 use crate::train::clock::Clock;
 use crate::train::laps::{Lap, Laps};
 use crate::train::{Error, Keep, Snapshot};
 
 /// The shared model, as a [`Keep`] reads it.
-struct View<'a, B: Sparse> {
+struct View<'a, B: TrainingBackend> {
     network: &'a mut Network<B>,
     /// The single worker, where its velocity is kept.
     worker: Option<&'a Worker<B>>,
 }
 
-impl<B: Sparse> Snapshot for View<'_, B> {
+impl<B: TrainingBackend> Snapshot for View<'_, B> {
     fn layout(&self) -> &Layout {
         &self.network.graph().layout
     }
@@ -48,11 +49,11 @@ impl<B: Sparse> Snapshot for View<'_, B> {
 }
 
 /// The network's weights and running statistics, for a [`Keep`] that needs no velocity.
-pub(in crate::train) fn view<B: Sparse>(network: &mut Network<B>) -> impl Snapshot {
+pub(in crate::train) fn view<B: TrainingBackend>(network: &mut Network<B>) -> impl Snapshot {
     View { network, worker: None }
 }
 
-impl<B: Sparse> Team<B> {
+impl<B: TrainingBackend> Team<B> {
     /// Has the shared model kept as a checkpoint, and before it, of several workers, what each of them has. Returns the
     /// file, at the root.
     ///
@@ -194,9 +195,9 @@ impl<B: Sparse> Team<B> {
     }
 }
 
-impl<B: Sparse> Worker<B> {
+impl<B: TrainingBackend> Worker<B> {
     /// A tensor of this worker's state, weights and velocity in the order in which the device has them.
-    fn read(&mut self, network: &mut Network<B>, part: Part) -> Result<Vec<f32>, BackendError> {
+    fn read(&mut self, network: &mut Network<B>, part: Part) -> Result<Vec<f32>, DeviceError> {
         self.with(network, |network, worker| match (part, worker.update.indices()) {
             (Part::Values, Some(indices)) => network.gather(indices),
             (Part::Values, None) => network.read_weights(),
@@ -206,7 +207,7 @@ impl<B: Sparse> Worker<B> {
     }
 
     /// Takes up what [`Worker::read`] gave.
-    fn write(&mut self, network: &mut Network<B>, part: Part, values: &[f32]) -> Result<(), BackendError> {
+    fn write(&mut self, network: &mut Network<B>, part: Part, values: &[f32]) -> Result<(), DeviceError> {
         self.with(network, |network, worker| match (part, worker.update.indices()) {
             (Part::Values, Some(indices)) => network.scatter(indices, values),
             (Part::Values, None) => network.write_weights(values),

@@ -5,16 +5,17 @@ use std::sync::Arc;
 use crate::train::Error;
 use crate::train::clock::Clock;
 use crate::train::laps::Lap;
-use crate::backend::{Error as BackendError, Place, Position, Sgd, Sparse, Totals};
 use crate::data::Split;
+use crate::device::{Error as DeviceError, Place};
 use crate::graph::{Layout, Network, Replica, Statistics};
 use crate::mask::Mask;
-use crate::optim::{Update, UpdateRule};
+use crate::ops::{Position, Totals};
+use crate::optim::{Sgd, TrainingBackend, Update, UpdateRule};
 use crate::rng::{Purpose, Stream, permutation};
 use crate::settings::Config;
 
 /// A worker in this process.
-pub(super) struct Worker<B: Sparse> {
+pub(super) struct Worker<B: TrainingBackend> {
     /// The worker's number among all workers of the run, from 0.
     pub rank: usize,
     /// Its own weights; none for a single worker, which trains the network's.
@@ -32,7 +33,7 @@ pub(super) struct Worker<B: Sparse> {
     name: Option<String>,
 }
 
-impl<B: Sparse> Worker<B> {
+impl<B: TrainingBackend> Worker<B> {
     /// A worker that begins with the network's weights and no velocity. One of several has a
     /// name, and a replica of those weights.
     ///
@@ -44,7 +45,7 @@ impl<B: Sparse> Worker<B> {
         rank: usize,
         split: Arc<Split>,
         name: Option<String>,
-    ) -> Result<Self, BackendError> {
+    ) -> Result<Self, DeviceError> {
         let draw = (config.train.batch_size, seed(config.train.seed, rank));
         let data = network.backend().data(&split, Some(draw))?;
         let replica = name.is_some().then(|| network.replica()).transpose()?;
@@ -67,7 +68,7 @@ impl<B: Sparse> Worker<B> {
     }
 
     /// From now on trains only what its mask keeps.
-    pub fn restrict(&mut self, network: &mut Network<B>, mask: &Mask, rule: UpdateRule) -> Result<(), BackendError> {
+    pub fn restrict(&mut self, network: &mut Network<B>, mask: &Mask, rule: UpdateRule) -> Result<(), DeviceError> {
         self.with(network, |network, worker| worker.update.restrict(network, mask, rule))?;
         // What was recorded trains other weights.
         self.recording = None;
@@ -111,7 +112,7 @@ impl<B: Sparse> Worker<B> {
     }
 
     /// A training step, with the network as this worker has it.
-    fn step(&mut self, network: &mut Network<B>, config: &Config) -> Result<(), BackendError> {
+    fn step(&mut self, network: &mut Network<B>, config: &Config) -> Result<(), DeviceError> {
         let n = config.train.batch_size;
         let (momentum, weight_decay) = (config.optimizer.momentum, config.optimizer.weight_decay);
         let sgd = Sgd { momentum: momentum as f32, weight_decay: (weight_decay * n as f64) as f32 };

@@ -25,8 +25,8 @@ const DENSE: &str = r#"{
 }
 "#;
 
-/// Of `train --preset workers --mask random --checkpoint-state off --shard-data --seed 7 --device emulated`, in the former
-/// version.
+/// Of `train --preset workers --mask random --checkpoint-state off --shard-data --seed 7 --device emulated`,
+/// in the former version.
 const WORKERS: &str = r#"{
   "preset": "workers",
   "model": "resnet9",
@@ -72,7 +72,10 @@ fn a_configuration_of_the_former_version_is_read() {
     assert_eq!(read_config(DENSE.as_bytes()).unwrap(), resolve("--data synthetic"));
     let line =
         "--preset workers --mask random --checkpoint-state off --shard-data --seed 7 --device emulated";
-    assert_eq!(read_config(WORKERS.as_bytes()).unwrap(), resolve(line));
+    let mut expected = resolve(line);
+    // The former version kept what its preset said of the samples that a random mask does not have.
+    expected.mask.samples = 256;
+    assert_eq!(read_config(WORKERS.as_bytes()).unwrap(), expected);
 }
 
 #[test]

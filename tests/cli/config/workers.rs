@@ -53,7 +53,7 @@ fn workers_and_their_presets() {
 fn workers_that_cannot_be() {
     for (line, parts) in [
         ("--workers 0", ["--workers 0", "at least 1 worker"]),
-        ("--workers 5000", ["--workers 5000", "from 1 to 4096"]),
+        ("--workers 5000", ["--workers 5000", "at most 4096"]),
         ("--merge-steps 5", ["--merge-steps 5", "this is for 2 workers or more"]),
         ("--shard-data", ["--shard-data", "this is for 2 workers or more"]),
         ("--workers 2 --reselect-merges 3", ["--reselect-merges 3", "--mask fisher or --mask random"]),
