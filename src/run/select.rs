@@ -7,7 +7,8 @@ use crate::checkpoint::weights;
 use crate::data::Split;
 use crate::graph::network::{Batches, plans};
 use crate::graph::{Graph, Layout, Network, Scoring, scoring};
-use crate::mask::{Mask, Order, Quota, Samples, file, select};
+use crate::mask::kinds::fisher;
+use crate::mask::{Mask, Order, Quota, Samples, file};
 use crate::optim::{TrainingBackend, Work, with_device};
 use crate::settings::{Config, ConfigError, FisherTarget};
 
@@ -111,7 +112,7 @@ impl Work for Job<'_> {
         let count = samples.count;
         Samples::check(count, split.len())
             .map_err(|error| ConfigError::value("mask.samples", count, error.to_string()))?;
-        let plan = scoring::plan(&graph, count.min(select::BATCH))?;
+        let plan = fisher::plan(&graph, count)?;
         let layout = graph.layout.clone();
         // The network is there for its weights: it trains nothing and infers nothing.
         let plans = plans(&graph, Batches { training: None, inference: 1 })?;
@@ -119,8 +120,8 @@ impl Work for Job<'_> {
         let mut scoring = Scoring::new(&mut network, plan)?;
         let (power, expect) = (config.mask.power, config.mask.target == FisherTarget::Expect);
         let rule = scoring::Rule { power, expect, running: running_statistics };
-        select::score(&mut network, &mut scoring, rule, &split, &samples)?;
-        let mask = select::largest(&mut network, &mut scoring, quota)?;
+        fisher::score(&mut network, &mut scoring, rule, &split, &samples)?;
+        let mask = fisher::largest(&mut network, &mut scoring, quota)?;
         let scores = scoring.read(&mut network)?;
         let about = file::About {
             kind: file::Scores::Scores,

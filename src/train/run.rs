@@ -11,8 +11,8 @@ use crate::checkpoint::chain::Restored;
 use crate::data::Dataset;
 use crate::distributed::{Communicator, InProcess};
 use crate::graph::network::Batches;
-use crate::graph::{self, Graph, Plan, scoring};
-use crate::mask::{Kind, select};
+use crate::graph::{self, Graph, Plan};
+use crate::mask::kinds::fisher;
 use crate::optim::TrainingBackend;
 use crate::settings::Config;
 
@@ -42,8 +42,8 @@ pub fn batches(config: &Config) -> Batches {
 /// # Errors
 /// As [`Plan::new`].
 pub fn scoring_plan(config: &Config, graph: &Graph) -> Result<Option<Plan>, graph::Error> {
-    let fisher = config.masked().filter(|mask| mask.kind == Kind::Fisher);
-    fisher.map(|mask| scoring::plan(graph, mask.samples.min(select::BATCH))).transpose()
+    let scored = config.masked().filter(|mask| mask.kind.needs_samples());
+    scored.map(|mask| fisher::plan(graph, mask.samples)).transpose()
 }
 
 /// Trains as `config` says, from the beginning or from `resume`, and writes checkpoints and `final.safetensors` into
