@@ -1,8 +1,8 @@
 //! Softmax cross-entropy on the CPU.
 
-use super::super::flat::Power;
 use super::{Loss, LossOps, ScoreGradient, ScoredClass, Totals};
 use crate::device::{Cpu, Error, Place};
+use crate::ops::flat::Power;
 
 impl LossOps for Cpu {
     fn softmax_cross_entropy(

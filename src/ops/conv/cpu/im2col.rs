@@ -4,11 +4,11 @@
 
 use rayon::prelude::*;
 
-use super::super::Conv;
 use super::sums;
 use super::workspace::{Dgrad, Fprop, Need, Workspace, split, transpose};
 use crate::device::matmul::{Matrix, matmul};
 use crate::device::scratch::lines;
+use crate::ops::conv::Conv;
 
 /// f32 elements of a block of cols in fprop and dgrad: half of a 1 MB level-2 cache.
 const BLOCK: usize = 1 << 17;

@@ -17,9 +17,9 @@ mod transform;
 mod winograd;
 mod workspace;
 
-use super::super::flat::{Out, Work};
 use super::{Conv, ConvDgrad, ConvFprop, ConvOps, ConvWgrad};
 use crate::device::{Cpu, Error, Scratch};
+use crate::ops::flat::{Out, Work};
 use transform::{F2, F4};
 use workspace::{Dgrad, Fprop, Need, Workspace};
 

@@ -8,13 +8,13 @@
 
 use rayon::prelude::*;
 
-use super::super::Conv;
 use super::sums;
 use super::tiles::{Images, Points, PointsMut, Taps, filter, filter_gradient, gather, scatter};
 use super::transform::Tile;
 use super::workspace::{Dgrad, Fprop, Need, Workspace, split, transpose};
 use crate::device::matmul::{Matrix, matmul};
 use crate::device::scratch::lines;
+use crate::ops::conv::Conv;
 
 /// f32 elements of V and M in a chunk that is one task, unless half of U, which every task reads, is larger.
 const TASK: usize = 1 << 17;

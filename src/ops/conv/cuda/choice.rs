@@ -3,7 +3,7 @@
 //! All of it follows from the shape alone, never from the device: the same shape gives the same bits
 //! everywhere. The constants are those of an H100 or H200.
 
-use super::super::Conv;
+use crate::ops::conv::Conv;
 
 /// Multiprocessors of an H100 or H200.
 pub(super) const PROCESSORS: usize = 132;

@@ -4,11 +4,11 @@ mod choice;
 mod launch;
 mod score;
 
-use super::super::flat::{Out, Work};
 use super::args::*;
 use super::{Conv, ConvDgrad, ConvFprop, ConvOps, ConvWgrad};
 use crate::device::driver::{Driver, Kernel, Launch};
 use crate::device::{Cuda, Error, Scratch};
+use crate::ops::flat::{Out, Work};
 pub use choice::{Algorithm, Pass, Tile};
 use launch::{check, elementwise, halves, shape, tiled};
 

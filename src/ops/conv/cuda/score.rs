@@ -2,13 +2,13 @@
 
 use half::f16;
 
-use super::super::super::flat::Power;
-use super::super::Conv;
-use super::super::args::*;
 use super::choice::{Algorithm, PROCESSORS, Tile};
 use super::launch::{elementwise, shape, tiled};
 use crate::device::driver::{Driver, Kernel, Launch};
 use crate::device::{Array, Cuda, Error};
+use crate::ops::conv::Conv;
+use crate::ops::conv::args::*;
+use crate::ops::flat::Power;
 
 /// What a block computes, whatever the algorithm on tensor cores.
 const TILE: Tile = Tile::T64x64;

@@ -2,11 +2,11 @@
 
 use rayon::prelude::*;
 
-use super::super::super::flat::{Out, Power};
-use super::super::{Norm, NormBackward, Pool, ResidualGradient};
 use super::period::input_pixel;
 use crate::device::Cpu;
 use crate::device::simd::vectorised;
+use crate::ops::flat::{Out, Power};
+use crate::ops::norm::{Norm, NormBackward, Pool, ResidualGradient};
 
 /// What a backward pass reads and writes; [`NormBackward`] has the shapes.
 pub(super) struct Backward<'a> {

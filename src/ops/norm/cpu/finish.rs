@@ -6,11 +6,11 @@
 
 use rayon::prelude::*;
 
-use super::super::super::flat::Power;
-use super::super::Norm;
 use super::backward::Backward;
 use super::period::{floor, period, repeat, scale_and_shift};
 use crate::device::simd::vectorised;
+use crate::ops::flat::Power;
+use crate::ops::norm::Norm;
 
 /// Periods of a group's constants: scale, shift, mean, slope, offset.
 const CONSTANTS: usize = 5;

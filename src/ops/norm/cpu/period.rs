@@ -1,7 +1,7 @@
 //! Per-channel constants, repeated over a *period* of several pixels that long vector loops can run along,
 //! however few channels there are.
 
-use super::super::{Norm, Pool};
+use crate::ops::norm::{Norm, Pool};
 
 /// Elements of a period: the least multiple of the channels at or above 256.
 pub(super) fn period(channels: usize) -> usize {

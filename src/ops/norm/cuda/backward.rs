@@ -3,15 +3,15 @@
 
 use half::f16;
 
-use super::super::super::flat::{Out, Power};
-use super::super::args::{
-    self as kernels, BACKWARD_BATCH, GRADIENT_LANES, NormGradientsArgs, NormInputArgs, NormScoresArgs,
-    NormSumsArgs, THREADS,
-};
-use super::super::{Groups, Norm, NormBackward, ResidualGradient};
 use super::shape::{Shape, floor, holds, parameters, pointer, sums_batch, window};
 use crate::device::driver::{Driver, Launch};
 use crate::device::{Array, Cuda, Error, Place, Vector};
+use crate::ops::flat::{Out, Power};
+use crate::ops::norm::args::{
+    self as kernels, BACKWARD_BATCH, GRADIENT_LANES, NormGradientsArgs, NormInputArgs, NormScoresArgs,
+    NormSumsArgs, THREADS,
+};
+use crate::ops::norm::{Groups, Norm, NormBackward, ResidualGradient};
 
 /// Values of scratch that a backward pass needs, for any `n` up to the norm's: of images each one's
 /// gradients; partial sums, then slopes.

@@ -1,9 +1,9 @@
 //! The shapes of launches over a norm's pixels, and checks of its buffers.
 
-use super::super::args::{self as kernels, BACKWARD_BATCH, THREADS, Tile, Window};
-use super::super::{Affine, DEAD, Groups, Norm, Pool};
 use crate::device::driver::{Driver, Kernel, Launch};
 use crate::device::{Array, Vector};
+use crate::ops::norm::args::{self as kernels, BACKWARD_BATCH, THREADS, Tile, Window};
+use crate::ops::norm::{Affine, DEAD, Groups, Norm, Pool};
 
 const _: () = assert!(kernels::DEAD == DEAD as u32);
 

@@ -18,10 +18,10 @@ use bytemuck::Zeroable;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::super::super::flat::Power;
-use super::super::Conv;
 use crate::device::Scratch;
 use crate::device::scratch::{Memory, bytes, take};
+use crate::ops::conv::Conv;
+use crate::ops::flat::Power;
 use pack::{C, Inputs, K, Outputs, PackedConv, Pairs, pack_dy, pack_x};
 
 /// Returns the scratch that scores of a convolution need.

@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
-use super::super::super::Conv;
+use crate::ops::conv::Conv;
 
 /// Input channels of a panel.
 pub(super) const C: usize = 32;
