@@ -7,7 +7,7 @@ use super::{Config, ConfigError};
 use crate::device::Precision;
 use crate::distributed::Aggregate;
 use crate::graph::Layout;
-use crate::mask::{Kind, Samples};
+use crate::mask::Samples;
 use crate::optim::UpdateRule;
 
 /// More threads than any machine this program is for has cores.
@@ -119,7 +119,7 @@ impl Config {
 
     fn check_images(&self, images: usize) -> Result<(), ConfigError> {
         let (own, batch) = (self.worker_images(images), self.train.batch_size);
-        if self.mask.kind == Kind::Fisher {
+        if self.mask.kind.needs_samples() {
             // Parts are even, and together may be fewer than there are images.
             let all = if own == images { images } else { own * self.workers.count };
             let samples = self.mask.samples;

@@ -40,7 +40,7 @@ const ROW: Setting = Setting {
 const MASKED: Only =
     Only { of: "mask.kind", when: Config::is_masked, need: "this is for --mask fisher or --mask random" };
 const FISHER: Only =
-    Only { of: "mask.kind", when: |c| c.mask.kind == Kind::Fisher, need: "this is for --mask fisher" };
+    Only { of: "mask.kind", when: |c| c.mask.kind.needs_samples(), need: "this is for --mask fisher" };
 const SEVERAL: Only = Only {
     of: "workers.count",
     when: Config::has_workers,
