@@ -9,19 +9,17 @@ use serde::{Deserialize, Serialize};
 use super::{Error as MaskError, Mask, Order};
 use crate::checkpoint;
 use crate::checkpoint::container::{self, File, KEY, Spec};
-use crate::graph::{Model, ModelId};
+use crate::graph::ModelId;
 use crate::ops::Power;
 
 /// What scores are of.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct About {
     /// `scores`: tells the file from checkpoints.
     pub kind: Scores,
     /// The network.
-    pub model: Model,
-    /// Its stem channels.
-    pub width: usize,
+    #[serde(flatten)]
+    pub id: ModelId,
     /// Share of the weights that is kept.
     pub keep_ratio: f64,
     /// Samples scored.
@@ -38,13 +36,6 @@ pub struct About {
     pub expect: bool,
     /// Whether batch norm used the running statistics.
     pub running: bool,
-}
-
-impl About {
-    /// The network that the scores are of.
-    pub fn id(&self) -> ModelId {
-        ModelId::new(self.model, self.width)
-    }
 }
 
 /// The kind of file.
@@ -105,7 +96,7 @@ pub fn load(path: &Path) -> Result<(About, Mask), Error> {
     let json = file.json.as_ref().ok_or_else(|| wrong(format!("it has no metadata entry `{KEY}`")))?;
     let about: About =
         serde_json::from_str(json).map_err(|e| wrong(format!("metadata entry `{KEY}`: {e}")))?;
-    let graph = about.id().graph().map_err(|e| wrong(e.to_string()))?;
+    let graph = about.id.graph().map_err(|e| wrong(e.to_string()))?;
     let (indices, _) = file.flat("indices", &[Dtype::U32], None)?;
     let indices = indices.as_chunks::<4>().0.iter().map(|&index| u32::from_le_bytes(index)).collect();
     let mask = Mask::new(indices, graph.layout.weight_count());

@@ -69,12 +69,9 @@ impl Samples {
         let mut images = vec![0.0; batch * IMAGE];
         for indices in order[self.first..][..self.count].chunks(batch) {
             let images = &mut images[..indices.len() * IMAGE];
-            images.par_chunks_exact_mut(IMAGE).zip(indices).for_each(|(out, &index)| {
-                let image = split.image(index as usize);
-                match self.augment {
-                    true => augment(image, self.seed, self.epoch, index, out),
-                    false => normalise(image, out),
-                }
+            images.par_chunks_exact_mut(IMAGE).zip(indices).for_each(|(out, &index)| match self.augment {
+                true => augment(split, index, self.seed, self.epoch, out),
+                false => normalise(&split.set.pixels, split.image(index as usize), out),
             });
             let labels: Vec<u8> = indices.iter().map(|&index| split.labels[index as usize]).collect();
             visit(images, &labels)?;

@@ -31,7 +31,9 @@ pub struct Evaluated {
     pub loss: f64,
     /// Share of the images whose class is right, in percent.
     pub accuracy: f64,
-    /// The logits \[images, 10\] in the images' order, if they were to be kept.
+    /// Classes of the network.
+    pub classes: usize,
+    /// The logits \[images, classes\] in the images' order, if they were to be kept.
     pub logits: Vec<f32>,
 }
 
@@ -108,6 +110,8 @@ impl Work for Job<'_> {
             train::evaluate(&mut network, &mut data, 0..images, &mut None, keep)?.unwrap_or_default();
         let n = images as f64;
         let (loss, accuracy) = (totals.loss / n, 100.0 * totals.correct as f64 / n);
-        Ok(Evaluated { images, loss, accuracy, logits })
+        let nodes = &network.graph().nodes;
+        let classes = nodes[nodes.len() - 1].shape.c;
+        Ok(Evaluated { images, loss, accuracy, classes, logits })
     }
 }

@@ -125,8 +125,7 @@ impl Work for Job<'_> {
         let scores = scoring.read(&mut network)?;
         let about = file::About {
             kind: file::Scores::Scores,
-            model: config.network.model,
-            width: config.network.width,
+            id: config.network,
             keep_ratio: config.mask.keep_ratio,
             samples: count,
             order: samples.order,

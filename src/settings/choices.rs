@@ -1,7 +1,5 @@
 //! Words that settings take.
 
-use std::fmt::Display;
-
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
@@ -36,37 +34,6 @@ pub enum WorkerMasks {
     Same,
     /// Each trains its own: as many times more are kept, and dealt out in turn.
     Interleaved,
-}
-
-/// Which data set is asked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum DataSource {
-    /// CIFAR-10.
-    #[default]
-    Cifar10,
-    /// Procedural pictures in ten classes.
-    Synthetic,
-}
-
-/// The name of the data set that is not CIFAR-10.
-pub const SYNTHETIC: &str = "synthetic";
-
-impl DataSource {
-    /// The data set of this name, which [`crate::data::Dataset::name`] gives.
-    pub fn named(name: &str) -> DataSource {
-        if name == SYNTHETIC { DataSource::Synthetic } else { DataSource::Cifar10 }
-    }
-}
-
-impl Display for DataSource {
-    /// The data set's name, as tables and files show it.
-    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        f.write_str(match self {
-            DataSource::Cifar10 => "CIFAR-10",
-            DataSource::Synthetic => SYNTHETIC,
-        })
-    }
 }
 
 /// A word as it is typed.

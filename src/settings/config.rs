@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{CheckpointState, DataSource, FisherTarget, WorkerMasks};
+use super::{CheckpointState, FisherTarget, WorkerMasks};
+use crate::data::DataSource;
 use crate::device::{Device, Precision};
 use crate::distributed::Aggregate;
 use crate::graph::{Layout, ModelId, scoring};

@@ -2,9 +2,10 @@
 //! `--print-config`, the header and `docs/settings.md` are loops over it. To add a setting: a row here, and a
 //! field of [`super::Config`] of the same name.
 
-use super::choices::{CheckpointState, DataSource, FisherTarget, WorkerMasks, typed};
+use super::choices::{CheckpointState, FisherTarget, WorkerMasks, typed};
 use super::setting::{Only, Setting, Takes, choices, choices_or_auto};
 use super::{Config, forms};
+use crate::data::DataSource;
 use crate::device::Precision;
 use crate::distributed::Aggregate;
 use crate::graph::{Model, ModelId};

@@ -152,10 +152,13 @@ impl Values {
                 group.insert(setting.name().into(), self.settled(setting.key));
             }
         }
-        serde_json::from_value(Value::Object(groups)).map_err(|error| ConfigError::Recipe {
+        let config = serde_json::from_value(Value::Object(groups));
+        let mut config: Config = config.map_err(|error| ConfigError::Recipe {
             recipe: format!("recipe {recipe}"),
             problem: error.to_string(),
-        })
+        })?;
+        config.network = config.network.with_classes(config.data.set.set().classes.len());
+        Ok(config)
     }
 
     /// An error with its value named as it was given.

@@ -66,7 +66,7 @@ impl<'a, 'l, B: TrainingBackend> Trainer<'a, 'l, B> {
         comm: Option<Box<dyn Communicator>>,
         listeners: &'a mut [&'l mut dyn Listener],
     ) -> Result<Self, Error> {
-        let ModelId { model, width } = config.network;
+        let ModelId { model, width, .. } = config.network;
         let graph = config.network.graph()?;
         let plans = plans(&graph, batches(config))?;
         let scoring = scoring_plan(config, &graph)?;
@@ -133,7 +133,7 @@ impl<'a, 'l, B: TrainingBackend> Trainer<'a, 'l, B> {
         if let Some(restored) = resume {
             trainer.resume(restored)?;
         }
-        let (data, device) = (dataset.name, trainer.network.backend().device());
+        let (data, device) = (whole.set.name, trainer.network.backend().device());
         let names: Vec<String> = match &trainer.merging {
             Some(merging) => (0..merging.comm.size()).map(|rank| merging.comm.name(rank)).collect(),
             None => vec![],

@@ -81,11 +81,12 @@ pub(super) fn shard(split: &Split, seed: u64, rank: usize, count: usize) -> Spli
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::synthetic::SET;
 
     #[test]
     fn shards_share_no_image_and_leave_out_fewer_than_there_are_workers() {
         // An image's label is its place.
-        let split = Split { images: vec![0; 17 * crate::data::IMAGE], labels: (0..17).collect() };
+        let split = Split { set: &SET, images: vec![0; 17 * crate::data::IMAGE], labels: (0..17).collect() };
         let mut all: Vec<u8> = (0..3).flat_map(|rank| shard(&split, 7, rank, 3).labels).collect();
         all.sort_unstable();
         let unique = all.windows(2).all(|pair| pair[0] < pair[1]);

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use fishmask::checkpoint::chain::{Chain, Restored};
-use fishmask::data::{Dataset, synthetic};
+use fishmask::data::{DataSource, Dataset, synthetic};
 use fishmask::device::emulated::Emulated;
 use fishmask::device::gpu::Gpu;
 use fishmask::device::{Cpu, Cuda, Device, Precision};
@@ -13,8 +13,8 @@ use fishmask::graph::{Layout, Model, ModelId};
 use fishmask::mask::Kind;
 use fishmask::ops::Power;
 use fishmask::settings::{
-    CheckpointSettings, CheckpointState, Config, DataSettings, DataSource, DeviceSettings, FisherTarget,
-    MaskSettings, OptimizerSettings, ScheduleSettings, TrainSettings, WorkerMasks, WorkerSettings,
+    CheckpointSettings, CheckpointState, Config, DataSettings, DeviceSettings, FisherTarget, MaskSettings,
+    OptimizerSettings, ScheduleSettings, TrainSettings, WorkerMasks, WorkerSettings,
 };
 use fishmask::train::{self, EpochReport, Error, Event, Listener, MaskReport, Outcome, Rule, Stop};
 

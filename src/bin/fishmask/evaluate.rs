@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{ArgMatches, Args, Command, FromArgMatches, ValueEnum};
 use fishmask::device::Device;
 use fishmask::settings::{Request, arguments};
-use fishmask::{Evaluation, checkpoint, data};
+use fishmask::{Evaluation, checkpoint};
 
 use crate::finish::tell;
 use crate::images::{DataFlags, use_threads};
@@ -78,20 +78,21 @@ pub fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     let mut shown = (String::new(), "");
     let result = evaluation.keep_logits(args.logits.is_some()).run(|| {
         let dataset = args.data.load(config.data.set)?;
+        let set = dataset.set().name;
         let (split, name) = match args.split {
             Split::Test => (dataset.test, "test"),
             Split::Train => (dataset.train, "training"),
         };
         let count = args.count.unwrap_or(split.len());
         if !(1..=split.len()).contains(&count) {
-            let need = format!("must be from 1 to the {} {name} images of {}", split.len(), dataset.name);
+            let need = format!("must be from 1 to the {} {name} images of {set}", split.len());
             return Err(refuse(format!("--count {count}"), need).into());
         }
-        shown = (dataset.name.to_string(), name);
+        shown = (set.to_string(), name);
         Ok(split.truncated(count))
     })?;
     if let Some(path) = &args.logits {
-        checkpoint::save_tensor(path, "logits", vec![result.images, data::CLASSES.len()], &result.logits)?;
+        checkpoint::save_tensor(path, "logits", vec![result.images, result.classes], &result.logits)?;
     }
     let ((set, split), n) = (shown, result.images);
     let (loss, accuracy) = (result.loss, result.accuracy);

@@ -5,8 +5,8 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use anyhow::Context;
-use fishmask::data::{self, Dataset, Progress, Source};
-use fishmask::settings::{DataSource, threads};
+use fishmask::data::{self, DataSource, Dataset, Progress};
+use fishmask::settings::threads;
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Where the data is and how it may be got.
@@ -26,14 +26,10 @@ pub struct DataFlags {
 impl DataFlags {
     /// Finds, fetches or makes the data set, and shows on the error stream what is going on.
     pub fn load(&self, set: DataSource) -> Result<Dataset, fishmask::Error> {
-        let source = match set {
-            DataSource::Synthetic => Source::Synthetic,
-            DataSource::Cifar10 => Source::Auto,
-        };
         let (data_dir, offline, verify) = (self.data_dir.clone(), self.offline, !self.no_verify);
-        let options = data::Options { data_dir, offline, verify, source, ..Default::default() };
+        let options = data::Options { data_dir, offline, verify, ..Default::default() };
         let mut shown = Shown::default();
-        let dataset = data::load(&options, &mut |progress| shown.show(progress));
+        let dataset = data::load(set, &options, &mut |progress| shown.show(progress));
         shown.clear();
         Ok(dataset?)
     }

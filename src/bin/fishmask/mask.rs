@@ -122,7 +122,7 @@ pub fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
 /// Prints how many weights two masks share.
 fn compare(a: &Path, b: &Path) -> anyhow::Result<ExitCode> {
     let ((about, first), (other, second)) = (file::load(a)?, file::load(b)?);
-    let (id, other) = (about.id(), other.id());
+    let (id, other) = (about.id, other.id);
     if id != other {
         anyhow::bail!(
             "{} is of {id}, and {} of {other}: masks of one network can be compared",

@@ -8,10 +8,11 @@ use std::sync::atomic::AtomicBool;
 
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use fishmask::checkpoint::chain::Chain;
+use fishmask::data::DataSource;
 use fishmask::device::gpu::Gpu;
 use fishmask::device::{Cpu, Cuda, Device};
 use fishmask::optim::{self, TrainingBackend};
-use fishmask::settings::{Config, ConfigError, DataSource, Reasons, Request, Resolved, Values, arguments};
+use fishmask::settings::{Config, ConfigError, Reasons, Request, Resolved, Values, arguments};
 use fishmask::train::listeners::{Bar, DawnLog, Metrics, Table};
 use fishmask::train::{self, Listener, Outcome, RunFolder, Stop, summary};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
@@ -150,7 +151,7 @@ impl optim::Work for Training<'_> {
             Some(joined) => joined.root_first(load)?,
             None => load()?,
         };
-        let found = DataSource::named(dataset.name);
+        let found = DataSource::named(dataset.set().name).unwrap_or(config.data.set);
         if is_resumed && found != config.data.set {
             anyhow::bail!("the run was begun on {}, and there is only {found} here", config.data.set);
         }
@@ -200,7 +201,8 @@ impl optim::Work for Training<'_> {
 
 /// Prints the plan, for all of CIFAR-10's images unless fewer are asked for.
 fn summarise(config: &Config, workers: usize) -> anyhow::Result<ExitCode> {
-    let images = config.data.images.unwrap_or(50_000) + 10_000;
+    let [training, test] = config.data.set.set().images;
+    let images = config.data.images.unwrap_or(training) + test;
     let out = &mut stdout().lock();
     match config.device.name {
         Device::Auto | Device::Cpu => summary::print::<Cpu>(out, config, workers, images)?,

@@ -4,8 +4,9 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use crate::checkpoint::Moment;
+use crate::data::DataSource;
 use crate::graph::ModelId;
-use crate::settings::{Config, Reasons, SYNTHETIC, TrainSettings};
+use crate::settings::{Config, Reasons, TrainSettings};
 use crate::train::{EpochReport, Error, Event, Listener, MaskReport, Outcome, grouped};
 
 /// Header, a row an epoch, and a last line. Where the data set is not CIFAR-10, each of them names it.
@@ -41,14 +42,14 @@ impl<W: Write> Table<W> {
         folder: &Path,
     ) -> io::Result<()> {
         let out = &mut self.out;
-        let ModelId { model, width } = config.network;
+        let ModelId { model, width, .. } = config.network;
         let TrainSettings { epochs, batch_size, seed, .. } = config.train;
         let images = [training, test].map(|n| grouped(n as u64));
         writeln!(out, "device   {device}, {} ({})", config.device.precision, self.reasons.device)?;
-        let warning = if self.data == SYNTHETIC { " (made-up pictures, not CIFAR-10)" } else { "" };
+        let note = remark(&self.data).map_or(String::new(), |remark| format!(" ({remark})"));
         writeln!(
             out,
-            "data     {}{warning}: {} training images, {} test images",
+            "data     {}{note}: {} training images, {} test images",
             self.data, images[0], images[1]
         )?;
         writeln!(out, "model    {model}, width {width}: {} parameters", grouped(parameters as u64))?;
@@ -75,7 +76,7 @@ impl<W: Write> Table<W> {
         if config.has_workers() {
             write!(out, "  merges   sent MB  received  of dense  wait s  exch s")?;
         }
-        writeln!(out, "{}", if self.data == SYNTHETIC { "  data" } else { "" })?;
+        writeln!(out, "{}", if remark(&self.data).is_some() { "  data" } else { "" })?;
         out.flush()
     }
 
@@ -106,7 +107,10 @@ impl<W: Write> Table<W> {
             write!(out, "  {:6}  {sent:8.2}  {received:8.2}  {:7.2}%  ", e.merges, e.share_of_dense)?;
             write!(out, "{:6.1}  {:6.1}", e.waiting_seconds, e.exchanging_seconds)?;
         }
-        writeln!(out, "{}", if self.data == SYNTHETIC { "  synthetic" } else { "" })?;
+        match remark(&self.data) {
+            Some(_) => writeln!(out, "  {}", self.data)?,
+            None => writeln!(out)?,
+        }
         out.flush()
     }
 
@@ -165,4 +169,9 @@ impl<W: Write> Listener for Table<W> {
 /// As short as it can be with at most two decimals.
 fn rounded(value: f64) -> f64 {
     (value * 100.0).round() / 100.0
+}
+
+/// What a reader of results must know of a data set, if anything.
+fn remark(data: &str) -> Option<&'static str> {
+    DataSource::named(data)?.set().remark
 }

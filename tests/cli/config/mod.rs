@@ -7,10 +7,11 @@ mod recipes;
 mod sets;
 mod workers;
 
+use fishmask::data::DataSource;
 use fishmask::device::{Device, Precision};
 use fishmask::graph::{Model, ModelId};
 use fishmask::settings::{
-    CheckpointSettings, CheckpointState, Config, ConfigError, DataSettings, DataSource, DeviceSettings,
+    CheckpointSettings, CheckpointState, Config, ConfigError, DataSettings, DeviceSettings,
     OptimizerSettings, Reasons, Request, Resolved, ScheduleSettings, TrainSettings, arguments, threads,
 };
 

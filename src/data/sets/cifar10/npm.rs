@@ -3,7 +3,8 @@
 use std::io::Cursor;
 use std::path::Path;
 
-use super::{Error, IMAGE, binary};
+use super::binary;
+use crate::data::{Error, IMAGE};
 
 /// Pixels of an image, which are the pixels of a row of the PNG.
 const WIDTH: u32 = (IMAGE / 3) as u32;
@@ -11,7 +12,11 @@ const WIDTH: u32 = (IMAGE / 3) as u32;
 /// A PNG of `records` rows of 1024 RGB pixels, each row an image [32, 32, 3], and its labels, to official
 /// records. `file` names the PNG in errors.
 ///
-/// Errors: [`Error::Malformed`]. Panics unless there are `records` labels.
+/// # Errors
+/// [`Error::Malformed`].
+///
+/// # Panics
+/// Unless there are `records` labels.
 pub fn records(file: &Path, png: &[u8], labels: &[u8], records: usize) -> Result<Vec<u8>, Error> {
     assert_eq!(labels.len(), records);
     let pixels = pixels(png, records).map_err(|problem| Error::Malformed {
@@ -43,7 +48,8 @@ fn pixels(png: &[u8], records: usize) -> Result<Vec<u8>, String> {
 
 /// A JSON list of `count` labels. `file` names it in errors.
 ///
-/// Errors: [`Error::Malformed`], [`Error::LabelCount`], [`Error::Label`].
+/// # Errors
+/// [`Error::Malformed`], [`Error::LabelCount`], [`Error::Label`].
 pub fn labels(file: &Path, json: &[u8], count: usize) -> Result<Vec<u8>, Error> {
     let labels: Vec<i64> = serde_json::from_slice(json).map_err(|error| Error::Malformed {
         file: file.into(),

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::BATCHES;
+/// Batches of the data set: five to train on, then the test batch.
+pub const BATCHES: usize = 6;
 
 /// How the files are laid out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

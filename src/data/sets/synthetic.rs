@@ -6,20 +6,41 @@
 
 use rayon::prelude::*;
 
-use super::{Dataset, IMAGE, SIDE, Split};
+use crate::data::set::{Pixels, Set};
+use crate::data::{Dataset, IMAGE, SIDE, Split};
 use crate::rng::{Purpose, Stream};
+
+/// The made-up set, which is normalised as CIFAR-10 is.
+pub static SET: Set = Set {
+    name: "synthetic",
+    remark: Some("made-up pictures, not CIFAR-10"),
+    classes: &[
+        "disc",
+        "ring",
+        "square",
+        "cross",
+        "triangle",
+        "horizontal stripes",
+        "vertical stripes",
+        "diagonal stripes",
+        "checkerboard",
+        "dots",
+    ],
+    images: [50_000, 10_000],
+    pixels: Pixels::new([125.31, 122.95, 113.87], [62.99, 62.09, 66.70]),
+};
 
 /// `train` and `test` pictures, classes in turn: the same bits for the same seed, whatever the number of threads.
 /// The first n of a set are the set of n.
 pub fn dataset(train: usize, test: usize, seed: u64) -> Dataset {
-    Dataset { name: "synthetic", train: split(train, seed, 0), test: split(test, seed, 1) }
+    Dataset { train: split(train, seed, 0), test: split(test, seed, 1) }
 }
 
 fn split(count: usize, seed: u64, part: u32) -> Split {
-    let mut split = Split::zeroed(count);
+    let mut split = Split::zeroed(&SET, count);
     let pictures = split.images.par_chunks_exact_mut(IMAGE).zip(split.labels.par_iter_mut());
     pictures.enumerate().for_each(|(index, (image, label))| {
-        *label = (index % 10) as u8;
+        *label = (index % SET.classes.len()) as u8;
         paint(*label, &mut Stream::new(seed, Purpose::Synthetic, part, index as u32), image);
     });
     split

@@ -4,8 +4,9 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::Error;
 use super::layout::Layout;
+use crate::data::Error;
+use crate::data::files::{remove_folder, sync_folder};
 
 /// A `cifar-10-batches-bin` in the making: files are written to a folder beside it, which takes its name once all
 /// are on the disk. Dropped before that, it leaves nothing.
@@ -52,18 +53,4 @@ impl Drop for Store {
         // Nothing can be done about a failure here; the next run tries again.
         _ = remove_folder(&self.part);
     }
-}
-
-/// Removes a folder and all in it, if it is there.
-pub(super) fn remove_folder(path: &Path) -> Result<(), Error> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::io(path, "remove this folder")(error))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn sync_folder(path: &Path) -> Result<(), Error> {
-    File::open(path).and_then(|folder| folder.sync_all()).map_err(Error::io(path, "sync this folder"))
 }

@@ -3,15 +3,17 @@
 use std::borrow::Cow;
 use std::path::Path;
 
-use super::pickle::{Id, Node, Pickle};
-use super::{Error, IMAGE, binary};
+use super::binary;
+use crate::data::pickle::{Id, Node, Pickle};
+use crate::data::{Error, IMAGE};
 
 /// A pickled batch of `records` images to official records. `file` names it in errors.
 ///
 /// Reads `data`, a numpy array u8 [records, 3072] of colour planes, and `labels`, a list of integers, whether
 /// written by Python 2 or 3, and by numpy before or after 2.0.
 ///
-/// Errors: [`Error::Malformed`], [`Error::Size`], [`Error::LabelCount`], [`Error::Label`].
+/// # Errors
+/// [`Error::Malformed`], [`Error::Size`], [`Error::LabelCount`], [`Error::Label`].
 pub fn records(file: &Path, bytes: &[u8], records: usize) -> Result<Vec<u8>, Error> {
     let malformed = |problem: String| Error::Malformed { file: file.into(), format: "pickle", problem };
     let pickle = Pickle::parse(bytes).map_err(malformed)?;

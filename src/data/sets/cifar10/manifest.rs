@@ -1,15 +1,12 @@
-//! What the files of CIFAR-10 must be.
+//! Sizes and md5 that the files of CIFAR-10 must have.
 
-use std::io::Read;
-
-use md5::{Digest, Md5};
-
-use super::IMAGE;
+use super::SET;
 use super::binary::RECORD;
-use super::layout::Layout;
+use super::layout::{BATCHES, Layout};
+use crate::data::IMAGE;
 
-/// Batches of the data set: five to train on, then the test batch.
-pub const BATCHES: usize = 6;
+/// Where CIFAR-10 is published.
+pub const ARCHIVE_URL: &str = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz";
 
 /// Sizes and md5 of the files. [`Manifest::default`] is CIFAR-10's; tests make smaller ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +22,7 @@ pub struct Manifest {
 impl Default for Manifest {
     fn default() -> Self {
         Manifest {
-            records: 10_000,
+            records: SET.images[1],
             batches: [
                 "5dd7e06a14cb22eb9f671a540d1b7c25",
                 "5ea93a67294ea407fff1d09f752e9692",
@@ -49,28 +46,4 @@ impl Manifest {
             Layout::Python | Layout::Npm => 2 * (self.records * IMAGE) as u64 + (4 << 20),
         }
     }
-}
-
-/// The md5 of all that a reader gives, in lower-case hexadecimal.
-pub fn md5_of(mut reader: impl Read) -> std::io::Result<String> {
-    let mut hasher = Md5::new();
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        match reader.read(&mut buffer)? {
-            0 => break,
-            n => hasher.update(&buffer[..n]),
-        }
-    }
-    Ok(hex(hasher))
-}
-
-/// The md5 of bytes, in lower-case hexadecimal.
-pub fn md5_of_bytes(bytes: &[u8]) -> String {
-    let mut hasher = Md5::new();
-    hasher.update(bytes);
-    hex(hasher)
-}
-
-fn hex(hasher: Md5) -> String {
-    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

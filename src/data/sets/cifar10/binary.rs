@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Error, IMAGE};
+use crate::data::{Error, IMAGE};
 
 /// Bytes of a record.
 pub const RECORD: usize = 1 + IMAGE;
@@ -12,7 +12,8 @@ const PLANE: usize = IMAGE / 3;
 
 /// Checks a batch of `records` records: its length, then each label. `file` names it in errors.
 ///
-/// Errors: [`Error::Size`], [`Error::Label`].
+/// # Errors
+/// [`Error::Size`], [`Error::Label`].
 pub fn check(file: &Path, bytes: &[u8], records: usize) -> Result<(), Error> {
     let expected = records * RECORD;
     if bytes.len() != expected {
@@ -26,7 +27,8 @@ pub fn check(file: &Path, bytes: &[u8], records: usize) -> Result<(), Error> {
 
 /// Records `[N]` x (label, planes) to `images` [N, 32, 32, 3] and `labels` `[N]`.
 ///
-/// Panics unless the three hold the same N.
+/// # Panics
+/// Unless the three hold the same N.
 pub fn unpack(records: &[u8], images: &mut [u8], labels: &mut [u8]) {
     assert!(records.len() == labels.len() * RECORD && images.len() == labels.len() * IMAGE);
     let all = records.chunks_exact(RECORD).zip(images.chunks_exact_mut(IMAGE)).zip(labels);
@@ -43,7 +45,8 @@ pub fn unpack(records: &[u8], images: &mut [u8], labels: &mut [u8]) {
 
 /// The reverse of [`unpack`]: `images` [N, 32, 32, 3] and `labels` `[N]` to records.
 ///
-/// Panics unless both hold the same N.
+/// # Panics
+/// Unless both hold the same N.
 pub fn pack(images: &[u8], labels: &[u8]) -> Vec<u8> {
     assert!(images.len() == labels.len() * IMAGE);
     let mut records = vec![0; labels.len() * RECORD];
