@@ -11,7 +11,8 @@ pub struct Progress {
     /// The place between two steps.
     #[serde(flatten)]
     pub at: Moment,
-    /// Training totals of the epoch begun; of several workers each has its own, in a file beside the checkpoint.
+    /// Training totals of the epoch begun; of several workers each has its own, in a file beside the
+    /// checkpoint.
     #[serde(flatten, with = "TotalsFields")]
     pub totals: Totals,
     /// Training time of the epoch begun, in seconds.
@@ -20,7 +21,8 @@ pub struct Progress {
     /// Training time before that epoch, in seconds.
     #[serde(with = "bits")]
     pub total_seconds: f64,
-    /// Test accuracy after the last completed epoch in percent, where it is known. Full checkpoints do not keep it.
+    /// Test accuracy after the last completed epoch in percent, where it is known. Full checkpoints do not
+    /// keep it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test_accuracy: Option<f64>,
 }
@@ -64,4 +66,27 @@ pub(super) fn read_exchange<'de, D: Deserializer<'de>>(from: D) -> Result<EpochE
         Written::Fields(exchange) => exchange,
         Written::Text(text) => serde_json::from_str(&text).unwrap_or_default(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exchange_of_a_former_file_is_text() {
+        #[derive(Deserialize)]
+        struct File {
+            #[serde(alias = "run", deserialize_with = "read_exchange")]
+            exchange: EpochExchange,
+        }
+        let expected =
+            EpochExchange { merges: 2, dense: 9, sent: 3, received: 4, waiting: 0.5, exchanging: 0.25 };
+        let fields = serde_json::to_string(&expected).unwrap();
+        let text = serde_json::to_string(&fields).unwrap();
+        for json in [format!("{{\"exchange\": {fields}}}"), format!("{{\"run\": {text}}}")] {
+            assert_eq!(serde_json::from_str::<File>(&json).unwrap().exchange, expected, "{json}");
+        }
+        let unknown = serde_json::from_str::<File>("{\"run\": \"anything\"}").unwrap();
+        assert_eq!(unknown.exchange, EpochExchange::default());
+    }
 }

@@ -28,8 +28,8 @@ pub fn members(
     let mut archive = tar::Archive::new(GzDecoder::new(reader).take(UNPACKED));
     let entries = archive.entries().map_err(|error| malformed(error.to_string()))?;
     let mut found = BTreeMap::new();
-    // Raw entries: the extensions for long names, which an archive of these files has no use for, would be read
-    // into memory without a bound.
+    // Raw entries: the extensions for long names, which an archive of these files has no use for, would be
+    // read into memory without a bound.
     for entry in entries.raw(true) {
         let mut entry = entry.map_err(|error| malformed(error.to_string()))?;
         if !entry.header().entry_type().is_file() {

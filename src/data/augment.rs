@@ -32,8 +32,9 @@ pub struct Choice {
 }
 
 impl Choice {
-    /// The choice for image `index` of the data set in `epoch`, from the first Philox block of its stream: word 0
-    /// scaled to 81 crops (row by row), word 1 to 625 places of the cutout (row by row), word 2's top bit the flip.
+    /// The choice for image `index` of the data set in `epoch`, from the first Philox block of its stream:
+    /// word 0 scaled to 81 crops (row by row), word 1 to 625 places of the cutout (row by row), word 2's top
+    /// bit the flip.
     pub fn draw(seed: u64, epoch: u32, index: u32) -> Self {
         let mut stream = Stream::new(seed, Purpose::Augment, epoch, index);
         let crop = scale(stream.word(), CROPS * CROPS);
@@ -69,8 +70,8 @@ impl Choice {
     }
 }
 
-/// The row or column of the image that stands at `i` of the padded image, 0..40: the border is mirrored about the
-/// outermost pixel, which is not repeated.
+/// The row or column of the image that stands at `i` of the padded image, 0..40: the border is mirrored about
+/// the outermost pixel, which is not repeated.
 fn reflect(i: usize) -> usize {
     let i = i.abs_diff(PAD);
     if i < SIDE { i } else { 2 * (SIDE - 1) - i }

@@ -14,9 +14,9 @@ const LIMIT: u64 = 1 << 30;
 
 /// Downloads `url` to the file `target`, whose md5 must be `digest` if one is given.
 ///
-/// What arrives is kept in `target` + `.part` and the rest asked for after a cut, in this call as long as each
-/// attempt brings something new, or in a later one. A server that cannot continue sends it all again. Content of
-/// the wrong md5 is deleted, and asked for once more in whole if it came in pieces.
+/// What arrives is kept in `target` + `.part` and the rest asked for after a cut, in this call as long as
+/// each attempt brings something new, or in a later one. A server that cannot continue sends it all again.
+/// Content of the wrong md5 is deleted, and asked for once more in whole if it came in pieces.
 ///
 /// # Errors
 /// [`Error::Download`], [`Error::Digest`], [`Error::Io`] for the folder.
@@ -148,8 +148,8 @@ fn attempt(
 
 fn agent() -> ureq::Agent {
     let seconds = |n| Some(Duration::from_secs(n));
-    // A machine without a network must find out soon; a slow one must be able to finish, so there is no limit on
-    // the whole. Bytes are wanted as they are stored, not compressed once more.
+    // A machine without a network must find out soon; a slow one must be able to finish, so there is no limit
+    // on the whole. Bytes are wanted as they are stored, not compressed once more.
     ureq::Agent::config_builder()
         .timeout_resolve(seconds(10))
         .timeout_connect(seconds(10))

@@ -24,10 +24,10 @@ struct Batch {
 
 /// Makes shuffled and augmented batches on a thread of its own, one ahead of the caller.
 ///
-/// Batch `position` of an epoch holds images `position * batch ..` of that epoch's permutation; the last partial
-/// batch is dropped. Its bits depend on the seed, the epoch and the position alone, so any may be asked for at any
-/// time, as a resumed run does; asking in order is what is fast. Two buffers go back and forth: nothing of the size
-/// of a batch is allocated after the start.
+/// Batch `position` of an epoch holds images `position * batch ..` of that epoch's permutation; the last
+/// partial batch is dropped. Its bits depend on the seed, the epoch and the position alone, so any may be
+/// asked for at any time, as a resumed run does; asking in order is what is fast. Two buffers go back and
+/// forth: nothing of the size of a batch is allocated after the start.
 #[derive(Debug)]
 pub struct Prefetcher {
     batch: usize,
@@ -82,8 +82,8 @@ impl Prefetcher {
         self.batches
     }
 
-    /// Copies batch `position` of `epoch` to `images` [batch, 32, 32, 3] and `labels` `[batch]`, and sets the thread
-    /// to the one after it, which follows an epoch's last with the next epoch's first.
+    /// Copies batch `position` of `epoch` to `images` [batch, 32, 32, 3] and `labels` `[batch]`, and sets the
+    /// thread to the one after it, which follows an epoch's last with the next epoch's first.
     ///
     /// # Errors
     /// [`Error::Position`], [`Error::Buffer`]; [`Error::Stopped`] if the thread has panicked.
@@ -134,8 +134,8 @@ impl Drop for Prefetcher {
     }
 }
 
-/// Augments the images of the data set at `indices` `[B]` for `epoch`, in parallel, to `images` [B, 32, 32, 3], with
-/// their `labels` `[B]`.
+/// Augments the images of the data set at `indices` `[B]` for `epoch`, in parallel, to `images` [B, 32, 32,
+/// 3], with their `labels` `[B]`.
 ///
 /// # Panics
 /// When the lengths do not agree or an index lies beyond the data set.

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// A data set, apart from its images. All have images of [`SIDE`](super::SIDE) by [`SIDE`](super::SIDE) pixels.
+/// A data set, apart from its images. All have images of [`SIDE`](super::SIDE) by [`SIDE`](super::SIDE)
+/// pixels.
 pub struct Set {
     /// The name that is shown with every accuracy, so that one set is not taken for another.
     pub name: &'static str,
@@ -22,8 +23,8 @@ pub struct Pixels {
     pub mean: [f32; 3],
     /// `1 / std` of each channel, rounded once to f32.
     pub inverse_std: [f32; 3],
-    /// `(v - mean) * inverse_std` for each channel and value v: a subtraction, then a multiplication, each rounded to f32.
-    /// No fused form exists of that order, so every device gives these bits.
+    /// `(v - mean) * inverse_std` for each channel and value v: a subtraction, then a multiplication, each
+    /// rounded to f32. No fused form exists of that order, so every device gives these bits.
     pub values: [[f32; 256]; 3],
 }
 

@@ -15,7 +15,7 @@ pub enum Order {
     /// As an epoch of training shuffles them.
     #[default]
     Shuffled,
-    /// As they lie.
+    /// As they lie in the data set.
     Sequential,
 }
 
@@ -49,10 +49,11 @@ impl Samples {
         }
     }
 
-    /// Hands out normalised images \[n,32,32,3\] and labels \[n\], n being `batch` and, at the end, what is left.
+    /// Hands out normalised images \[n,32,32,3\] and labels \[n\], n being `batch` and, at the end, what is
+    /// left.
     ///
     /// # Errors
-    /// Those of `visit`.
+    /// When `visit` fails, its error.
     ///
     /// # Panics
     /// If the split has fewer images.

@@ -8,7 +8,7 @@ use crate::support::chain::forge::{Named, forged};
 use crate::support::chain::{ID, Run, bits, names, small, verified};
 use fishmask::checkpoint::chain::{Chain, Part, Velocity, Worker, Workers, WorkersState, save_workers};
 use fishmask::checkpoint::full::{self, State};
-use fishmask::checkpoint::{Error, Hash, Moment, Problem, Progress};
+use fishmask::checkpoint::{EpochExchange, Error, Hash, Moment, Problem, Progress};
 use fishmask::graph::{Model, ModelId};
 use fishmask::ops::Totals;
 use safetensors::SafeTensors;
@@ -37,8 +37,9 @@ fn state(run: &Run, workers: usize) -> WorkersState {
     };
     let model = Hash::of_model(&run.layout.to_canonical(&run.weights), &run.running);
     let at = run.progress.at;
-    let run = r#"{"streams": [1, "check"], "é": "\"\""}"#.into();
-    WorkersState { at, model, workers: (0..workers).map(worker).collect(), run }
+    let bytes = EpochExchange { merges: 3, dense: u64::MAX, sent: 1 << 53 | 1, received: 7, ..Default::default() };
+    let exchange = EpochExchange { waiting: 0.1, exchanging: 1.0 / 3.0, ..bytes };
+    WorkersState { at, model, workers: (0..workers).map(worker).collect(), exchange }
 }
 
 /// Writes it, in slices of three values.

@@ -8,8 +8,8 @@ use fishmask::checkpoint::Moment;
 use fishmask::device::Cpu;
 use fishmask::mask::Kind;
 use fishmask::settings::{Config, Reasons, Request};
-use fishmask::train::listeners::{Bar, DawnLog, Metrics, Table};
-use fishmask::train::{EpochReport, Event, Exchange, Listener, MaskReport, Outcome, summary};
+use fishmask::records::{Bar, DawnLog, Durable, Metrics, Table, summary};
+use fishmask::train::{EpochReport, Event, Exchange, Listener, MaskReport, Outcome, Started};
 
 const REPORT: EpochReport = EpochReport {
     epoch: 1,
@@ -35,16 +35,16 @@ fn with(settings: &[(&str, &str)]) -> Config {
 /// Tells a listener a whole run of two epochs.
 fn tell(listener: &mut dyn Listener, data: &str, resumed: Option<Moment>, outcome: &Outcome) {
     let config = Config::default();
-    let folder = Path::new("runs/a");
+    let (path, folder) = (Path::new("runs/a"), Some(Path::new("runs/a")));
     let second = EpochReport { epoch: 2, lr: 0.0, test_accuracy: 100.0, total_seconds: 1234.56, ..REPORT };
     let images = [10_000, 10_000];
     let device = "CPU, 2 threads";
     let (steps, workers, parameters) = (78, &[][..], 412_345);
     let config = &config;
-    let started =
-        Event::Started { config, device, data, images, steps, workers, parameters, resumed, folder };
-    let step = |epoch| Event::Step { epoch, step: 78, steps: 78, batch: 128 };
-    let checkpoint = Event::Checkpoint(folder);
+    let started = Started { config, device, data, images, steps, workers, parameters, resumed, folder };
+    let started = Event::Started(&started);
+    let step = |epoch| Event::Step { epoch, step: 78, steps: 78, images: 128 };
+    let checkpoint = Event::Checkpoint(path);
     let ended = Event::Ended { outcome, folder };
     let events = [started, step(1), Event::Epoch(&REPORT), checkpoint, step(2), Event::Epoch(&second), ended];
     events.iter().for_each(|event| listener.hear(event).unwrap());
@@ -120,7 +120,7 @@ fn table_and_metrics_of_several_workers() {
     let report = EpochReport { exchange: Some(exchange), ..REPORT };
     let names = ["rank 0 on a".to_string(), "rank 1 on b".to_string()];
     let (mut table, mut metrics) = (Table::new(vec![], Reasons::default()), Metrics::new(vec![]));
-    let started = Event::Started {
+    let started = Started {
         config,
         device: "CPU, 2 threads",
         data: "CIFAR-10",
@@ -129,9 +129,9 @@ fn table_and_metrics_of_several_workers() {
         workers: &names,
         parameters: 1,
         resumed: None,
-        folder: Path::new("runs/a"),
+        folder: Some(Path::new("runs/a")),
     };
-    for event in [started, Event::Epoch(&report)] {
+    for event in [Event::Started(&started), Event::Epoch(&report)] {
         table.hear(&event).unwrap();
         metrics.hear(&event).unwrap();
     }
@@ -156,12 +156,11 @@ fn table_of_a_masked_run() {
     let show = |settings: &[(&str, &str)], reports: &[MaskReport], outcome: &Outcome| {
         let config = with(settings);
         let mut table = Table::new(vec![], Reasons::default());
-        let folder = Path::new("runs/a");
+        let folder = Some(Path::new("runs/a"));
         let (device, data, images) = ("CPU, 2 threads", "CIFAR-10", [10_000, 10_000]);
         let (steps, workers, parameters, resumed, config) = (78, &[][..], 1, None, &config);
-        let started =
-            Event::Started { config, device, data, images, steps, workers, parameters, resumed, folder };
-        table.hear(&started).unwrap();
+        let started = Started { config, device, data, images, steps, workers, parameters, resumed, folder };
+        table.hear(&Event::Started(&started)).unwrap();
         reports.iter().for_each(|report| table.hear(&Event::Mask(report)).unwrap());
         table.hear(&Event::Ended { outcome, folder }).unwrap();
         String::from_utf8(table.into_inner()).unwrap()
@@ -197,7 +196,7 @@ fn table_of_a_masked_run() {
     let line = "mask     random 0.5%, strict rule, after 2 dense epochs, selected anew every 3 epochs";
     assert!(text.contains(line), "{text}");
     assert!(text.ends_with(
-        "\nstopped by SIGINT; without --checkpoint-state it cannot be gone on with; run: runs/a\n"
+        "\nstopped by SIGINT; without --checkpoint-state the run cannot be resumed; run: runs/a\n"
     ));
 }
 
@@ -258,7 +257,7 @@ impl std::io::Write for Full {
     }
 }
 
-impl fishmask::train::listeners::Durable for Full {
+impl Durable for Full {
     fn sync(&mut self) -> std::io::Result<()> {
         Ok(())
     }

@@ -12,7 +12,8 @@ use fishmask::device::Precision;
 use fishmask::mask;
 use fishmask::ops::Power;
 use fishmask::settings::{CheckpointState, Config, FisherTarget, MaskSettings};
-use fishmask::train::{Error, Outcome, Rule};
+use fishmask::optim::UpdateRule;
+use fishmask::train::{Error, Outcome};
 
 /// The newest full checkpoint of a run.
 fn latest(folder: &Path) -> Option<PathBuf> {
@@ -144,7 +145,7 @@ fn restored(config: &Config, folder: &Path) -> Vec<(u32, u32, Vec<f32>)> {
 fn what_a_mask_leaves_alone(config: &Config) {
     let layout = config.network.model.graph(config.network.width).unwrap().layout;
     let first = layout.initial_weights(config.train.seed);
-    for update_rule in [Rule::Strict, Rule::Published] {
+    for update_rule in [UpdateRule::Strict, UpdateRule::Published] {
         let folder = tempfile::tempdir().unwrap();
         let mask = MaskSettings { rule: update_rule, ..masking() };
         let config = with(one_epoch(config.clone()), |c| c.mask = mask);
@@ -163,7 +164,7 @@ fn what_a_mask_leaves_alone(config: &Config) {
             let moved: Vec<usize> = p.range().filter(changed).collect();
             let kept = mask.within(&p.range());
             match update_rule {
-                Rule::Strict => {
+                UpdateRule::Strict => {
                     let outside = moved.iter().filter(|&&i| kept.binary_search(&(i as u32)).is_err()).count();
                     assert_eq!(outside, 0, "{}", p.name);
                     assert!(
@@ -175,7 +176,7 @@ fn what_a_mask_leaves_alone(config: &Config) {
                     );
                 }
                 // Decay moves all but zeros.
-                Rule::Published => {
+                UpdateRule::Published => {
                     let zeros = p.range().filter(|&i| before[i] == 0.0).count();
                     assert!(moved.len() + zeros >= p.count() * 99 / 100, "{}: {} moved", p.name, moved.len());
                 }
@@ -183,8 +184,8 @@ fn what_a_mask_leaves_alone(config: &Config) {
         }
         let kinds: Vec<Kind> = chain.checkpoints().iter().map(|c| c.kind).collect();
         match update_rule {
-            Rule::Strict => assert!(matches!(kinds[..], [Kind::Base, Kind::Delta { .. }]), "{kinds:?}"),
-            Rule::Published => assert!(matches!(kinds[..], [Kind::Full { mask: Some(_) }]), "{kinds:?}"),
+            UpdateRule::Strict => assert!(matches!(kinds[..], [Kind::Base, Kind::Delta { .. }]), "{kinds:?}"),
+            UpdateRule::Published => assert!(matches!(kinds[..], [Kind::Full { mask: Some(_) }]), "{kinds:?}"),
         }
     }
 }
@@ -207,7 +208,7 @@ fn masked_runs_stopped_and_resumed_end_with_the_same_bits_cpu() {
         MaskSettings { every: 1, target: FisherTarget::Expect, ..masking() },
         MaskSettings { warmup_epochs: 1, power: Power::Absolute, ..masking() },
         MaskSettings { kind: mask::Kind::Random, every: 1, ..masking() },
-        MaskSettings { rule: Rule::Published, every: 2, ..masking() },
+        MaskSettings { rule: UpdateRule::Published, every: 2, ..masking() },
     ];
     for masking in cases {
         let config = with(config(), |c| c.mask = masking);
@@ -263,7 +264,7 @@ fn without_state_a_run_keeps_values_and_cannot_be_resumed() {
         });
         let (outcome, _) = train(&config, folder.path(), Some(20));
         assert!(matches!(outcome, Ok(Outcome::Interrupted(_))));
-        // Of the epoch it was in, nothing: it could not be gone on with.
+        // Of the epoch it was in, nothing: it could not be resumed.
         let found = restored(&config, folder.path());
         assert_eq!(
             found.iter().map(|(epoch, step, _)| (*epoch, *step)).collect::<Vec<_>>(),
@@ -287,7 +288,7 @@ fn samples_are_normalised_by_running_statistics_once_there_are_any() {
 fn one_kept_weight_of_a_layer_moves() {
     // Without decay the published rule too moves only what is kept, and needs no chain to go on from.
     let config = with(one_epoch(config()), |c| {
-        c.mask = MaskSettings { rule: Rule::Published, ..masking() };
+        c.mask = MaskSettings { rule: UpdateRule::Published, ..masking() };
         c.optimizer.weight_decay = 0.0;
     });
     let layout = layout(&config);
@@ -314,7 +315,7 @@ fn one_kept_weight_of_a_layer_moves() {
 #[test]
 fn decay_moves_what_the_published_rule_masks_by_the_schedule() {
     let config = with(one_epoch(config()), |c| {
-        c.mask = MaskSettings { rule: Rule::Published, ..masking() };
+        c.mask = MaskSettings { rule: UpdateRule::Published, ..masking() };
         c.optimizer.weight_decay = 0.05;
     });
     let layout = layout(&config);

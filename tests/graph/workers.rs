@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::support::gpu::on_gpu;
 use crate::support::train::{
     Watch, chain, layout, masking, on_emulated, one_epoch, stopped_and_resumed_ends_with_the_same_bits,
-    train, train_from, with,
+    train, train_from, train_on, with,
 };
 use fishmask::checkpoint::chain::{Restored, Velocity};
 use fishmask::checkpoint::{Moment, Problem, Progress, weights};
@@ -21,7 +21,8 @@ use fishmask::mask::{Kind, Mask};
 use fishmask::ops::AugmentOps;
 use fishmask::rng::{Purpose, Stream};
 use fishmask::settings::{CheckpointState, Config, MaskSettings, WorkerMasks, WorkerSettings};
-use fishmask::train::{Error, Listener, Outcome, Rule, evaluate, run};
+use fishmask::optim::UpdateRule;
+use fishmask::train::{Error, Outcome, evaluate};
 
 /// Ten steps an epoch and a partial batch that is dropped.
 fn config() -> Config {
@@ -357,7 +358,7 @@ fn kinds() -> Vec<(WorkerSettings, MaskSettings)> {
             MaskSettings { warmup_epochs: 1, ..masking() },
         ),
         (interleaved, MaskSettings { kind: Kind::Random, ..masking() }),
-        (several(), MaskSettings { rule: Rule::Published, ..masking() }),
+        (several(), MaskSettings { rule: UpdateRule::Published, ..masking() }),
     ]
 }
 
@@ -451,9 +452,7 @@ fn workers_evaluate_every_test_image_once() {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("checkpoints")).unwrap();
         let mut watch = Watch::default();
-        let stop = watch.stop.clone();
-        let listeners: &mut [&mut dyn Listener] = &mut [&mut watch];
-        run(Cpu::new(), &config, dataset, folder.path(), None, None, listeners, &stop).unwrap();
+        train_on(&config, dataset, folder.path(), None, &mut watch).unwrap();
 
         let graph = config.network.model.graph(config.network.width).unwrap();
         let (weights, running) =

@@ -8,15 +8,17 @@ use fishmask::data::{DataSource, Dataset, synthetic};
 use fishmask::device::emulated::Emulated;
 use fishmask::device::gpu::Gpu;
 use fishmask::device::{Cpu, Cuda, Device, Precision};
-use fishmask::distributed::Aggregate;
+use fishmask::distributed::{Aggregate, InProcess};
 use fishmask::graph::{Layout, Model, ModelId};
 use fishmask::mask::Kind;
 use fishmask::ops::Power;
+use fishmask::optim::UpdateRule;
+use fishmask::records::Keeping;
 use fishmask::settings::{
     CheckpointSettings, CheckpointState, Config, DataSettings, DeviceSettings, FisherTarget, MaskSettings,
     OptimizerSettings, ScheduleSettings, TrainSettings, WorkerMasks, WorkerSettings,
 };
-use fishmask::train::{self, EpochReport, Error, Event, Listener, MaskReport, Outcome, Rule, Stop};
+use fishmask::train::{self, EpochReport, Error, Event, Listener, MaskReport, Outcome, Stop, Training};
 
 /// Three epochs of 18 steps.
 pub fn config() -> Config {
@@ -76,7 +78,7 @@ pub fn masking() -> MaskSettings {
         power: Power::Square,
         warmup_epochs: 0,
         every: 0,
-        rule: Rule::Strict,
+        rule: UpdateRule::Strict,
     }
 }
 
@@ -131,20 +133,28 @@ pub fn train_from(
 ) -> (Result<Outcome, Error>, Watch) {
     std::fs::create_dir_all(folder.join("checkpoints")).unwrap();
     let mut watch = Watch { stop_after, ..Watch::default() };
-    let stop = watch.stop.clone();
-    let listeners: &mut [&mut dyn Listener] = &mut [&mut watch];
-    let outcome = match config.device.name {
-        Device::Cpu => train::run(Cpu::new(), config, dataset(config), folder, state, None, listeners, &stop),
-        Device::Emulated => {
-            let backend = Cuda::new(Emulated::new()).unwrap();
-            train::run(backend, config, dataset(config), folder, state, None, listeners, &stop)
-        }
-        _ => {
-            let backend = Cuda::new(Gpu::open(0).unwrap()).unwrap();
-            train::run(backend, config, dataset(config), folder, state, None, listeners, &stop)
-        }
-    };
+    let outcome = train_on(config, dataset(config), folder, state, &mut watch);
     (outcome, watch)
+}
+
+/// Trains on a data set in `folder`, watched.
+pub fn train_on(
+    config: &Config,
+    dataset: Dataset,
+    folder: &Path,
+    resume: Option<Restored>,
+    watch: &mut Watch,
+) -> Result<Outcome, Error> {
+    let stop = watch.stop.clone();
+    let mut keeping = Keeping::new(config, &layout(config), Some(folder))?;
+    let comm = Box::new(InProcess::new(config.workers.count));
+    let listeners: Vec<Box<dyn Listener + '_>> = vec![Box::new(watch)];
+    let training = Training { config, dataset, resume, comm, keep: &mut keeping, listeners };
+    match config.device.name {
+        Device::Cpu => train::train(Cpu::new(), training, &stop),
+        Device::Emulated => train::train(Cuda::new(Emulated::new()).unwrap(), training, &stop),
+        _ => train::train(Cuda::new(Gpu::open(0).unwrap()).unwrap(), training, &stop),
+    }
 }
 
 /// The same, going on with what the folder holds.

@@ -61,16 +61,16 @@ fn look_small(path: &Path, head: &Head) -> Result<(ModelId, Found), Error> {
     let header = Header::parse(path, head.json.as_deref())?;
     check_name(path, &header.file_name())?;
     let (path, bytes) = (path.to_path_buf(), head.bytes);
-    let (kind, model, progress, kept) = match &header.contents {
-        &Contents::Mask { mask: hash } => {
+    let (kind, model, progress, kept) = match header.contents {
+        Contents::Mask { mask: hash } => {
             return Ok((header.id, Found::Mask(MaskFile { path, bytes, hash })));
         }
-        &Contents::Base { model, progress } => (Kind::Base, model, progress, weight_count(head)),
-        &Contents::Delta { model, parent, mask, progress } => {
+        Contents::Base { model, progress } => (Kind::Base, model, progress, weight_count(head)),
+        Contents::Delta { model, parent, mask, progress } => {
             let kept = head.tensors.get("values").map_or(0, |entry| elements(&entry.shape));
             (Kind::Delta { parent, mask }, model, progress, kept)
         }
-        &Contents::Workers { at, .. } => {
+        Contents::Workers { at, .. } => {
             let file = WorkersFile { path, bytes, at };
             return Ok((header.id, Found::Workers(file)));
         }

@@ -76,8 +76,8 @@ impl<'a> Pickle<'a> {
         text.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect::<Option<Vec<u8>>>().map(Cow::Owned)
     }
 
-    /// The bytes that a `bytes` value is written in: its own, or the UTF-8 of the text to encode. For ASCII the two
-    /// are the same.
+    /// The bytes that a `bytes` value is written in: its own, or the UTF-8 of the text to encode. For ASCII
+    /// the two are the same.
     fn encoded(&self, id: Id) -> Option<&'a [u8]> {
         match self.get(id) {
             Node::Bytes(bytes) => Some(bytes),

@@ -43,12 +43,12 @@ impl fmt::Display for DataSource {
     }
 }
 
-/// Returns a data set: from its files, wherever they come from. Where CIFAR-10 cannot be had, it is the synthetic set, and
-/// a note says so.
+/// Returns a data set: from its files, wherever they come from. Where CIFAR-10 cannot be had, it is the
+/// synthetic set, and a note says so.
 ///
 /// # Errors
-/// Those of the files found, which are never replaced by others; [`Error::Offline`]; and [`Error::Io`] for a folder that
-/// would have to be written to.
+/// Those of the files found, which are never replaced by others; [`Error::Offline`]; and [`Error::Io`] for a
+/// folder that would have to be written to.
 pub fn load(
     source: DataSource,
     options: &Options,

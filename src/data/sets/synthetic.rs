@@ -1,8 +1,8 @@
 //! A made-up data set for machines that cannot get CIFAR-10: ten shapes and textures in any colour.
 //!
-//! A picture's class is its drawing: 0 disc, 1 ring, 2 square, 3 cross, 4 triangle, 5 horizontal stripes,
-//! 6 vertical stripes, 7 diagonal stripes, 8 checkerboard, 9 dots. Place, size, both colours, shading and noise are
-//! random and alike for all classes, so that the mean colour says nothing. All arithmetic is on integers.
+//! A picture's class is its drawing: 0 disc, 1 ring, 2 square, 3 cross, 4 triangle, 5 horizontal stripes, 6
+//! vertical stripes, 7 diagonal stripes, 8 checkerboard, 9 dots. Place, size, both colours, shading and noise
+//! are random and alike for all classes, so that the mean colour says nothing. All arithmetic is on integers.
 
 use rayon::prelude::*;
 
@@ -30,8 +30,8 @@ pub static SET: Set = Set {
     pixels: Pixels::new([125.31, 122.95, 113.87], [62.99, 62.09, 66.70]),
 };
 
-/// `train` and `test` pictures, classes in turn: the same bits for the same seed, whatever the number of threads.
-/// The first n of a set are the set of n.
+/// `train` and `test` pictures, classes in turn: the same bits for the same seed, whatever the number of
+/// threads. The first n of a set are the set of n.
 pub fn dataset(train: usize, test: usize, seed: u64) -> Dataset {
     Dataset { train: split(train, seed, 0), test: split(test, seed, 1) }
 }
@@ -49,8 +49,8 @@ fn split(count: usize, seed: u64, part: u32) -> Split {
 /// Draws one picture of a class to `image` [32, 32, 3].
 fn paint(class: u8, stream: &mut Stream, image: &mut [u8]) {
     let drawing = Drawing::draw(class, stream);
-    // Each channel differs between figure and ground by 64..192 modulo 256, so that both colours are uniform, and
-    // no class is brighter than another for covering more.
+    // Each channel differs between figure and ground by 64..192 modulo 256, so that both colours are uniform,
+    // and no class is brighter than another for covering more.
     let ground: [i32; 3] = std::array::from_fn(|_| stream.below(256) as i32);
     let figure = ground.map(|value| (value + 64 + stream.below(129) as i32) % 256);
     // Shading: brightness rises by up to 2 a pixel in a random direction, and is 0 in the middle.

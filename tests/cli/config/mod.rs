@@ -278,7 +278,7 @@ fn resuming_with_other_flags_names_the_flag_and_both_values() {
         "--width 32 contradicts the run, whose config.json has 16; leave it out, or start a new run";
     assert_eq!(contradiction("--width 32"), expected);
     let cases = [
-        ("--preset dawn", "quick"),
+        ("--recipe dawn", "quick"),
         ("--model resnet18", "resnet9"),
         ("--epochs 9", "8"),
         ("--batch-size 64", "128"),
@@ -286,9 +286,9 @@ fn resuming_with_other_flags_names_the_flag_and_both_values() {
         ("--peak-epoch 1", "1.6"),
         ("--momentum 0.8", "0.9"),
         ("--weight-decay 0", "0.0005"),
-        ("--label-smoothing 0.1", "0"),
+        ("--label-smoothing 0.1", "0.0"),
         ("--train-images 9999", "10000"),
-        ("--data synthetic", "CIFAR-10"),
+        ("--data synthetic", "cifar10"),
         ("--seed 1", "0"),
         ("--checkpoint-every 2", "1"),
     ];

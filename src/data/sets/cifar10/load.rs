@@ -10,15 +10,16 @@ use crate::data::download::{download, part_of};
 use crate::data::files::remove;
 use crate::data::{Dataset, Error, Options, Progress};
 
-/// Returns the data set: from `data_dir` in whatever layout it is there, else fetched; none where it cannot be had.
+/// Returns the data set: from `data_dir` in whatever layout it is there, else fetched; none where it cannot
+/// be had.
 ///
-/// The folder's content is used as it is if it is in the official binary layout, and otherwise converted to it and
-/// kept there as `cifar-10-batches-bin`; if that cannot be written, a note says so. Processes that share a folder
-/// wait for one another while fetching and converting.
+/// The folder's content is used as it is if it is in the official binary layout, and otherwise converted to
+/// it and kept there as `cifar-10-batches-bin`; if that cannot be written, a note says so. Processes that
+/// share a folder wait for one another while fetching and converting.
 ///
 /// # Errors
-/// Those of the files found, which are never replaced by a download; [`Error::Offline`]; and [`Error::Io`] for a folder
-/// that would have to be written to.
+/// Those of the files found, which are never replaced by a download; [`Error::Offline`]; and [`Error::Io`]
+/// for a folder that would have to be written to.
 pub fn load(options: &Options, progress: &mut dyn FnMut(Progress)) -> Result<Option<Dataset>, Error> {
     let dir = &options.data_dir;
     if dir.exists() && !dir.is_dir() {

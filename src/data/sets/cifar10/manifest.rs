@@ -38,8 +38,9 @@ impl Default for Manifest {
 }
 
 impl Manifest {
-    /// The most bytes a file of a layout can have. A binary batch has exactly these. A pickle written by Python 3
-    /// in protocol 2 takes up to two bytes for each byte of pixels, and 4 MiB leave room for labels and file names.
+    /// The most bytes a file of a layout can have. A binary batch has exactly these. A pickle written by
+    /// Python 3 in protocol 2 takes up to two bytes for each byte of pixels, and 4 MiB leave room for labels
+    /// and file names.
     pub(super) fn file_limit(&self, layout: Layout) -> u64 {
         match layout {
             Layout::Binary => (self.records * RECORD) as u64,

@@ -8,8 +8,8 @@ use super::layout::Layout;
 use crate::data::Error;
 use crate::data::files::{remove_folder, sync_folder};
 
-/// A `cifar-10-batches-bin` in the making: files are written to a folder beside it, which takes its name once all
-/// are on the disk. Dropped before that, it leaves nothing.
+/// A `cifar-10-batches-bin` in the making: files are written to a folder beside it, which takes its name once
+/// all are on the disk. Dropped before that, it leaves nothing.
 #[derive(Debug)]
 pub(super) struct Store {
     part: PathBuf,
