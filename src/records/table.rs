@@ -113,7 +113,10 @@ impl<W: Write> Table<W> {
         match outcome {
             Outcome::Finished(r) => {
                 let (accuracy, seconds) = (r.test_accuracy, r.total_seconds);
-                writeln!(out, "\n{accuracy:.2}% test accuracy on {data} in {seconds:.1} s of training{place}")?;
+                writeln!(
+                    out,
+                    "\n{accuracy:.2}% test accuracy on {data} in {seconds:.1} s of training{place}"
+                )?;
             }
             Outcome::Interrupted(signal) => {
                 let name = match signal {

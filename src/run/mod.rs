@@ -171,7 +171,8 @@ impl Work for Run<'_> {
     type Output = Result<Outcome, Error>;
 
     fn on<B: TrainingBackend>(self, backend: B) -> Result<Outcome, Error> {
-        let Prepared { config, dataset, resume, comm, mut keeping, listeners, stop, _folder } = self.prepare()?;
+        let Prepared { config, dataset, resume, comm, mut keeping, listeners, stop, _folder } =
+            self.prepare()?;
         let training = Training { config: &config, dataset, resume, comm, keep: &mut keeping, listeners };
         Ok(train::train(backend, training, &stop)?)
     }

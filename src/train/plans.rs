@@ -51,7 +51,8 @@ impl Plans {
         };
         let activations: usize = shared_slots(Some(training), inference).iter().sum();
         let winners: usize = training.winners.iter().sum();
-        let plans = [(Some(inference), Work::Train), (Some(training), Work::Train), (scoring.as_ref(), Work::Score)];
+        let plans =
+            [(Some(inference), Work::Train), (Some(training), Work::Train), (scoring.as_ref(), Work::Score)];
         let scratch = plans.into_iter().filter_map(|(plan, work)| Some(scratch::<B>(plan?, work))).collect();
         Memory {
             activations: activations * B::ACTIVATION + winners,

@@ -97,7 +97,8 @@ mod tests {
         assert_eq!(all(|at| t.merges(at), 5, 4), merges);
         // After 5 steps, and after 8 and 16.
         assert_eq!(all(|at| t.selects(at), 5, 4), [(0, 5), (1, 0), (1, 3), (3, 1)]);
-        let stops = [(0, 0), (0, 4), (1, 0), (1, 3), (3, 1)].map(|(epoch, step)| t.next_stop(at(epoch, step)));
+        let stops =
+            [(0, 0), (0, 4), (1, 0), (1, 3), (3, 1)].map(|(epoch, step)| t.next_stop(at(epoch, step)));
         assert_eq!(stops, [4, 5, 3, 5, 5]);
         let draws = [(0, 0), (1, 0), (1, 3), (3, 5)].map(|(epoch, step)| t.draw(at(epoch, step)));
         assert_eq!(draws, [0, 1, 2, 5]);

@@ -37,7 +37,8 @@ fn state(run: &Run, workers: usize) -> WorkersState {
     };
     let model = Hash::of_model(&run.layout.to_canonical(&run.weights), &run.running);
     let at = run.progress.at;
-    let bytes = EpochExchange { merges: 3, dense: u64::MAX, sent: 1 << 53 | 1, received: 7, ..Default::default() };
+    let bytes =
+        EpochExchange { merges: 3, dense: u64::MAX, sent: 1 << 53 | 1, received: 7, ..Default::default() };
     let exchange = EpochExchange { waiting: 0.1, exchanging: 1.0 / 3.0, ..bytes };
     WorkersState { at, model, workers: (0..workers).map(worker).collect(), exchange }
 }

@@ -7,8 +7,8 @@ use std::path::Path;
 use fishmask::checkpoint::Moment;
 use fishmask::device::Cpu;
 use fishmask::mask::Kind;
-use fishmask::settings::{Config, Reasons, Request};
 use fishmask::records::{Bar, DawnLog, Durable, Metrics, Table, summary};
+use fishmask::settings::{Config, Reasons, Request};
 use fishmask::train::{EpochReport, Event, Exchange, Listener, MaskReport, Outcome, Started};
 
 const REPORT: EpochReport = EpochReport {

@@ -11,8 +11,8 @@ use fishmask::checkpoint::{Moment, Progress, weights};
 use fishmask::device::Precision;
 use fishmask::mask;
 use fishmask::ops::Power;
-use fishmask::settings::{CheckpointState, Config, FisherTarget, MaskSettings};
 use fishmask::optim::UpdateRule;
+use fishmask::settings::{CheckpointState, Config, FisherTarget, MaskSettings};
 use fishmask::train::{Error, Outcome};
 
 /// The newest full checkpoint of a run.
@@ -185,7 +185,9 @@ fn what_a_mask_leaves_alone(config: &Config) {
         let kinds: Vec<Kind> = chain.checkpoints().iter().map(|c| c.kind).collect();
         match update_rule {
             UpdateRule::Strict => assert!(matches!(kinds[..], [Kind::Base, Kind::Delta { .. }]), "{kinds:?}"),
-            UpdateRule::Published => assert!(matches!(kinds[..], [Kind::Full { mask: Some(_) }]), "{kinds:?}"),
+            UpdateRule::Published => {
+                assert!(matches!(kinds[..], [Kind::Full { mask: Some(_) }]), "{kinds:?}")
+            }
         }
     }
 }

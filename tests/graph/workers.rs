@@ -19,9 +19,9 @@ use fishmask::graph::Network;
 use fishmask::graph::network::{Batches, plans};
 use fishmask::mask::{Kind, Mask};
 use fishmask::ops::AugmentOps;
+use fishmask::optim::UpdateRule;
 use fishmask::rng::{Purpose, Stream};
 use fishmask::settings::{CheckpointState, Config, MaskSettings, WorkerMasks, WorkerSettings};
-use fishmask::optim::UpdateRule;
 use fishmask::train::{Error, Outcome, evaluate};
 
 /// Ten steps an epoch and a partial batch that is dropped.

@@ -42,8 +42,12 @@ pub fn writing_takes_less_than_the_vector() {
         let (values, velocity) = (layout.weight_count(), layout.weight_count());
         let worker = Worker { values, velocity, running: running.len(), ..Worker::default() };
         let workers = vec![worker; 3];
-        let state =
-            WorkersState { at: Moment::new(1, 0), model: Hash::of_indices(&[]), workers, run: String::new() };
+        let state = WorkersState {
+            at: Moment::new(1, 0),
+            model: Hash::of_indices(&[]),
+            workers,
+            exchange: Default::default(),
+        };
         let write = |rank: usize, part, take: &mut dyn FnMut(&[f32])| {
             let mut left = state.workers[rank].length(part);
             while left > 0 {

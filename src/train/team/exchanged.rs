@@ -3,13 +3,13 @@
 use std::borrow::Cow;
 
 use super::worker::Worker;
-use crate::train::Error;
 use crate::device;
 use crate::distributed::{Aggregate, Communicator};
 use crate::graph::Network;
 use crate::mask::Mask;
 use crate::optim::{TrainingBackend, UpdateRule};
 use crate::settings::{WorkerMasks, WorkerSettings};
+use crate::train::Error;
 
 /// Which weights the workers of a run change, and so have to exchange.
 pub(super) enum Exchanged<B: TrainingBackend> {

@@ -24,8 +24,8 @@ use crate::ops::Totals;
 use crate::optim::{TrainingBackend, UpdateRule};
 use crate::settings::{Config, WorkerSettings};
 use exchanged::{Exchanged, own};
-pub(super) use states::{spread, view};
 use states::{pack, unpack};
+pub(super) use states::{spread, view};
 use worker::{Worker, shard};
 
 /// This process's workers, and what binds them to each other and to those of other processes.

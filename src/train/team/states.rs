@@ -5,9 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::exchanged::own_length;
 use super::{Team, Worker};
-use crate::checkpoint::chain::{
-    Part, Restored, Velocity, Worker as WorkerState, Workers, WorkersState,
-};
+use crate::checkpoint::chain::{Part, Restored, Velocity, Worker as WorkerState, Workers, WorkersState};
 use crate::checkpoint::{EpochExchange, Hash, Moment, Progress};
 use crate::device::Error as DeviceError;
 use crate::distributed::{self, Communicator};
@@ -140,7 +138,11 @@ impl<B: TrainingBackend> Team<B> {
         laps: &mut Laps,
     ) -> Result<(), Error> {
         if !self.is_single() {
-            return if self.resumable { self.restore_states(network, restored, model, laps) } else { Err(Error::NoVelocity) };
+            return if self.resumable {
+                self.restore_states(network, restored, model, laps)
+            } else {
+                Err(Error::NoVelocity)
+            };
         }
         let (Velocity::Kept(velocity) | Velocity::Dense(velocity)) = &restored.velocity else {
             return Err(Error::NoVelocity);
@@ -181,7 +183,8 @@ impl<B: TrainingBackend> Team<B> {
             let mut parts = vec![];
             for part in Part::ALL {
                 let length = self.length(network, part);
-                let mut read = || Ok(file.as_ref().map(|file| file.read(rank, part)).transpose()?.unwrap_or_default());
+                let mut read =
+                    || Ok(file.as_ref().map(|file| file.read(rank, part)).transpose()?.unwrap_or_default());
                 parts.extend(self.comm.give(rank, length, &mut read)?.map(|values| (part, values)));
             }
             if let Some(words) = words {

@@ -2,9 +2,6 @@
 
 use std::sync::Arc;
 
-use crate::train::Error;
-use crate::train::clock::Clock;
-use crate::train::laps::Lap;
 use crate::data::Split;
 use crate::device::{Error as DeviceError, Place};
 use crate::graph::{Layout, Network, Replica, Statistics};
@@ -13,6 +10,9 @@ use crate::ops::{Position, Totals};
 use crate::optim::{Sgd, TrainingBackend, Update, UpdateRule};
 use crate::rng::{Purpose, Stream, permutation};
 use crate::settings::Config;
+use crate::train::Error;
+use crate::train::clock::Clock;
+use crate::train::laps::Lap;
 
 /// A worker in this process.
 pub(super) struct Worker<B: TrainingBackend> {
@@ -68,7 +68,12 @@ impl<B: TrainingBackend> Worker<B> {
     }
 
     /// From now on trains only what its mask keeps.
-    pub fn restrict(&mut self, network: &mut Network<B>, mask: &Mask, rule: UpdateRule) -> Result<(), DeviceError> {
+    pub fn restrict(
+        &mut self,
+        network: &mut Network<B>,
+        mask: &Mask,
+        rule: UpdateRule,
+    ) -> Result<(), DeviceError> {
         self.with(network, |network, worker| worker.update.restrict(network, mask, rule))?;
         // What was recorded trains other weights.
         self.recording = None;
@@ -176,11 +181,12 @@ pub(super) fn shard(split: &Split, seed: u64, rank: usize, count: usize) -> Spli
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::synthetic::SET;
 
     #[test]
     fn shards_share_no_image_and_leave_out_fewer_than_there_are_workers() {
         // An image's label is its place.
-        let split = Split { images: vec![0; 17 * crate::data::IMAGE], labels: (0..17).collect() };
+        let split = Split { set: &SET, images: vec![0; 17 * crate::data::IMAGE], labels: (0..17).collect() };
         let mut all: Vec<u8> = (0..3).flat_map(|rank| shard(&split, 7, rank, 3).labels).collect();
         all.sort_unstable();
         let unique = all.windows(2).all(|pair| pair[0] < pair[1]);
