@@ -37,7 +37,8 @@ pub(super) struct TotalsFields {
     images: u64,
 }
 
-/// What workers have exchanged in an epoch so far. Bytes and seconds are those of the worker of the lowest rank.
+/// What workers have exchanged in an epoch so far. Bytes and seconds are those of the worker of the lowest
+/// rank.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct EpochExchange {
     /// Merges in the epoch.

@@ -34,8 +34,9 @@ impl<B: TrainingBackend> Update<B> {
         Ok(Update { velocity: network.backend().vector(velocity)?, kept: None })
     }
 
-    /// Trains what a mask keeps from now on. Weights that were trained before keep their velocity; under the strict rule
-    /// a newly kept weight starts at 0, and the velocities of weights outside the mask are forgotten.
+    /// Trains what a mask keeps from now on. Weights that were trained before keep their velocity; under the
+    /// strict rule a newly kept weight starts at 0, and the velocities of weights outside the mask are
+    /// forgotten.
     ///
     /// # Errors
     /// When the device has no room.
@@ -113,7 +114,8 @@ impl<B: TrainingBackend> Update<B> {
         backend.sgd(sgd, moves, SgdBuffers { gradients, velocity: &mut self.velocity, weights })
     }
 
-    /// The velocity: in memory order, one a weight, or, under the strict rule, one a kept weight in the mask's order.
+    /// The velocity: in memory order, one a weight, or, under the strict rule, one a kept weight in the
+    /// mask's order.
     ///
     /// # Errors
     /// When the device fails.

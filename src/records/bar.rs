@@ -6,8 +6,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressState, 
 
 use crate::train::{Error, Event, Listener};
 
-/// A bar with the epoch's images, images/s and time left. It must hear events before the table does: it clears the line
-/// on which the table's row begins.
+/// A bar with the epoch's images, images/s and time left. It must hear events before the table does: it
+/// clears the line on which the table's row begins.
 #[derive(Debug)]
 pub struct Bar {
     target: fn() -> ProgressDrawTarget,

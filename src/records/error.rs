@@ -20,7 +20,10 @@ pub enum FolderError {
         error: io::Error,
     },
     /// A new run would mix with an earlier one.
-    #[error("{path}: a run is already there; go on with it by --resume {path}, or choose another --run-dir", path = .0.display())]
+    #[error(
+        "{path}: a run is already there; resume it by --resume {path}, or choose another --run-dir",
+        path = .0.display()
+    )]
     Exists(PathBuf),
     /// A new run would mix with files of another kind.
     #[error("{}: there are other files in it, such as {found}; choose another --run-dir", path.display())]

@@ -36,8 +36,8 @@ enum Made {
 }
 
 impl RunFolder {
-    /// The default place of a new run: `runs/TIME-RECIPE`, the time in UTC, with `-2` and so on after it where that
-    /// exists.
+    /// The default place of a new run: `runs/TIME-RECIPE`, the time in UTC, with `-2` and so on after it
+    /// where that exists.
     pub fn default_path(recipe: &str, now: jiff::Timestamp) -> PathBuf {
         let base = format!("runs/{}-{recipe}", now.strftime("%Y%m%dT%H%M%SZ"));
         let later = (2..).map(|i| format!("{base}-{i}"));
@@ -45,8 +45,8 @@ impl RunFolder {
         free.unwrap_or(base).into()
     }
 
-    /// Makes a new run's folder, which must be absent or empty, and makes sure that it can be written to. Until
-    /// [`RunFolder::begin`], dropping this removes what was made.
+    /// Makes a new run's folder, which must be absent or empty, and makes sure that it can be written to.
+    /// Until [`RunFolder::begin`], dropping this removes what was made.
     ///
     /// # Errors
     /// When there is a run or something else in it, or it cannot be written.
@@ -117,8 +117,8 @@ impl RunFolder {
         Ok((folder, config))
     }
 
-    /// Removes from `metrics.jsonl` and `logs.tsv` every line that is not whole or is of an epoch after the first
-    /// `epochs`, which the resumed run will train again.
+    /// Removes from `metrics.jsonl` and `logs.tsv` every line that is not whole or is of an epoch after the
+    /// first `epochs`, which the resumed run will train again.
     ///
     /// # Errors
     /// When a file cannot be read or written.
@@ -200,7 +200,8 @@ impl Drop for RunFolder {
     }
 }
 
-/// Removes what [`RunFolder::create`] made. Only empty folders go, and failing leaves no more than an empty one.
+/// Removes what [`RunFolder::create`] made. Only empty folders go, and failing leaves no more than an empty
+/// one.
 fn remove(path: &Path, made: &Made) {
     if *made != Made::Nothing {
         let _ = fs::remove_file(path.join(lock::FILE));

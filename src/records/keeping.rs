@@ -22,7 +22,8 @@ pub struct Keeping {
 
 /// How checkpoints are kept.
 enum Keeper {
-    /// Under the strict rule: the values of each mask, which build on the values before it. Full checkpoints until then.
+    /// Under the strict rule: the values of each mask, which build on the values before it. Full checkpoints
+    /// until then.
     Chain(Writer),
     /// Else: all weights, and the name of the mask in force.
     Full {

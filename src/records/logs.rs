@@ -36,7 +36,8 @@ fn write_line(out: &mut impl Durable, what: &'static str, line: &str) -> Result<
     result.map_err(|error| Error::Output { what, source: error })
 }
 
-/// Writes `metrics.jsonl`: each epoch's report as a JSON object, with the names of the data set and of several workers.
+/// Writes `metrics.jsonl`: each epoch's report as a JSON object, with the names of the data set and of
+/// several workers.
 #[derive(Debug)]
 pub struct Metrics<W> {
     out: W,
@@ -82,8 +83,9 @@ impl<W: Durable> Listener for Metrics<W> {
     }
 }
 
-/// Writes `logs.tsv` in DAWNBench's format: epoch, hours of preprocessing and training, top-1 test accuracy in percent.
-/// For the synthetic set a fourth column names it, so that nobody takes the file for a result on CIFAR-10.
+/// Writes `logs.tsv` in DAWNBench's format: epoch, hours of preprocessing and training, top-1 test accuracy
+/// in percent. For the synthetic set a fourth column names it, so that nobody takes the file for a result on
+/// CIFAR-10.
 #[derive(Debug)]
 pub struct DawnLog<W> {
     out: W,

@@ -1,4 +1,5 @@
-//! What a run leaves and shows: its folder, what is kept in it, the two log files, the table and the progress bar.
+//! What a run leaves and shows: its folder, what is kept in it, the two log files, the table and the progress
+//! bar.
 //!
 //! Listeners hear the events of [`crate::train`], and [`Keeping`] writes what it asks to have kept.
 

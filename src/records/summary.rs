@@ -8,8 +8,9 @@ use crate::optim::TrainingBackend;
 use crate::settings::Config;
 use crate::train::{Error, Plans};
 
-/// Writes each forward step's nodes, output shape for one image, parameters and MFLOP an image, then totals and the
-/// memory that training takes on a device: with `images` images and, of several workers, `workers` that share it.
+/// Writes each forward step's nodes, output shape for one image, parameters and MFLOP an image, then totals
+/// and the memory that training takes on a device: with `images` images and, of several workers, `workers`
+/// that share it.
 ///
 /// # Errors
 /// When the model cannot be planned, or `out` cannot be written.

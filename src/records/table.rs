@@ -9,7 +9,8 @@ use crate::data::DataSource;
 use crate::settings::{Config, Reasons};
 use crate::train::{EpochReport, Error, Event, Listener, MaskReport, Outcome, Started};
 
-/// Writes a header, a row an epoch, and a last line. Each of them names the data set where it is not CIFAR-10.
+/// Writes a header, a row an epoch, and a last line. Each of them names the data set where it is not
+/// CIFAR-10.
 #[derive(Debug)]
 pub struct Table<W> {
     out: W,

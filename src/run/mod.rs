@@ -88,15 +88,16 @@ impl<'a> Run<'a> {
         self
     }
 
-    /// Binds the workers by `comm`, which has as many as the settings say. Without it all of them train in this process.
-    /// Where it binds other processes, each of them runs the same settings on the same images; only the root has a folder,
-    /// and only its listeners are told.
+    /// Binds the workers by `comm`, which has as many as the settings say. Without it all of them train in
+    /// this process. Where it binds other processes, each of them runs the same settings on the same images;
+    /// only the root has a folder, and only its listeners are told.
     pub fn comm(mut self, comm: Box<dyn Communicator>) -> Self {
         self.comm = Some(comm);
         self
     }
 
-    /// Computes on another device than the settings name, such as the second GPU for the second process of a machine.
+    /// Computes on another device than the settings name, such as the second GPU for the second process of a
+    /// machine.
     pub fn device(mut self, device: Device) -> Self {
         self.device = Some(device);
         self
@@ -111,8 +112,8 @@ impl<'a> Run<'a> {
     /// Trains to the end, or until it is told to stop.
     ///
     /// # Errors
-    /// When the device cannot be opened or fails, the images cannot be got or do not suit the settings, a file cannot be
-    /// written, a listener fails, the loss is no longer finite, or another process fails.
+    /// When the device cannot be opened or fails, the images cannot be got or do not suit the settings, a
+    /// file cannot be written, a listener fails, the loss is no longer finite, or another process fails.
     pub fn run(self) -> Result<Outcome, Error> {
         with_device(self.device.unwrap_or(self.config.device.name), self)?
     }

@@ -95,8 +95,8 @@ impl Clock {
         (1..=self.timetable.steps).map(|step| (self.lr(step) / batch as f64) as f32).collect()
     }
 
-    /// Seconds of set-up, training, exchange and waiting since the run began: DAWNBench's count, which leaves evaluation
-    /// out.
+    /// Seconds of set-up, training, exchange and waiting since the run began: DAWNBench's count, which leaves
+    /// evaluation out.
     pub fn total_seconds(&mut self) -> f64 {
         let laps = [Lap::Setup, Lap::Train, Lap::Exchange, Lap::Wait];
         self.seconds_before + laps.map(|lap| self.laps.seconds(lap)).iter().sum::<f64>()

@@ -13,7 +13,8 @@ pub enum Error {
     Graph(#[from] crate::graph::Error),
     /// The loss is infinite or not a number.
     #[error(
-        "the loss is no longer finite at epoch {epoch}, step {step}, {place} (lr {lr:.4}, mean loss before {last_loss:.4}): \
+        "the loss is no longer finite at epoch {epoch}, step {step}, {place} (lr {lr:.4}, \
+         mean loss before {last_loss:.4}): \
          try a lower --lr or a later --peak-epoch; checkpoints before it are kept"
     )]
     NotFinite {
@@ -30,7 +31,8 @@ pub enum Error {
     },
     /// The device has too little memory.
     #[error(
-        "{model} of width {width} with batches of {batch_size} takes {needed} MB, and {device} has {free} MB free: \
+        "{model} of width {width} with batches of {batch_size} takes {needed} MB, and {device} has \
+         {free} MB free: \
          choose a smaller --batch-size or --width{}",
         if *workers > 1 { ", or fewer --workers" } else { "" }
     )]
@@ -58,7 +60,8 @@ pub enum Error {
     Mask(#[from] crate::mask::Error),
     /// The checkpoint to resume from is of another number of workers.
     #[error(
-        "the checkpoint holds {found} workers, and the run has {expected}: resume it with as many as it was begun with"
+        "the checkpoint holds {found} workers, and the run has {expected}: resume it with as many as it was \
+         begun with"
     )]
     Workers {
         /// Workers of the run.

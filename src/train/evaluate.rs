@@ -6,11 +6,12 @@ use crate::device::Error;
 use crate::graph::{Network, Statistics};
 use crate::ops::{Backend, Position, Totals};
 
-/// Runs a range of the images of `data`, in order, through the network with its running statistics, and sums up loss and
-/// correct answers. `visit` is called after each batch with its number of images, and may read the logits \[n,10\]; if it
-/// returns false, evaluation ends and returns none.
+/// Runs a range of the images of `data`, in order, through the network with its running statistics, and sums
+/// up loss and correct answers. `visit` is called after each batch with its number of images, and may read
+/// the logits \[n,10\]; if it returns false, evaluation ends and returns none.
 ///
-/// The backend's totals are cleared first. `recording` keeps a full batch's operations from one evaluation to the next.
+/// The backend's totals are cleared first. `recording` keeps a full batch's operations from one evaluation to
+/// the next.
 ///
 /// # Errors
 /// When the device fails, and the errors of `visit`.

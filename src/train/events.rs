@@ -28,7 +28,8 @@ pub struct EpochReport {
     pub train_seconds: f64,
     /// Wall time of this epoch's evaluation.
     pub test_seconds: f64,
-    /// Wall time of preprocessing, training and exchanging since the run began, evaluation left out (DAWNBench's count).
+    /// Wall time of preprocessing, training and exchanging since the run began, evaluation left out
+    /// (DAWNBench's count).
     pub total_seconds: f64,
     /// Training images divided by `train_seconds`.
     pub images_per_second: f64,
@@ -91,8 +92,8 @@ pub struct MaskReport {
 pub enum Outcome {
     /// All epochs are done; the report is the last one's.
     Finished(EpochReport),
-    /// The signal of this number stopped the run. Its checkpoint is written, unless checkpoints leave out what resuming
-    /// needs.
+    /// The signal of this number stopped the run. Its checkpoint is written, unless checkpoints leave out
+    /// what resuming needs.
     Interrupted(i32),
 }
 

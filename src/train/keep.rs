@@ -16,7 +16,8 @@ pub trait Keep {
     /// The folder of the run, if it has one.
     fn folder(&self) -> Option<&Path>;
 
-    /// Writes all weights before the first mask, for the values of masks to build on. Returns the file, if one was written.
+    /// Writes all weights before the first mask, for the values of masks to build on. Returns the file, if
+    /// one was written.
     ///
     /// # Errors
     /// When the file cannot be written, or the device cannot be read.
@@ -35,9 +36,9 @@ pub trait Keep {
     fn checkpoint(&mut self, progress: &Progress, model: &mut dyn Snapshot)
     -> Result<Option<PathBuf>, Error>;
 
-    /// Writes the states of several workers, which a checkpoint of their merged model follows. `source` hands over one
-    /// tensor of one worker, in pieces; it must be called for every worker, and for each [`Part`] in order, in every
-    /// process, because the processes send their workers' tensors to the root.
+    /// Writes the states of several workers, which a checkpoint of their merged model follows. `source` hands
+    /// over one tensor of one worker, in pieces; it must be called for every worker, and for each [`Part`] in
+    /// order, in every process, because the processes send their workers' tensors to the root.
     ///
     /// # Errors
     /// As [`Keep::base`], and when another process does not answer.
@@ -50,7 +51,8 @@ pub trait Keep {
     fn end(&mut self, model: &mut dyn Snapshot) -> Result<(), Error>;
 }
 
-/// Hands over one tensor of the worker of a rank: `source(rank, part, take)` calls `take` with its values, piece by piece.
+/// Hands over one tensor of the worker of a rank: `source(rank, part, take)` calls `take` with its values,
+/// piece by piece.
 pub type WorkerSource<'a> = dyn FnMut(usize, Part, &mut dyn FnMut(&[f32])) -> Result<(), Error> + 'a;
 
 /// The model at one moment. Values are read from the device when they are asked for.
@@ -76,8 +78,9 @@ pub trait Snapshot {
     /// When the device cannot be read.
     fn running(&mut self) -> Result<Vec<f32>, Error>;
 
-    /// The velocity of a single worker: one value a weight, in memory order, or, under the strict rule, one a kept weight
-    /// in the mask's order. None where checkpoints leave it out, and of several workers, which have their own.
+    /// The velocity of a single worker: one value a weight, in memory order, or, under the strict rule, one a
+    /// kept weight in the mask's order. None where checkpoints leave it out, and of several workers, which
+    /// have their own.
     ///
     /// # Errors
     /// When the device cannot be read.

@@ -1,7 +1,8 @@
-//! The loop of a run: epochs of steps, merges, selections of masks, evaluation, and the events that tell of them.
+//! The loop of a run: epochs of steps, merges, selections of masks, evaluation, and the events that tell of
+//! them.
 //!
-//! What is written during a run goes through the trait [`Keep`], what is shown through [`Listener`]s: this module knows no
-//! file's format.
+//! What is written during a run goes through the trait [`Keep`], what is shown through [`Listener`]s: this
+//! module knows no file's format.
 
 mod clock;
 mod error;
@@ -53,8 +54,8 @@ pub struct Training<'a> {
     pub dataset: Dataset,
     /// The checkpoint that the run resumes from.
     pub resume: Option<Restored>,
-    /// What binds as many workers as the settings say. Where it binds other processes, every process trains with the same
-    /// settings and images, but only the root's `resume`, `keep` and `listeners` count.
+    /// What binds as many workers as the settings say. Where it binds other processes, every process trains
+    /// with the same settings and images, but only the root's `resume`, `keep` and `listeners` count.
     pub comm: Box<dyn Communicator>,
     /// Writes what must be kept.
     pub keep: &'a mut dyn Keep,
@@ -65,7 +66,8 @@ pub struct Training<'a> {
 /// Trains to the end, or until `stop` is set, when a checkpoint is written that the run can be resumed from.
 ///
 /// # Errors
-/// When the device or another process fails, a file cannot be written, a listener fails, or the loss is no longer finite.
+/// When the device or another process fails, a file cannot be written, a listener fails, or the loss is no
+/// longer finite.
 pub fn train<B: TrainingBackend>(backend: B, mut training: Training, stop: &Stop) -> Result<Outcome, Error> {
     let began = Instant::now();
     let config = training.config;

@@ -61,8 +61,8 @@ impl<B: TrainingBackend> SharedModel<B> {
         scoring.map(|scoring| fisher::largest(network, scoring, quota)).transpose()
     }
 
-    /// The part of the test images that a worker evaluates: whole batches, so that there are no more batches than a
-    /// single worker has.
+    /// The part of the test images that a worker evaluates: whole batches, so that there are no more batches
+    /// than a single worker has.
     pub fn test_part(&self, rank: usize, workers: usize) -> Range<usize> {
         let (batch, images) = (self.network.inference().batch, self.test_images);
         let start = |rank: usize| (images.div_ceil(batch) * rank / workers * batch).min(images);

@@ -38,8 +38,8 @@ impl Plans {
         Ok(Plans { graph, training, inference, scoring })
     }
 
-    /// What a run keeps on its device, with `replicas` workers that have weights of their own (0 for a single worker) and
-    /// so many images.
+    /// What a run keeps on its device, with `replicas` workers that have weights of their own (0 for a single
+    /// worker) and so many images.
     pub fn memory<B: TrainingBackend>(&self, replicas: usize, images: usize) -> Memory {
         let Plans { graph, training, inference, scoring } = self;
         let value = size_of::<f32>();
@@ -73,7 +73,8 @@ impl Plans {
 pub struct Memory {
     /// Activations, their gradients and the winners of max pooling.
     pub activations: usize,
-    /// Weights, gradients and velocity; of several workers each one's weights and velocity, and the merged model.
+    /// Weights, gradients and velocity; of several workers each one's weights and velocity, and the merged
+    /// model.
     pub weights: usize,
     /// Working memory of operations, beside the buffers that they read and write.
     pub scratch: usize,

@@ -33,8 +33,8 @@ impl Timetable {
         u64::from(epoch) * u64::from(self.steps)
     }
 
-    /// Whether workers merge now: every so many steps, and before the first mask and at the end, both of which use the
-    /// merged model.
+    /// Whether workers merge now: every so many steps, and before the first mask and at the end, both of
+    /// which use the merged model.
     pub fn merges(&self, at: Moment) -> bool {
         let Some((every, _)) = self.merges else { return false };
         let done = self.steps_before(at);
@@ -66,8 +66,8 @@ impl Timetable {
         }
     }
 
-    /// A number that differs from one selection to the next, so that each draws its own samples: the epoch or, where
-    /// masks are selected after merges, the number of merges so far.
+    /// A number that differs from one selection to the next, so that each draws its own samples: the epoch
+    /// or, where masks are selected after merges, the number of merges so far.
     pub fn draw(&self, at: Moment) -> u32 {
         match self.merges {
             None => at.epoch,

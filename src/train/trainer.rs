@@ -34,7 +34,8 @@ pub(super) struct Trainer<'a, B: TrainingBackend> {
 }
 
 impl<'a, B: TrainingBackend> Trainer<'a, B> {
-    /// Allocates everything, takes up the checkpoint that is resumed, and tells the listeners that training begins.
+    /// Allocates everything, takes up the checkpoint that is resumed, and tells the listeners that training
+    /// begins.
     ///
     /// # Errors
     /// When the device has no room, a file cannot be read or written, or another process fails.
@@ -97,7 +98,8 @@ impl<'a, B: TrainingBackend> Trainer<'a, B> {
     /// Trains and evaluates an epoch, or the rest of it.
     ///
     /// # Errors
-    /// When the device, a listener or another process fails, a file cannot be written, or the loss is no longer finite.
+    /// When the device, a listener or another process fails, a file cannot be written, or the loss is no
+    /// longer finite.
     pub fn epoch(&mut self, stop: &Stop) -> Result<Epoch, Error> {
         while !self.clock.epoch_is_trained() {
             if self.clock.selects() {

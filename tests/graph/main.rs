@@ -1,9 +1,10 @@
-//! Plans and networks, and training through the library: what runs compute, and that threads, stops and workers
-//! leave no trace in it.
+//! Plans and networks, and training through the library: what runs compute, and that threads, stops and
+//! workers leave no trace in it.
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod examples;
 mod listeners;
 mod network;
 mod plan;

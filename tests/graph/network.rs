@@ -35,10 +35,10 @@ fn assert_near(actual: &[f32], expected: &[f64], bound: f64, what: &str) {
     assert!(ratio <= bound, "{what}: {ratio:e} of its length away, more than {bound:e}");
 }
 
-/// Every layer rounds its sums to f32 (2^-24 = 6e-8 of their length, times about the square root of the number of
-/// terms, at most 7 for these widths), batch norm divides by a deviation known as well, and 20 to 70 such layers
-/// follow each other forward and backward: 70 * 7 * 6e-8 = 3e-5. Small batches in deep nets make single batch
-/// norms up to ten times more sensitive (they divide by small deviations).
+/// Every layer rounds its sums to f32 (2^-24 = 6e-8 of their length, times about the square root of the
+/// number of terms, at most 7 for these widths), batch norm divides by a deviation known as well, and 20 to
+/// 70 such layers follow each other forward and backward: 70 * 7 * 6e-8 = 3e-5. Small batches in deep nets
+/// make single batch norms up to ten times more sensitive (they divide by small deviations).
 const BOUND: f64 = 3e-4;
 
 fn state(net: &Net, graph: &Graph) -> Named {
@@ -75,8 +75,8 @@ fn parameter_counts_at_width_64() {
     assert_eq!(count(Model::Resnet34), 21_282_122);
 }
 
-/// The images' seed is one of those (three in four) where no ReLU and no pool is so near its branch that f32 takes
-/// the other one, which would move whole gradients.
+/// The images' seed is one of those (three in four) where no ReLU and no pool is so near its branch that f32
+/// takes the other one, which would move whole gradients.
 #[test]
 fn gradients_agree_with_f64() {
     for ((model, name), n) in NETS.into_iter().zip([5, 6, 7]) {
@@ -160,8 +160,8 @@ fn agrees_with_pytorch() {
     }
 }
 
-/// What is trained has the gradient that it has when all is, bit for bit; filters that are not keep their old one, and so
-/// does all below the lowest that is.
+/// What is trained has the gradient that it has when all is, bit for bit; filters that are not keep their old
+/// one, and so does all below the lowest that is.
 #[test]
 fn trained_alone_a_parameter_has_the_same_gradient() {
     for (model, name) in NETS {

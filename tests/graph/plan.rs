@@ -167,7 +167,8 @@ impl Walk<'_> {
         self.write(y, Held::Output(last))
     }
 
-    /// Checks a backward step against its forward step; returns the parameter ranges whose gradients it writes.
+    /// Checks a backward step against its forward step; returns the parameter ranges whose gradients it
+    /// writes.
     fn backward(
         &mut self,
         nodes: &[NodeId],
@@ -393,7 +394,8 @@ fn inference_takes_less_memory_and_shares_it() {
     }
 }
 
-/// The 2.5 GB that training may take hold these, the weights three times (79 MB) and the convolutions' scratch.
+/// The 2.5 GB that training may take hold these, the weights three times (79 MB) and the convolutions'
+/// scratch.
 #[test]
 fn activations_of_a_full_batch_fit() {
     let graph = Model::Resnet9.graph(64).unwrap();

@@ -106,10 +106,10 @@ fn distance(actual: &[f32], expected: &[f64]) -> f64 {
     (error / expected.iter().map(|e| e * e).sum::<f64>()).sqrt()
 }
 
-/// How far f32 may be off. resnet9: 1e-5. The ResNets' gradients, at two channels and up to 70 layers forward and backward,
-/// are known to 3e-5 (see `network.rs`), a square to twice that; and where an image's own statistics are those of 4 pixels,
-/// in the last stage, a deviation may be ten times smaller than usual, and divides. PyTorch's f32 is as far off there
-/// (`scripts/make_fixtures.py` prints it).
+/// How far f32 may be off. resnet9: 1e-5. The ResNets' gradients, at two channels and up to 70 layers forward
+/// and backward, are known to 3e-5 (see `network.rs`), a square to twice that; and where an image's own
+/// statistics are those of 4 pixels, in the last stage, a deviation may be ten times smaller than usual, and
+/// divides. PyTorch's f32 is as far off there (`scripts/make_fixtures.py` prints it).
 fn bound(net: &str, rule: Rule) -> f64 {
     match (net, rule.running) {
         ("resnet9", _) => 1e-5,
@@ -232,8 +232,8 @@ fn selected<B: TrainingBackend>(
 
 on_cuda_devices!(keeps_the_same_weights);
 
-/// Scoring leaves no trace in the network, and its bits do not depend on the threads; the same samples twice give the
-/// same scores, after which they add up.
+/// Scoring leaves no trace in the network, and its bits do not depend on the threads; the same samples twice
+/// give the same scores, after which they add up.
 #[test]
 fn nothing_else_changes_cpu() {
     let case = Case::new(NETS[2]);

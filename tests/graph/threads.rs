@@ -7,8 +7,8 @@ use fishmask::graph::{Model, Network, Statistics};
 use fishmask::ops::Totals;
 use fishmask::optim::{Moves, Sgd, SgdBuffers, TrainingBackend};
 
-/// Bits of the weights, velocities and running statistics after three training steps, of each step's loss, and of
-/// the loss of an evaluation.
+/// Bits of the weights, velocities and running statistics after three training steps, of each step's loss,
+/// and of the loss of an evaluation.
 fn train<B: TrainingBackend>(backend: B, model: Model, width: usize, n: usize) -> [Vec<u64>; 4] {
     let graph = model.graph(width).unwrap();
     let plans = plans(&graph, Batches { training: Some(n), inference: n }).unwrap();

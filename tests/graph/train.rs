@@ -86,7 +86,8 @@ fn stopped_and_resumed_ends_with_the_same_bits_emulated() {
 #[test]
 fn what_overflows_is_named_emulated() {
     let folder = tempfile::tempdir().unwrap();
-    // The first step's update of 1e20 times the gradient overflows the f16 filters that the second step reads.
+    // The first step's update of 1e20 times the gradient overflows the f16 filters that the second step
+    // reads.
     let wild = with(emulated(), |c| {
         c.optimizer.lr = 1e20;
         c.schedule.peak_epoch = 0.0;
@@ -141,7 +142,8 @@ fn restored(config: &Config, folder: &Path) -> Vec<(u32, u32, Vec<f32>)> {
     chain.checkpoints().iter().map(load).collect()
 }
 
-/// Under a strict mask nothing else changes, bit for bit, in any tensor; under the published rule all of it does.
+/// Under a strict mask nothing else changes, bit for bit, in any tensor; under the published rule all of it
+/// does.
 fn what_a_mask_leaves_alone(config: &Config) {
     let layout = config.network.model.graph(config.network.width).unwrap().layout;
     let first = layout.initial_weights(config.train.seed);
@@ -224,8 +226,8 @@ fn masked_runs_stopped_and_resumed_end_with_the_same_bits_emulated() {
     stopped_and_resumed_ends_with_the_same_bits(&config, &[&[2, 3]]);
 }
 
-/// Every epoch of a chain restores to what the run had: the last to its final weights, each to what the next one starts
-/// from.
+/// Every epoch of a chain restores to what the run had: the last to its final weights, each to what the next
+/// one starts from.
 #[test]
 fn chains_of_a_run() {
     let layout = config().network.model.graph(4).unwrap().layout;

@@ -209,7 +209,8 @@ fn only_kept_weights_move(config: &Config) {
     let [_, (mask, mean), (sum_mask, sum)] = &moved[..] else { panic!() };
     assert_eq!(mask, sum_mask);
     assert!(mean.iter().filter(|change| **change != 0.0).count() > mean.len() * 9 / 10);
-    // Only one worker has moved each: their sum is twice their mean, but for the roundings of weights below 2.
+    // Only one worker has moved each: their sum is twice their mean, but for the roundings of weights below
+    // 2.
     for (mean, sum) in mean.iter().zip(sum) {
         assert!((2.0 * mean - sum).abs() < 1e-6, "{mean} {sum}");
     }
@@ -230,7 +231,8 @@ fn only_kept_weights_move_cuda() {
     on_gpu(|_| only_kept_weights_move(&cuda()));
 }
 
-/// Each scores its part of the samples, and together they find what one finds by all of them, but for the order of a sum.
+/// Each scores its part of the samples, and together they find what one finds by all of them, but for the
+/// order of a sum.
 #[test]
 fn workers_score_the_samples_of_one_between_them() {
     let mask = |workers| {
@@ -259,7 +261,8 @@ fn workers_with_parts_of_the_images_score_all_of_them() {
     train(&config, folder.path(), None).0.unwrap();
 }
 
-/// Each selection has samples, or lots, of its own: at a learning rate of 0 nothing else changes from one to the next.
+/// Each selection has samples, or lots, of its own: at a learning rate of 0 nothing else changes from one to
+/// the next.
 #[test]
 fn every_selection_draws_anew() {
     for kind in [Kind::Fisher, Kind::Random] {
@@ -317,7 +320,8 @@ fn merges_and_masks_come_when_they_are_due_and_cost_what_is_kept() {
             // Agreements of 36 bytes: one a segment, and one a mask, whose scores all workers add up.
             let segments = if epoch == 1 { 3 } else { merges.len() as u64 };
             assert_eq!(exchange.sent, merged + selected * (4 * n + 36) + segments * 36, "epoch {epoch}");
-            // The root is given the other's totals for its report; states that are given to be written do not count.
+            // The root is given the other's totals for its report; states that are given to be written do not
+            // count.
             assert_eq!(exchange.received, exchange.sent + 24, "epoch {epoch}");
             let dense = merges.len() as f64 * 4.0 * (n + r) as f64;
             assert_eq!(exchange.share_of_dense, 100.0 * exchange.sent as f64 / dense);
@@ -362,7 +366,8 @@ fn kinds() -> Vec<(WorkerSettings, MaskSettings)> {
     ]
 }
 
-/// Only the newest states of workers are kept, whatever chain there is; without its own a checkpoint is not gone on from.
+/// Only the newest states of workers are kept, whatever chain there is; without its own a checkpoint is not
+/// gone on from.
 #[test]
 fn a_checkpoint_is_gone_on_from_with_its_workers_states_alone() {
     for mask in [dense(), masking()] {
@@ -415,8 +420,9 @@ fn stopped_and_resumed_ends_with_the_same_bits_cpu() {
             (c.workers, c.mask) = (workers, mask);
             c.data.images = c.data.images.map(|images| images * shards);
         });
-        // In the first worker's step 3, which the others follow; where they merge; in a later worker's segment, which goes
-        // on to the merge; twice; where a mask is selected after the merge; at an epoch's end.
+        // In the first worker's step 3, which the others follow; where they merge; in a later worker's
+        // segment, which goes on to the merge; twice; where a mask is selected after the merge; at an epoch's
+        // end.
         stopped_and_resumed_ends_with_the_same_bits(&config, &[&[3], &[4], &[6], &[9, 5], &[12], &[18]]);
     }
 }

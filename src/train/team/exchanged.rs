@@ -81,8 +81,8 @@ impl<B: TrainingBackend> Exchanged<B> {
         })
     }
 
-    /// Moves the merged model, which the network has, by what the workers have changed, and gives it to every worker.
-    /// Velocities stay as they are. A single worker's model stays as it is, bit for bit.
+    /// Moves the merged model, which the network has, by what the workers have changed, and gives it to every
+    /// worker. Velocities stay as they are. A single worker's model stays as it is, bit for bit.
     ///
     /// # Errors
     /// When the device or another process fails.

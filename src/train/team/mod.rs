@@ -103,7 +103,8 @@ impl<B: TrainingBackend> Team<B> {
         self.mask.as_ref()
     }
 
-    /// Does `work` in a lap of exchange, and counts what the lowest rank of this process sends and receives in it.
+    /// Does `work` in a lap of exchange, and counts what the lowest rank of this process sends and receives
+    /// in it.
     fn counted<T>(
         &mut self,
         laps: &mut Laps,
@@ -119,8 +120,8 @@ impl<B: TrainingBackend> Team<B> {
         done
     }
 
-    /// Checks that all processes have the same `value`, waits for the slowest, and finds out whether any was told to
-    /// stop, and by which signal.
+    /// Checks that all processes have the same `value`, waits for the slowest, and finds out whether any was
+    /// told to stop, and by which signal.
     ///
     /// # Errors
     /// When `what` differs between processes, or one does not answer.
@@ -134,9 +135,9 @@ impl<B: TrainingBackend> Team<B> {
         self.counted(laps, Lap::Wait, |team, _| Ok(team.comm.agree(what, value, stop)?))
     }
 
-    /// Every worker trains up to the next merge or the epoch's end, one after another. If asked to stop, the first worker
-    /// finishes its step, and the others then train up to that same step, so that all stand at one place. Where other
-    /// processes take part, all stop at the next agreement.
+    /// Every worker trains up to the next merge or the epoch's end, one after another. If asked to stop, the
+    /// first worker finishes its step, and the others then train up to that same step, so that all stand at
+    /// one place. Where other processes take part, all stop at the next agreement.
     ///
     /// # Errors
     /// When the device or a listener fails, or the loss is no longer finite.
@@ -154,7 +155,8 @@ impl<B: TrainingBackend> Team<B> {
         for (place, worker) in (0..).zip(&mut self.workers) {
             let segment = until - from;
             let mut done = |step: u32| {
-                // As if the workers before it had come to the segment's end, and those after it had not begun.
+                // As if the workers before it had come to the segment's end, and those after it had not
+                // begun.
                 let step = from * local + place * segment + (step - from);
                 audience.tell(&Event::Step { epoch, step, steps, images })?;
                 Ok(!alone || place > 0 || stop.signal().is_none())
@@ -196,8 +198,8 @@ impl<B: TrainingBackend> Team<B> {
         Ok(())
     }
 
-    /// Scores every weight of the shared model. Several workers each score a part of the samples, and the parts' scores
-    /// are added up by rank.
+    /// Scores every weight of the shared model. Several workers each score a part of the samples, and the
+    /// parts' scores are added up by rank.
     ///
     /// # Errors
     /// When the device or another process fails.
@@ -231,8 +233,9 @@ impl<B: TrainingBackend> Team<B> {
         Ok(scoring.write(network, &sums)?)
     }
 
-    /// Evaluates the shared model on the test images, of which each worker takes a part. Returns the totals of all of
-    /// them at the root, and nothing if told to stop, which only a process that is alone may do here.
+    /// Evaluates the shared model on the test images, of which each worker takes a part. Returns the totals
+    /// of all of them at the root, and nothing if told to stop, which only a process that is alone may do
+    /// here.
     ///
     /// # Errors
     /// When the device or another process fails.
@@ -260,7 +263,8 @@ impl<B: TrainingBackend> Team<B> {
         })
     }
 
-    /// Every worker's totals, by rank, at the root. Elsewhere only those of its own workers, which are given, are known.
+    /// Every worker's totals, by rank, at the root. Elsewhere only those of its own workers, which are given,
+    /// are known.
     fn gather(&mut self, own: &[Totals]) -> Result<Vec<Totals>, Error> {
         let local = self.comm.local();
         let mut all = vec![Totals::default(); self.comm.size()];

@@ -1,5 +1,5 @@
-//! Saves and restores each worker's own velocity, replica and totals. Only the root touches files; the other processes send
-//! it what their workers have, and are sent what was restored.
+//! Saves and restores each worker's own velocity, replica and totals. Only the root touches files; the other
+//! processes send it what their workers have, and are sent what was restored.
 
 use std::path::{Path, PathBuf};
 
@@ -52,8 +52,8 @@ pub(in crate::train) fn view<B: TrainingBackend>(network: &mut Network<B>) -> im
 }
 
 impl<B: TrainingBackend> Team<B> {
-    /// Has the shared model kept as a checkpoint, and before it, of several workers, what each of them has. Returns the
-    /// file, at the root.
+    /// Has the shared model kept as a checkpoint, and before it, of several workers, what each of them has.
+    /// Returns the file, at the root.
     ///
     /// # Errors
     /// When a file cannot be written, or the device or another process fails.
@@ -76,7 +76,8 @@ impl<B: TrainingBackend> Team<B> {
         keep.checkpoint(&progress, &mut View { network, worker: self.resumable.then_some(worker) })
     }
 
-    /// Has every worker's own weights, running statistics, velocity and totals kept, one worker after another.
+    /// Has every worker's own weights, running statistics, velocity and totals kept, one worker after
+    /// another.
     fn save_states(
         &mut self,
         network: &mut Network<B>,
@@ -116,7 +117,8 @@ impl<B: TrainingBackend> Team<B> {
         })
     }
 
-    /// Length of a tensor of a worker's state: under a strict mask one value for each weight of the worker's own mask.
+    /// Length of a tensor of a worker's state: under a strict mask one value for each weight of the worker's
+    /// own mask.
     fn length(&self, network: &Network<B>, part: Part) -> usize {
         let layout = &network.graph().layout;
         match (part, &self.mask) {
@@ -126,10 +128,12 @@ impl<B: TrainingBackend> Team<B> {
         }
     }
 
-    /// Gives every worker what a checkpoint keeps of it; the network and the mask are already the checkpoint's.
+    /// Gives every worker what a checkpoint keeps of it; the network and the mask are already the
+    /// checkpoint's.
     ///
     /// # Errors
-    /// When the checkpoint holds no velocity or other workers, cannot be read, or the device or another process fails.
+    /// When the checkpoint holds no velocity or other workers, cannot be read, or the device or another
+    /// process fails.
     pub fn restore(
         &mut self,
         network: &mut Network<B>,
@@ -235,7 +239,8 @@ pub(super) fn unpack(words: &[f32]) -> Totals {
     Totals { loss: f64::from_bits(values[0]), correct: values[1], images: values[2] }
 }
 
-/// Hands what the root restored to the other processes: all they take from it is the model, its mask and the moment.
+/// Hands what the root restored to the other processes: all they take from it is the model, its mask and the
+/// moment.
 ///
 /// # Errors
 /// When another process does not answer.

@@ -80,8 +80,8 @@ impl<B: TrainingBackend> Worker<B> {
         Ok(())
     }
 
-    /// Trains from where the clock stands to step `until` of the epoch, and calls `done` with the number of each step;
-    /// stops early if that returns false. Returns the step it has come to.
+    /// Trains from where the clock stands to step `until` of the epoch, and calls `done` with the number of
+    /// each step; stops early if that returns false. Returns the step it has come to.
     pub fn train(
         &mut self,
         network: &mut Network<B>,
@@ -170,8 +170,8 @@ fn seed(run: u64, rank: usize) -> u64 {
     u64::from(stream.word()) << 32 | u64::from(stream.word())
 }
 
-/// A worker's part of the training images: the `rank`-th of `count` equal parts of a fixed permutation. The fewer than
-/// `count` images that are left over belong to no worker.
+/// A worker's part of the training images: the `rank`-th of `count` equal parts of a fixed permutation. The
+/// fewer than `count` images that are left over belong to no worker.
 pub(super) fn shard(split: &Split, seed: u64, rank: usize, count: usize) -> Split {
     let order = permutation(split.len() as u32, seed, Purpose::Shard, 0);
     let own = split.len() / count;

@@ -61,7 +61,7 @@ fn an_existing_run_is_not_trained_over() {
     let error = RunFolder::create(&path).unwrap_err().to_string();
     let shown = path.display();
     let expected = format!(
-        "{shown}: a run is already there; go on with it by --resume {shown}, or choose another --run-dir"
+        "{shown}: a run is already there; resume it by --resume {shown}, or choose another --run-dir"
     );
     assert_eq!(error, expected);
     assert!(path.join("config.json").exists());
