@@ -17,7 +17,7 @@ use fishmask::backend::{Power, Sparse};
 use fishmask::data::IMAGE;
 use fishmask::driver::cuda::Gpu;
 use fishmask::graph::network::{Batches, plans};
-use fishmask::graph::scoring::{self, Rule};
+use fishmask::graph::scoring::{self, ScoreRule, Statistics, Target};
 use fishmask::graph::{Model, Network, Scoring};
 use fishmask::mask::{Quota, select};
 use fishmask::rng::{Purpose, Stream};
@@ -26,7 +26,8 @@ use serde_json::Value;
 
 const WIDTH: usize = 64;
 const ROUNDS: usize = 3;
-const RULE: Rule = Rule { power: Power::Square, expect: false, running: true };
+const RULE: ScoreRule =
+    ScoreRule { power: Power::Square, target: Target::Label, statistics: Statistics::Running };
 
 type Failure = Box<dyn std::error::Error>;
 

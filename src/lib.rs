@@ -13,6 +13,7 @@ pub mod distributed;
 pub mod driver;
 pub mod graph;
 pub mod mask;
+pub mod ops;
 pub mod optim;
 pub mod rng;
 pub mod train;

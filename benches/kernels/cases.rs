@@ -62,13 +62,13 @@ impl Shapes {
         let mut parameters = vec![];
         for model in [Model::Resnet9, Model::Resnet18, Model::Resnet34] {
             let graph = model.graph(width)?;
-            let plan = Plan::new(&graph, batch, Mode::Training)?;
-            for conv in plan.convs() {
+            let plan = Plan::<Cpu>::new(&graph, batch, Mode::Training)?;
+            for conv in plan.operations::<Conv>() {
                 if !convs.contains(&conv) {
                     convs.push(conv);
                 }
             }
-            for norm in plan.norms() {
+            for norm in plan.operations::<Norm>() {
                 if !norms.contains(&norm) {
                     norms.push(norm);
                 }

@@ -22,7 +22,7 @@ pub use operations::{
 pub use sparse::{Moments, Power, Sparse, Target};
 
 /// A device that can train: its buffers and the operations on them.
-pub trait Backend {
+pub trait Backend: 'static {
     /// Activations and their gradients.
     type Tensor;
     /// f32 values over the flat vector or the statistics.

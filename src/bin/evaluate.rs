@@ -12,7 +12,7 @@ use fishmask::backend::Sparse;
 use fishmask::checkpoint;
 use fishmask::data::{CLASSES, Source};
 use fishmask::graph::network::{Batches, plans};
-use fishmask::graph::{Graph, Model, Network};
+use fishmask::graph::{Graph, Model, Network, Phase};
 use fishmask::train::{ConfigError, DataSource, Device, config, evaluate};
 
 /// Evaluate weights, this program's or PyTorch's.
@@ -114,7 +114,7 @@ impl common::Work for Evaluation<'_> {
         let mut logits = vec![];
         let keep = |network: &Network<B>, n| {
             if cli.logits.is_some() {
-                logits.extend(network.logits(false, n)?);
+                logits.extend(network.logits(Phase::Inference, n)?);
             }
             Ok(true)
         };

@@ -11,7 +11,8 @@ use fishmask::backend::{Power, Sparse};
 use fishmask::checkpoint;
 use fishmask::data::Source;
 use fishmask::graph::network::{Batches, plans};
-use fishmask::graph::{Graph, Model, Network, Scoring, scoring};
+use fishmask::graph::scoring::{self, Statistics, Target};
+use fishmask::graph::{Graph, Model, Network, ScoreRule, Scoring};
 use fishmask::mask::{self, Order, Quota, Samples, file, select, table};
 use fishmask::train::{ConfigError, DataSource, Device, FisherTarget, config};
 
@@ -140,10 +141,13 @@ impl common::Work for Choice<'_> {
         let plans = plans(&graph, Batches { training: None, inference: 1 })?;
         let mut network = Network::new(graph, plans, backend, &weights, &running)?;
         let mut scoring = Scoring::new(&mut network, plan)?;
-        let rule = scoring::Rule {
+        let rule = ScoreRule {
             power: cli.fisher_power,
-            expect: cli.fisher_target == FisherTarget::Expect,
-            running: cli.bn == Bn::Running,
+            target: match cli.fisher_target {
+                FisherTarget::Label => Target::Label,
+                FisherTarget::Expect => Target::Expect,
+            },
+            statistics: if cli.bn == Bn::Running { Statistics::Running } else { Statistics::Own },
         };
         let (order, augment) = (cli.sample_order, cli.augment == Switch::On);
         let samples = Samples { first: 0, count, order, augment, seed: cli.seed, epoch: 0 };
@@ -160,8 +164,8 @@ impl common::Work for Choice<'_> {
             augment,
             seed: cli.seed,
             power: rule.power,
-            expect: rule.expect,
-            running: rule.running,
+            expect: rule.target == Target::Expect,
+            running: rule.statistics == Statistics::Running,
         };
         file::save(out, &about, &scores, &mask)?;
 

@@ -202,7 +202,7 @@ pub struct Properties {
 /// Work is done in the order in which it was asked for. Kernels are trusted as this library's own code is: a launch is
 /// safe because every geometry and argument comes from `backend/cuda`, whose launches all run on the checked emulated
 /// device in the tests.
-pub trait Driver {
+pub trait Driver: 'static {
     /// A piece of device memory, freed when dropped.
     type Buffer;
     /// Recorded work.

@@ -1,119 +1,139 @@
-//! Scores of every weight from each sample's own gradient (SPEC section 4), for many samples at once.
+//! Scores of every weight: sums over samples of a power of each sample's own gradient, for many samples at once.
 
-use std::cell::RefCell;
-
-use super::network::{Activations, forward_step, residual_gradient};
-use super::plan::{Backward, Forward, Mode, Plan, Residual};
-use super::{Error as GraphError, Graph, Network, Statistics};
-use crate::backend::{
-    AveragePool, Conv, Error, Linear, Loss, Moments, Norm, NormBackward, NormForward, Power, Sparse, Target,
-};
+use super::network::{Activations, Vectors};
+use super::plan::{Mode, Plan};
+use super::{Error as GraphError, Graph, Network};
+use crate::backend::{Error, Loss, Power, Sparse, Target as LossTarget};
+pub use crate::ops::step::Statistics;
+use crate::ops::step::{Pass, Run, Wanted};
 
 /// How samples are scored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rule {
-    /// The power of the gradient.
+pub struct ScoreRule {
+    /// The power that gradients are raised to.
     pub power: Power,
-    /// Whether every class counts, weighted by its predicted probability, rather than the label.
-    pub expect: bool,
-    /// Whether images are normalised with the running statistics rather than with their own, each alone.
-    pub running: bool,
+    /// The classes whose losses are differentiated.
+    pub target: Target,
+    /// What normalises each image.
+    pub statistics: Statistics,
 }
 
-/// The buffers in which samples are scored. Apart from training's, for their activations all stay alive.
+/// The classes whose losses are differentiated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Each sample's label.
+    Label,
+    /// Every class, weighted by the probability that the network gives it: the expectation over the network's own
+    /// predictions.
+    Expect,
+}
+
+/// A plan, buffers and scores. The buffers are not training's: the activations of all layers stay alive in them.
+///
+/// Methods that return a device's [`Error`] do so when the device fails.
 pub struct Scoring<B: Sparse> {
-    plan: Plan,
+    plan: Plan<B>,
     activations: Activations<B>,
-    /// Of each batch norm \[N,2,C\], at N times its place among the statistics.
-    moments: B::Vector,
+    /// [`Run::statistics`], for each image of a batch.
+    statistics: B::Vector,
     scores: B::Vector,
     classes: usize,
 }
 
-/// The plan for scoring batches of up to `batch` samples.
+/// Returns the plan for scoring batches of up to `batch` samples.
 ///
 /// # Errors
 /// As [`Plan::new`].
-pub fn plan(graph: &Graph, batch: usize) -> Result<Plan, GraphError> {
+pub fn plan<B: Sparse>(graph: &Graph, batch: usize) -> Result<Plan<B>, GraphError> {
     Plan::new(graph, batch, Mode::Scoring)
 }
 
 impl<B: Sparse> Scoring<B> {
-    /// Allocates everything for a network's device. Scores are zero.
+    /// Allocates everything on a network's device. Scores are zero.
     ///
     /// # Errors
     /// When the device has no room.
-    pub fn new(network: &mut Network<B>, plan: Plan) -> Result<Self, Error> {
-        let layout = &network.graph().layout;
-        let (weights, statistics) = (layout.weight_count(), layout.statistic_count());
-        let nodes = &network.graph().nodes;
-        let classes = nodes[nodes.len() - 1].shape.c;
+    pub fn new(network: &mut Network<B>, plan: Plan<B>) -> Result<Self, Error> {
+        let graph = network.graph();
+        let (weights, statistics) = (graph.layout.weight_count(), graph.layout.statistic_count());
+        let classes = graph.nodes[graph.output()].shape.c;
         network.reserve_too(&plan)?;
         let backend = network.backend();
-        backend.reserve_scoring(&plan.convs(), &plan.norms())?;
+        let scratch = super::network::scratch([Some(&plan)]);
+        backend.reserve_scoring(&scratch.convs, &scratch.norms)?;
         Ok(Scoring {
-            activations: Activations::new(backend, &plan.slots, &plan.winners, plan.batch)?,
-            moments: backend.vector(&vec![0.0; plan.batch * statistics])?,
+            activations: Activations::new(backend, &plan.slots, &plan.saved, plan.batch)?,
+            statistics: backend.vector(&vec![0.0; plan.batch * statistics])?,
             scores: backend.vector(&vec![0.0; weights])?,
             plan,
             classes,
         })
     }
 
-    /// Samples in a batch, at most.
+    /// Returns the largest number of samples in a batch.
     pub fn batch(&self) -> usize {
         self.plan.batch
     }
 
-    /// Adds the scores of normalised images \[N,32,32,3\] with labels \[N\]. Nothing of the network changes.
-    ///
-    /// # Errors
-    /// When the device fails.
+    /// Adds the scores of normalised images \[N,H,W,C\] with labels \[N\]. Nothing of the network changes.
     pub fn add(
         &mut self,
         network: &mut Network<B>,
-        rule: Rule,
+        rule: ScoreRule,
         images: &[f32],
         labels: &[u8],
     ) -> Result<(), Error> {
-        let n = labels.len();
-        let backend = network.backend();
-        backend.write_tensor(images, self.activations.tensors[self.plan.images].get_mut())?;
-        backend.write_bytes(labels, &mut self.activations.labels)?;
-        for i in 0..self.plan.forward.len() {
-            self.forward(i, network, rule, n)?;
-        }
-        match rule.expect {
-            false => self.backward(network, rule, n, Target::Label),
-            true => (0..self.classes).try_for_each(|c| self.backward(network, rule, n, Target::Class(c))),
+        let ScoreRule { power, target, statistics } = rule;
+        let Scoring { plan, activations, classes, .. } = self;
+        let (backend, Vectors { weights, running, sums, .. }) = network.parts();
+        backend.write_tensor(images, activations.tensors[plan.images].get_mut())?;
+        backend.write_bytes(labels, &mut activations.labels)?;
+        let mut run = Run {
+            backend,
+            n: labels.len(),
+            pass: Pass::Score { power, statistics },
+            wanted: Wanted::ALL,
+            tensors: &activations.tensors,
+            saved: &mut activations.saved,
+            weights,
+            running,
+            statistics: &mut self.statistics,
+            sums,
+            gradients: &mut self.scores,
+        };
+        plan.forward(&mut run)?;
+        let loss = Loss { n: run.n, classes: *classes, smoothing: 0.0 };
+        let labels = &activations.labels;
+        let mut backward = |target| {
+            if let Some(slot) = plan.dlogits {
+                let (logits, mut dlogits) =
+                    (run.tensors[plan.logits].borrow(), run.tensors[slot].borrow_mut());
+                run.backend.score_gradient(&loss, power, target, &logits, labels, &mut dlogits)?;
+            }
+            plan.backward(std::iter::repeat(Wanted::ALL), &mut run)
+        };
+        match target {
+            Target::Label => backward(LossTarget::Label),
+            Target::Expect => (0..*classes).try_for_each(|class| backward(LossTarget::Class(class))),
         }
     }
 
-    /// Scores in canonical order.
-    ///
-    /// # Errors
-    /// When the device fails.
+    /// Returns the scores in canonical order.
     pub fn read(&self, network: &mut Network<B>) -> Result<Vec<f32>, Error> {
         network.backend().read(&self.scores)
     }
 
     /// Replaces all scores, in canonical order.
-    ///
-    /// # Errors
-    /// When the device fails.
     pub fn write(&mut self, network: &mut Network<B>, scores: &[f32]) -> Result<(), Error> {
         network.backend().write(scores, &mut self.scores)
     }
 
     /// Makes all scores zero.
-    ///
-    /// # Errors
-    /// When the device fails.
     pub fn clear(&mut self, network: &mut Network<B>) -> Result<(), Error> {
         network.backend().clear(&mut self.scores)
     }
 
-    /// The canonical indices of the `k` largest among the first `n` scores, ascending.
+    /// Returns the canonical indices of the `k` largest among the first `n` scores, ascending.
     ///
     /// # Errors
     /// When a score is not finite, or the device fails.
@@ -127,120 +147,5 @@ impl<B: Sparse> Scoring<B> {
             }
         }
         backend.top_k(&self.scores, n, k)
-    }
-
-    fn forward(&mut self, i: usize, network: &mut Network<B>, rule: Rule, n: usize) -> Result<(), Error> {
-        let Scoring { plan, activations, moments, .. } = self;
-        let (graph, backend, parameters) = network.parts();
-        let (_, step) = &plan.forward[i];
-        let Forward::Norm { norm, x, residual, affine, statistic, y, winners } = step else {
-            // Running: a convolution leaves no sums.
-            return forward_step(step, n, Statistics::Running, graph, backend, activations, parameters);
-        };
-        let Activations { tensors, winners: all_winners, .. } = activations;
-        let norm = Norm { n, ..*norm };
-        let own = graph.layout.statistics[*statistic].range();
-        let at = plan.batch * own.start..plan.batch * own.start + n * own.len();
-        let x = tensors[*x].borrow();
-        let of = match rule.running {
-            true => Moments::Running(&parameters.running, own),
-            false => Moments::Sample(&*x),
-        };
-        backend.sample_moments(&norm, of, moments, at.clone())?;
-        let residual = residual.map(|slot| tensors[slot].borrow());
-        let buffers = NormForward {
-            x: &*x,
-            residual: residual.as_deref(),
-            weights: &parameters.weights,
-            affine,
-            moments,
-            at,
-            y: &mut *tensors[*y].borrow_mut(),
-            winners: winners.map(|i| &mut all_winners[i]),
-        };
-        backend.sample_norm_forward(&norm, buffers)
-    }
-
-    fn backward(
-        &mut self,
-        network: &mut Network<B>,
-        rule: Rule,
-        n: usize,
-        target: Target,
-    ) -> Result<(), Error> {
-        let Scoring { plan, activations, classes, .. } = self;
-        if let Some(dlogits) = plan.dlogits {
-            let Activations { tensors, labels, .. } = activations;
-            let (logits, mut dlogits) = (tensors[plan.logits].borrow(), tensors[dlogits].borrow_mut());
-            let loss = Loss { n, classes: *classes, smoothing: 0.0 };
-            network.backend().score_gradient(&loss, rule.power, target, &logits, labels, &mut dlogits)?;
-        }
-        for i in 0..self.plan.backward.len() {
-            self.backward_step(i, network, rule, n)?;
-        }
-        Ok(())
-    }
-
-    fn backward_step(
-        &mut self,
-        i: usize,
-        network: &mut Network<B>,
-        rule: Rule,
-        n: usize,
-    ) -> Result<(), Error> {
-        let Scoring { plan, activations, moments, scores, .. } = self;
-        let Activations { tensors, winners: all_winners, .. } = activations;
-        let (graph, backend, parameters) = network.parts();
-        let slot = |slot: usize| -> &RefCell<B::Tensor> { &tensors[slot] };
-        let weights = &parameters.weights;
-        match &plan.backward[i] {
-            Backward::Conv { conv, x, dy, filter, dx } => {
-                let conv = Conv { n, ..*conv };
-                let dy = slot(*dy).borrow();
-                backend.conv_score(&conv, rule.power, &slot(*x).borrow(), &dy, scores, filter.clone())?;
-                let Some((dx, accumulate)) = *dx else { return Ok(()) };
-                backend.conv_dgrad(
-                    &conv,
-                    &dy,
-                    weights,
-                    filter.clone(),
-                    &mut slot(dx).borrow_mut(),
-                    accumulate,
-                )
-            }
-            Backward::Norm { norm, x, y, winners, affine, statistic, dy, dx, residual } => {
-                let own = graph.layout.statistics[*statistic].range();
-                let at = plan.batch * own.start..plan.batch * own.start + n * own.len();
-                let y = y.map(|y| slot(y).borrow());
-                let mut other = match residual {
-                    Residual::Overwrite(to) | Residual::Accumulate(to) => Some(slot(*to).borrow_mut()),
-                    Residual::None | Residual::InPlace => None,
-                };
-                let buffers = NormBackward {
-                    x: &*slot(*x).borrow(),
-                    y: y.as_deref(),
-                    winners: winners.map(|i| &all_winners[i]),
-                    weights,
-                    affine,
-                    moments,
-                    at,
-                    dy: &mut *slot(*dy).borrow_mut(),
-                    dx: &mut *slot(*dx).borrow_mut(),
-                    residual: residual_gradient(*residual, other.as_deref_mut()),
-                    gradients: scores,
-                };
-                backend.sample_norm_backward(&Norm { n, ..*norm }, rule.power, !rule.running, buffers)
-            }
-            Backward::AveragePool { pool, dy, dx } => {
-                let (dy, mut dx) = (slot(*dy).borrow(), slot(*dx).borrow_mut());
-                backend.average_pool_backward(&AveragePool { n, ..*pool }, &dy, &mut dx)
-            }
-            Backward::Linear { linear, x, dy, weight, bias, dx } => {
-                let linear = Linear { n, ..*linear };
-                let (x, dy, mut dx) = (slot(*x).borrow(), slot(*dy).borrow(), slot(*dx).borrow_mut());
-                let (weight, bias) = (weight.clone(), bias.clone());
-                backend.linear_score(&linear, rule.power, &x, &dy, weights, weight, bias, &mut dx, scores)
-            }
-        }
     }
 }

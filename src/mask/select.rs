@@ -7,7 +7,7 @@ use super::{Error, Mask, Quota};
 use crate::backend::{self, Sparse};
 use crate::data::augment::{augment, normalise};
 use crate::data::{IMAGE, Split};
-use crate::graph::scoring::Rule;
+use crate::graph::scoring::ScoreRule;
 use crate::graph::{Network, Scoring};
 use crate::rng::{Purpose, Stream, permutation};
 
@@ -99,7 +99,7 @@ impl Samples {
 pub fn score<B: Sparse>(
     network: &mut Network<B>,
     scoring: &mut Scoring<B>,
-    rule: Rule,
+    rule: ScoreRule,
     split: &Split,
     samples: &Samples,
 ) -> Result<(), backend::Error> {

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use crate::backend::{Backend, Error, Position, Totals};
-use crate::graph::{Network, Statistics};
+use crate::backend::{Error, Position, Sparse, Totals};
+use crate::graph::{Network, Phase};
 
 /// Runs some images of `data`, in order, through the network with its running statistics. Each batch's
 /// logits \[n,10\] go to `visit`, which says whether to go on; none is returned when it said no. The backend's
@@ -11,7 +11,7 @@ use crate::graph::{Network, Statistics};
 ///
 /// # Errors
 /// When the device fails.
-pub fn evaluate<B: Backend>(
+pub fn evaluate<B: Sparse>(
     network: &mut Network<B>,
     data: &mut B::Data,
     images: Range<usize>,
@@ -24,8 +24,8 @@ pub fn evaluate<B: Backend>(
     for start in images.clone().step_by(batch) {
         let n = batch.min(images.end - start);
         let mut step = |network: &mut Network<B>| {
-            network.draw_batch(false, data, n)?;
-            network.forward(false, Statistics::Running, n, 0.0)
+            network.draw_batch(Phase::Inference, data, n)?;
+            network.forward(Phase::Inference, n, 0.0)
         };
         match n == batch {
             true => network.replay(recording, step)?,

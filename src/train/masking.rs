@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::preset::Recipe;
 use super::{ConfigError, Precision, Rule, Workers};
 use crate::backend::Power;
-use crate::graph::{Layout, scoring};
+use crate::graph::{Layout, ScoreRule, scoring};
 use crate::mask::{Error, Kind, Quota};
 
 /// Which losses' gradients count.
@@ -263,9 +263,13 @@ impl Masking {
     }
 
     /// How samples are scored before an epoch: with the running statistics once there are any.
-    pub fn rule(&self, epoch: u32) -> scoring::Rule {
-        let expect = self.fisher_target == FisherTarget::Expect;
-        scoring::Rule { power: self.fisher_power, expect, running: epoch > 0 }
+    pub fn rule(&self, epoch: u32) -> ScoreRule {
+        let target = match self.fisher_target {
+            FisherTarget::Label => scoring::Target::Label,
+            FisherTarget::Expect => scoring::Target::Expect,
+        };
+        let statistics = if epoch > 0 { scoring::Statistics::Running } else { scoring::Statistics::Own };
+        ScoreRule { power: self.fisher_power, target, statistics }
     }
 }
 

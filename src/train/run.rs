@@ -40,7 +40,7 @@ pub fn batches(config: &Config) -> Batches {
 ///
 /// # Errors
 /// As [`Plan::new`].
-pub fn scoring_plan(config: &Config, graph: &Graph) -> Result<Option<Plan>, graph::Error> {
+pub fn scoring_plan<B: Sparse>(config: &Config, graph: &Graph) -> Result<Option<Plan<B>>, graph::Error> {
     let fisher = config.mask.filter(|mask| mask.kind == Kind::Fisher);
     fisher.map(|mask| scoring::plan(graph, mask.fisher_samples.min(select::BATCH))).transpose()
 }

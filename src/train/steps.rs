@@ -8,7 +8,7 @@ use super::worker::Worker;
 use super::{Config, Error, Event, MergeReport};
 use crate::backend::{Place, Position, Sgd, Sparse};
 use crate::checkpoint::chain::Progress;
-use crate::graph::{Network, Statistics};
+use crate::graph::{Network, Phase};
 
 impl<B: Sparse> Trainer<'_, '_, B> {
     /// Every worker trains up to the next merge or the epoch's end, one after another. Told to stop, the first stops after
@@ -131,8 +131,8 @@ fn step<B: Sparse>(network: &mut Network<B>, worker: &mut Worker<B>, config: &Co
     let sgd = Sgd { momentum: config.momentum as f32, weight_decay: (config.weight_decay * n as f64) as f32 };
     let Worker { update, data, recording, .. } = worker;
     Ok(network.replay(recording, |network| {
-        network.draw_batch(true, data, n)?;
-        network.forward(true, Statistics::Batch, n, config.label_smoothing as f32)?;
+        network.draw_batch(Phase::Training, data, n)?;
+        network.forward(Phase::Training, n, config.label_smoothing as f32)?;
         network.backward(n)?;
         update.step(network, &sgd)
     })?)

@@ -6,7 +6,7 @@ use super::{Config, Error, batches, grouped, scoring_plan};
 use crate::backend::Sparse;
 use crate::data::IMAGE;
 use crate::graph::Graph;
-use crate::graph::network::{operations, plans, shared_slots};
+use crate::graph::network::{self, plans, shared_slots};
 use crate::graph::plan::Plan;
 use crate::graph::summary::{rows, training_flops};
 
@@ -30,8 +30,8 @@ impl Memory {
     /// single one), and for so many images.
     pub fn new<B: Sparse>(
         graph: &Graph,
-        (training, inference): (Option<&Plan>, &Plan),
-        scoring: Option<&Plan>,
+        (training, inference): (Option<&Plan<B>>, &Plan<B>),
+        scoring: Option<&Plan<B>>,
         workers: usize,
         images: usize,
     ) -> Memory {
@@ -42,18 +42,18 @@ impl Memory {
             workers => (B::WEIGHT - value) * (1 + workers),
         };
         let activations: usize = shared_slots(training, inference).iter().sum();
-        let winners: usize = training.iter().flat_map(|plan| &plan.winners).sum();
-        let (convs, norms) = operations([Some(inference), training, scoring]);
+        let saved: usize = training.iter().flat_map(|plan| &plan.saved).sum();
+        let scratch = network::scratch([Some(inference), training, scoring]);
+        let scoring_scratch = network::scratch([scoring]);
+        let scoring_scratch = B::scoring_bytes(&scoring_scratch.convs, &scoring_scratch.norms);
         Memory {
-            activations: activations * B::ACTIVATION + winners,
+            activations: activations * B::ACTIVATION + saved,
             weights: graph.layout.weight_count() * weight,
-            scratch: B::scratch_bytes(&convs, &norms),
+            scratch: B::scratch_bytes(&scratch.convs, &scratch.norms),
             scoring: scoring.map_or(0, |plan| {
                 let (scores, moments) =
                     (graph.layout.weight_count(), plan.batch * graph.layout.statistic_count());
-                plan.activation_bytes(B::ACTIVATION)
-                    + size_of::<f32>() * (scores + moments)
-                    + B::scoring_bytes(&plan.convs(), &plan.norms())
+                plan.activation_bytes(B::ACTIVATION) + size_of::<f32>() * (scores + moments) + scoring_scratch
             }),
             // Pixels and a label.
             data: images * (IMAGE + 1),
@@ -94,7 +94,7 @@ pub fn print<B: Sparse>(
             let mflop = row.flops as f64 / 1e6;
             writeln!(out, "{:width$}  {shape:>10}  {parameters:>10}  {mflop:9.3}", row.nodes)?;
         }
-        let flops = training_flops(&graph, plan) as f64;
+        let flops = training_flops(plan) as f64;
         writeln!(out, "\nparameters                    {}", grouped(graph.layout.weight_count() as u64))?;
         writeln!(out, "training, for one image       {:.1} MFLOP, forward and backward", flops / 1e6)?;
         writeln!(out, "device                        {}, {}", config.device, config.precision)?;

@@ -4,12 +4,12 @@ use crate::support::device::emulated;
 use crate::support::gpu::on_gpu;
 use fishmask::backend::cpu::Cpu;
 use fishmask::backend::cuda::Cuda;
-use fishmask::backend::{Backend, Position, Sgd, Totals};
+use fishmask::backend::{Backend, Position, Sgd, Sparse, Totals};
 use fishmask::data::{Split, synthetic};
 use fishmask::driver::Driver;
 use fishmask::driver::emulated::Emulated;
 use fishmask::graph::network::{Batches, plans};
-use fishmask::graph::{Model, Network, Statistics};
+use fishmask::graph::{Model, Network, Phase};
 use fishmask::optim::PiecewiseLinear;
 use fishmask::train::evaluate;
 use std::sync::Arc;
@@ -22,14 +22,14 @@ fn fast() -> Cuda<Emulated> {
 }
 
 /// A network with its optimiser's state and a data set.
-struct Training<B: Backend> {
+struct Training<B: Sparse> {
     network: Network<B>,
     velocity: B::Vector,
     data: B::Data,
     recording: Option<B::Recording>,
 }
 
-impl<B: Backend> Training<B> {
+impl<B: Sparse> Training<B> {
     fn new(backend: B, model: Model, split: &Arc<Split>) -> Self {
         let graph = model.graph(8).unwrap();
         let plans = plans(&graph, Batches { training: Some(BATCH), inference: BATCH }).unwrap();
@@ -53,8 +53,8 @@ impl<B: Backend> Training<B> {
     fn step(&mut self, recorded: bool) {
         let Training { network, velocity, data, recording } = self;
         let mut work = |network: &mut Network<B>| {
-            network.draw_batch(true, data, BATCH)?;
-            network.forward(true, Statistics::Batch, BATCH, 0.0)?;
+            network.draw_batch(Phase::Training, data, BATCH)?;
+            network.forward(Phase::Training, BATCH, 0.0)?;
             network.backward(BATCH)?;
             let (backend, gradients, weights) = network.parameters();
             let sgd = Sgd { momentum: 0.9, weight_decay: 5e-4 * BATCH as f32 };
@@ -92,7 +92,7 @@ fn one_step<D: Driver>(device: Cuda<D>, model: Model) {
     let losses = [cpu.network.backend().totals().unwrap(), gpu.network.backend().totals().unwrap()];
     assert_eq!((losses[1].images, gpu.network.backend().fault().unwrap()), (BATCH as u64, None));
     let away = (losses[1].loss - losses[0].loss).abs() / losses[0].loss;
-    let (expected, actual) = (cpu.network.gradients().unwrap(), gpu.network.gradients().unwrap());
+    let (expected, actual) = (cpu.network.read_gradients().unwrap(), gpu.network.read_gradients().unwrap());
     let parameters = &cpu.network.graph().layout.parameters;
     let relus = parameters.iter().filter(|p| p.shape.len() == 4 && !p.name.contains("downsample")).count();
     let error = |layer: usize| (2.0 * layer as f64).sqrt() / 2048.0;
@@ -133,7 +133,7 @@ fn one_step_of_resnet34_cuda() {
 }
 
 /// Mean training loss of one epoch of 2,000 images, and mean test loss after it.
-fn epoch<B: Backend>(backend: B) -> [f64; 2] {
+fn epoch<B: Sparse>(backend: B) -> [f64; 2] {
     let data = synthetic::dataset(2000, 4 * BATCH + 7, 0);
     let split = Arc::new(data.train);
     let steps = split.len() / BATCH;

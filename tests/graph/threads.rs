@@ -2,13 +2,13 @@
 
 use crate::support::{channels_last, labels, normals, on_threads};
 use fishmask::backend::cpu::Cpu;
-use fishmask::backend::{Backend, Sgd, Totals};
+use fishmask::backend::{Sgd, Sparse, Totals};
 use fishmask::graph::network::{Batches, plans};
-use fishmask::graph::{Model, Network, Statistics};
+use fishmask::graph::{Model, Network, Phase};
 
 /// Bits of the weights, velocities and running statistics after three training steps, of each step's loss, and of
 /// the loss of an evaluation.
-fn train<B: Backend>(backend: B, model: Model, width: usize, n: usize) -> [Vec<u64>; 4] {
+fn train<B: Sparse>(backend: B, model: Model, width: usize, n: usize) -> [Vec<u64>; 4] {
     let graph = model.graph(width).unwrap();
     let plans = plans(&graph, Batches { training: Some(n), inference: n }).unwrap();
     let (weights, running) = (graph.layout.initial_weights(3), graph.layout.initial_statistics());
@@ -20,13 +20,12 @@ fn train<B: Backend>(backend: B, model: Model, width: usize, n: usize) -> [Vec<u
     for step in 0..4 {
         let (images, labels) = (normals(&[n, 3, 32, 32], step), labels(n, 10, step));
         let labels: Vec<u8> = labels.iter().map(|&l| l as u8).collect();
-        let training = step < 3;
+        let phase = if step < 3 { Phase::Training } else { Phase::Inference };
         network.backend().set_totals(Totals::default()).unwrap();
-        network.set_batch(training, &channels_last(&images), &labels).unwrap();
-        let statistics = if training { Statistics::Batch } else { Statistics::Running };
-        network.forward(training, statistics, n, 0.1).unwrap();
+        network.set_batch(phase, &channels_last(&images), &labels).unwrap();
+        network.forward(phase, n, 0.1).unwrap();
         losses.push(network.backend().totals().unwrap().loss.to_bits());
-        if training {
+        if phase == Phase::Training {
             network.backward(n).unwrap();
             let (backend, gradients, weights) = network.parameters();
             backend.sgd(&sgd, gradients, &mut velocity, weights).unwrap();

@@ -8,6 +8,7 @@ use crate::support::train::{
 use fishmask::backend::Power;
 use fishmask::checkpoint::chain::{Chain, Kind, Progress, Restored, Velocity};
 use fishmask::checkpoint::weights;
+use fishmask::graph::scoring::Statistics;
 use fishmask::mask;
 use fishmask::train::{CheckpointState, Config, Error, FisherTarget, Masking, Outcome, Precision, Rule};
 
@@ -268,7 +269,8 @@ fn without_state_a_run_keeps_values_and_cannot_be_resumed() {
 
 #[test]
 fn samples_are_normalised_by_running_statistics_once_there_are_any() {
-    assert_eq!([0, 1, 2].map(|epoch| masking().rule(epoch).running), [false, true, true]);
+    let statistics = [0, 1, 2].map(|epoch| masking().rule(epoch).statistics);
+    assert_eq!(statistics, [Statistics::Own, Statistics::Running, Statistics::Running]);
 }
 
 /// A layer is trained for a single weight that a mask keeps of it.

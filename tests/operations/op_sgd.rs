@@ -10,7 +10,7 @@ use fishmask::backend::cuda::Cuda;
 use fishmask::backend::{Backend, Sgd, Totals};
 use fishmask::driver::Driver;
 use fishmask::graph::network::{Batches, plans};
-use fishmask::graph::{Model, Network, Statistics};
+use fishmask::graph::{Model, Network, Phase};
 use half::f16;
 
 fn three_steps_by_hand<B: Probe>(mut backend: B) {
@@ -124,8 +124,8 @@ fn trains_as_pytorch<B: Probe>(make: impl Fn() -> B, bound: f64) {
         let mut losses = vec![];
         for step in 1..=4 {
             network.backend().set_totals(Totals::default()).unwrap();
-            network.set_batch(true, &images, &labels).unwrap();
-            network.forward(true, Statistics::Batch, n, 0.0).unwrap();
+            network.set_batch(Phase::Training, &images, &labels).unwrap();
+            network.forward(Phase::Training, n, 0.0).unwrap();
             losses.push(network.backend().totals().unwrap().loss);
             if step == 4 {
                 break;

@@ -1,8 +1,8 @@
 //! What a test body needs to run on any backend: buffers with known contents, and how far results may be off.
 
-use fishmask::backend::Backend;
 use fishmask::backend::cpu::Cpu;
 use fishmask::backend::cuda::{Array, Cuda};
+use fishmask::backend::{Backend, Sparse};
 use fishmask::driver::Driver;
 use fishmask::driver::emulated::Emulated;
 
@@ -28,7 +28,7 @@ impl Tolerance {
 }
 
 /// What the tests need of a backend beside its operations.
-pub trait Probe: Backend {
+pub trait Probe: Sparse {
     /// How it stores activations.
     const TOLERANCE: Tolerance;
     /// Sums holding `values`.

@@ -2,6 +2,7 @@
 
 use fishmask::backend::Power;
 use fishmask::graph::Model;
+use fishmask::graph::scoring::Statistics;
 use fishmask::mask::Kind;
 use fishmask::train::{CheckpointState, Config, FisherTarget, Precision, Rule};
 
@@ -16,7 +17,7 @@ fn a_mask_and_its_presets() {
     assert_eq!((fisher.warmup_epochs, fisher.mask_every, fisher.update_rule), (0, 0, Rule::Strict));
     assert_eq!((fisher.checkpoint_state, fisher.checkpoint_values), (CheckpointState::On, Precision::F32));
     // Running statistics once an epoch has been trained.
-    assert_eq!([0, 1].map(|epoch| fisher.rule(epoch).running), [false, true]);
+    assert_eq!([0, 1].map(|epoch| fisher.rule(epoch).statistics), [Statistics::Own, Statistics::Running]);
 
     let small = resolve("--preset small-checkpoints");
     let recipe = (small.model, small.width, small.epochs, small.batch_size, small.lr, small.peak_epoch);

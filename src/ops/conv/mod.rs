@@ -1,0 +1,5 @@
+//! Convolution.
+
+mod layer;
+
+pub use layer::ConvLayer;
