@@ -8,17 +8,17 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::time::Instant;
 
-use fishmask::checkpoint::chain::{Chain, Progress, Values, Writer};
-use fishmask::checkpoint::{Error, Hash};
-use fishmask::graph::Model;
+use fishmask::checkpoint::chain::{Chain, Values, Writer};
+use fishmask::checkpoint::{Error, Hash, Moment, Progress};
 use fishmask::graph::layout::Parameter;
+use fishmask::graph::{Model, ModelId};
 
 /// Repetitions of each measurement.
 const N: usize = 11;
 
 fn main() {
-    let (id, share) = ((Model::Resnet34, 64), 200);
-    let layout = id.0.graph(id.1).unwrap().layout;
+    let (id, share) = (ModelId::new(Model::Resnet34, 64), 200);
+    let layout = id.graph().unwrap().layout;
     let weights = layout.initial_weights(1);
     let running = layout.initial_statistics();
     let kept = layout.weight_count() / share;
@@ -30,10 +30,10 @@ fn main() {
     let source = |p: &Parameter| Ok::<_, Error>(weights[p.range()].to_vec());
     let at = Progress::default();
 
-    println!("{} of width {}, {} weights, {kept} kept; n = {N}", id.0, id.1, layout.weight_count());
+    println!("{id}, {} weights, {kept} kept; n = {N}", layout.weight_count());
     let base = writer.base(&at, &running, source).unwrap();
     writer.mask(&indices, &running, source).unwrap();
-    let at = Progress { epoch: 1, ..at };
+    let at = Progress { at: Moment::new(1, 0), ..at };
     let delta = writer.delta(&at, Some(&velocity), &running, source).unwrap();
     measure("write a delta", length(&delta), || {
         writer.delta(&at, Some(&velocity), &running, source).unwrap();
@@ -47,7 +47,7 @@ fn main() {
     });
     copy(&base, &folder.path().join("copy"));
     let chain = Chain::read(folder.path(), id, &layout).unwrap();
-    measure("restore a base", length(&base), || drop(chain.load(0, 0).unwrap()));
+    measure("restore a base", length(&base), || drop(chain.load(Moment::default()).unwrap()));
     let delta = chain.checkpoints().iter().find(|c| c.path == delta).unwrap();
     measure("restore a delta", length(&base) + delta.bytes, || drop(chain.restore(delta).unwrap()));
     measure("read a base", length(&base), || drop(fs::read(&base).unwrap()));

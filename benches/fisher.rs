@@ -11,17 +11,18 @@ use std::time::Instant;
 
 use clap::Parser;
 use clap::builder::RangedU64ValueParser;
-use fishmask::backend::cpu::Cpu;
-use fishmask::backend::cuda::Cuda;
-use fishmask::backend::{Power, Sparse};
 use fishmask::data::IMAGE;
-use fishmask::driver::cuda::Gpu;
+use fishmask::device::Cpu;
+use fishmask::device::Cuda;
+use fishmask::device::Device;
+use fishmask::device::gpu::Gpu;
 use fishmask::graph::network::{Batches, plans};
 use fishmask::graph::scoring::{self, ScoreRule, Statistics, Target};
 use fishmask::graph::{Model, Network, Scoring};
 use fishmask::mask::{Quota, select};
+use fishmask::ops::Power;
+use fishmask::optim::TrainingBackend;
 use fishmask::rng::{Purpose, Stream};
-use fishmask::train::Device;
 use serde_json::Value;
 
 const WIDTH: usize = 64;
@@ -40,7 +41,8 @@ struct Cli {
     #[arg(long, default_value = "128", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     samples: usize,
     /// Samples scored together, as training does by default
-    #[arg(long, default_value_t = select::BATCH, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    #[arg(long, default_value_t = select::BATCH)]
+    #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     batch: usize,
     /// Only this model
     model: Option<Model>,

@@ -8,17 +8,18 @@ use std::time::Instant;
 
 use clap::Parser;
 use clap::builder::RangedU64ValueParser;
-use fishmask::backend::cpu::Cpu;
-use fishmask::backend::cuda::Cuda;
-use fishmask::backend::{Power, Sgd, Sparse};
 use fishmask::data::IMAGE;
-use fishmask::driver::cuda::Gpu;
+use fishmask::device::Cpu;
+use fishmask::device::Cuda;
+use fishmask::device::Device;
+use fishmask::device::gpu::Gpu;
 use fishmask::graph::network::{Batches, plans};
 use fishmask::graph::scoring::{self, ScoreRule, Statistics, Target};
 use fishmask::graph::{Model, Network, Phase, Scoring};
 use fishmask::mask::{Mask, Quota, select};
+use fishmask::ops::Power;
+use fishmask::optim::{Moves, RateOps, Sgd, SgdBuffers, SgdOps, TrainingBackend};
 use fishmask::rng::{Purpose, Stream};
-use fishmask::train::Device;
 
 const RATIOS: [f64; 3] = [0.005, 0.02, 0.1];
 const ROUNDS: usize = 5;
@@ -134,8 +135,14 @@ impl<B: Sparse> Steps<B> {
             network.backward(n)?;
             let (backend, gradients, weights) = network.parameters();
             match mask {
-                Some(_) => backend.sgd_strict(&sgd, &kept, gradients, &mut kept_velocity, weights)?,
-                None => backend.sgd(&sgd, gradients, velocity, weights)?,
+                Some(_) => backend.sgd(
+                    &sgd,
+                    Moves::At(&kept),
+                    SgdBuffers { gradients, velocity: &mut kept_velocity, weights },
+                )?,
+                None => {
+                    backend.sgd(&sgd, Moves::All, SgdBuffers { gradients, velocity: velocity, weights })?
+                }
             }
             // Waits for all of it.
             backend.totals()?;

@@ -1,6 +1,6 @@
-// Convolution, analytic: one thread an output element, f32 sums in the order of the loops. The yardstick of
-// conv_fprop.cu, conv_dgrad.cu and conv_wgrad.cu, and what serves the shapes they do not. And the reductions
-// that finish both.
+// Convolution, analytic: one thread computes one output element, and f32 sums have the order of the loops.
+// These kernels are the yardstick of conv_fprop.cu, conv_dgrad.cu and conv_wgrad.cu, and serve the shapes
+// that those do not. The reductions that finish both kinds are here too.
 //
 // x (N,H,W,C), filter (K,R,R,C), y (N,P,Q,K):
 //
@@ -20,12 +20,13 @@ KERNEL(conv_fprop, ConvFpropArgs, 256) {
         float sum = 0;
         for (uint32_t r = 0; r < g.r; r++) {
             for (uint32_t s = 0; s < g.r; s++) {
-                // Above and left of x these wrap around and are too large.
+                // Above and left of x, h and w wrap around and are too large.
                 const uint32_t h = p * g.stride + r - g.pad, w = q * g.stride + s - g.pad;
                 if (h >= g.h || w >= g.w) continue;
                 const f16* x = args.x + ((n * g.h + h) * g.w + w) * g.c;
                 const f16* filter = args.filter + ((k * g.r + r) * g.r + s) * g.c;
-                for (uint32_t c = 0; c < g.c; c++) sum = multiply_add(to_float(x[c]), to_float(filter[c]), sum);
+                for (uint32_t c = 0; c < g.c; c++)
+                    sum = multiply_add(to_float(x[c]), to_float(filter[c]), sum);
             }
         }
         args.y[i] = to_half(sum);
@@ -41,7 +42,7 @@ KERNEL(conv_dgrad, ConvDgradArgs, 256) {
         float sum = 0;
         for (uint32_t r = 0; r < g.r; r++) {
             for (uint32_t s = 0; s < g.r; s++) {
-                // The outputs that read this pixel through this tap: at most one.
+                // At most one output reads this pixel through this tap.
                 const uint32_t top = h + g.pad - r, left = w + g.pad - s;
                 const uint32_t p = top / g.stride, q = left / g.stride;
                 if (h + g.pad < r || w + g.pad < s || p * g.stride != top || q * g.stride != left) continue;
@@ -80,12 +81,13 @@ KERNEL(conv_wgrad, ConvWgradArgs, 256) {
     }
 }
 
-// Sum and sum of squares of a block's rows, by channel.
+// Leaves the sum and the sum of squares of a block's rows, by channel.
 KERNEL(channel_sums, ChannelSumsArgs, 64) {
     const uint32_t channel = block_y() * block_threads() + thread_index();
     if (channel < args.channels) {
         const uint32_t first = block_x() * args.rows_per_block;
-        const uint32_t rows = args.rows - first < args.rows_per_block ? args.rows - first : args.rows_per_block;
+        const uint32_t rows =
+            args.rows - first < args.rows_per_block ? args.rows - first : args.rows_per_block;
         float sum = 0, squares = 0;
         for (uint32_t row = first; row < first + rows; row++) {
             const float y = to_float(args.y[row * args.channels + channel]);
@@ -98,8 +100,8 @@ KERNEL(channel_sums, ChannelSumsArgs, 64) {
     }
 }
 
-// Sums by column in f64: sharer i adds rows i, i + sharers, ...; then the sharers are added by halves. Few
-// sharers for many columns, many for many rows.
+// Sums by column in f64. Sharer i adds rows i, i + sharers, ...; then the sharers' sums are added by halves.
+// There are few sharers where there are many columns, and many where there are many rows.
 KERNEL(sum_rows, SumRowsArgs, 1024) {
     SHARED(double, sums, 1024);
     const uint32_t width = block_threads() / args.sharers;
@@ -108,12 +110,13 @@ KERNEL(sum_rows, SumRowsArgs, 1024) {
     double sum = 0;
     if (column < args.columns) {
         for (uint32_t row = sharer; row < args.rows; row += 8 * args.sharers) {
-            // Eight loads under way.
+            // Eight loads are under way at a time.
             float values[8];
             UNROLL
             for (uint32_t i = 0; i < 8; i++) {
                 const uint32_t at = row + i * args.sharers;
-                values[i] = at < args.rows ? args.partials[static_cast<uint64_t>(at) * args.columns + column] : 0;
+                values[i] =
+                    at < args.rows ? args.partials[static_cast<uint64_t>(at) * args.columns + column] : 0;
             }
             UNROLL
             for (uint32_t i = 0; i < 8; i++) sum += static_cast<double>(values[i]);

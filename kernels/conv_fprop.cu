@@ -16,7 +16,8 @@ DEVICE Source rows_of(const ConvFpropArgs& args) {
 }
 
 template <typename T>
-DEVICE void store(const ConvFpropArgs& args, typename T::Product& d, uint32_t block_row, uint32_t first_column) {
+DEVICE void store(const ConvFpropArgs& args, typename T::Product& d, uint32_t block_row,
+                  uint32_t first_column) {
     const uint32_t rows = args.shape.n * args.shape.p * args.shape.q, first_row = block_row * T::ROWS;
     Result<T> result(dynamic_shared());
     result.store(d, args.y, args.shape.k, first_column, false, [&](uint32_t row) {
@@ -48,8 +49,9 @@ KERNEL(conv_fprop_128x128, ConvFpropArgs, 128) { fprop<128, 128, 64>(args); }
 KERNEL(conv_fprop_256x64, ConvFpropArgs, 128) { fprop<256, 64, 64>(args); }
 KERNEL(conv_fprop_64x64, ConvFpropArgs, 128) { fprop<64, 64, 32>(args); }
 
-// Any C and K, any place of the filter: both operands are read element by element, the whole filter R S C as
-// one reduction, padded to a multiple of 32. For the stem (C = 3: 27 of 32), which is bound by y's bytes.
+// For any C and K and any alignment of the filter: both operands are read element by element, and the
+// reduction runs over R S C at once, padded to a multiple of 32. It serves the stem (C = 3: 27 of 32), which
+// is bound by y's bytes.
 KERNEL(conv_fprop_gather, ConvFpropArgs, 256) {
     using T = Tile<128, 64, 32, 32, false, false>;
     const ConvShape& g = args.shape;
@@ -70,10 +72,11 @@ KERNEL(conv_fprop_gather, ConvFpropArgs, 256) {
     typename T::Product d;
     T::clear(d);
     for (uint32_t first = 0; first < area; first += STEP) {
-        // Beyond the filter's elements the tap is at most 31, and none that a row has.
+        // Beyond the filter's elements the tap is at most 31, one that no row has.
         const uint32_t element = first + lane, tap = element / g.c;
         const int32_t shift = static_cast<int32_t>((tap / g.r * g.w + tap % g.r) * g.c + element % g.c);
-        // All loads before all stores, which the compiler must take to change what is loaded.
+        // All loads come before all stores: the compiler must assume that a store changes what is loaded
+        // after it.
         f16 x[T::ROWS / 8], filter[T::COLUMNS / 8];
         UNROLL
         for (uint32_t i = 0; i < T::ROWS / 8; i++) {
@@ -87,7 +90,8 @@ KERNEL(conv_fprop_gather, ConvFpropArgs, 256) {
             filter[i] = element < area && column < g.k ? args.filter[column * area + element] : zero;
         }
         UNROLL
-        for (uint32_t i = 0; i < T::ROWS / 8; i++) stage[place<STEP>(8 * i + warp, lane / 8) + lane % 8] = x[i];
+        for (uint32_t i = 0; i < T::ROWS / 8; i++)
+            stage[place<STEP>(8 * i + warp, lane / 8) + lane % 8] = x[i];
         UNROLL
         for (uint32_t i = 0; i < T::COLUMNS / 8; i++) {
             stage[T::A + place<STEP>(8 * i + warp, lane / 8) + lane % 8] = filter[i];

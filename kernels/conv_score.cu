@@ -14,7 +14,6 @@
 #include "tiles.cuh"
 
 #include "args/conv.h"
-#include "args/conv_score.h"
 
 namespace {
 
@@ -23,29 +22,34 @@ DEVICE float count(float score, float gradient) {
     return ABSOLUTE ? score + magnitude(gradient) : multiply_add(gradient, gradient, score);
 }
 
-// The tensor cores' block.
+// The tile of the tensor cores' kernel.
 using T = Tile<64, 64, 32, 32, true, true>;
-// Pixels of a part.
+// Pixels in a part of a sample.
 constexpr uint32_t PART = 16;
 constexpr uint32_t CHUNKS = 8;
-static_assert(T::ROWS == 8 * CHUNKS && T::COLUMNS == 8 * CHUNKS && T::THREADS == PART * CHUNKS && STEP == 2 * PART,
+static_assert(T::ROWS == 8 * CHUNKS && T::COLUMNS == 8 * CHUNKS && T::THREADS == PART * CHUNKS &&
+                  STEP == 2 * PART,
               "a thread has one pixel of each part, 8 rows of it and 8 columns");
 
-// Both operands, part by part: this thread's pixel of each, its 8 rows of dy and its 8 columns of x.
+// Loads both operands part by part. A thread has one pixel of each part, 8 rows of dy and 8 columns of x
+// there.
 template <bool GATHER>
 struct Operands {
     const ConvScoreArgs& args;
     uint32_t line, chunk;
-    // The sample, up to `end`; which of its parts; the pixel there, and in the first part.
+    // The sample, below `end`; which of its parts; the thread's pixel (p, q) there, and the one in the first
+    // part.
     uint32_t sample, end, part, parts, p, q, first_p, first_q;
-    // Channels of dy from this thread's first on, and that one, of the pixel in the first part, in elements.
+    // `rows`: channels of dy from this thread's first one on. `dy`: the offset, in elements, of that channel
+    // at the thread's pixel in the first part.
     int32_t rows, dy;
-    // Each column's tap, from the pixel, and where it lies, from the pixel's first channel; beyond the last,
-    // none.
+    // For each column: its tap, in pixels from the thread's pixel, and the offset in elements from that
+    // pixel's first channel. Columns beyond the last have a tap that never finds a pixel.
     static constexpr uint32_t TAPS = GATHER ? 8 : 1;
     int32_t down[TAPS], right[TAPS], offset[TAPS];
 
-    DEVICE Operands(const ConvScoreArgs& args, uint32_t first, uint32_t end, uint32_t parts, uint32_t first_row, uint32_t first_column)
+    DEVICE Operands(const ConvScoreArgs& args, uint32_t first, uint32_t end, uint32_t parts,
+                    uint32_t first_row, uint32_t first_column)
         : args(args), sample(first), end(end), part(0), parts(parts) {
         const ConvShape& g = args.shape;
         line = thread_index() / CHUNKS;
@@ -59,13 +63,14 @@ struct Operands {
             const uint32_t column = first_column + 8 * chunk + i, tap = column / g.c;
             down[i] = static_cast<int32_t>(tap / g.r) - static_cast<int32_t>(g.pad);
             right[i] = static_cast<int32_t>(tap % g.r) - static_cast<int32_t>(g.pad);
-            offset[i] = (down[i] * static_cast<int32_t>(g.w) + right[i]) * static_cast<int32_t>(g.c) + static_cast<int32_t>(column % g.c);
-            // Below any image.
+            offset[i] = (down[i] * static_cast<int32_t>(g.w) + right[i]) * static_cast<int32_t>(g.c) +
+                        static_cast<int32_t>(column % g.c);
+            // A row below any image, which `sees` refuses.
             if (tap >= g.r * g.r) down[i] = g.h;
         }
     }
 
-    // Whether column i's tap finds a pixel. Above the image and left of it h and w wrap around and are too
+    // Whether column i's tap finds a pixel. Above the image and left of it, h and w wrap around and are too
     // large.
     DEVICE bool sees(uint32_t i) const {
         const uint32_t h = static_cast<int32_t>(p * args.shape.stride) + down[i];
@@ -91,25 +96,31 @@ struct Operands {
 
     DEVICE void fill(f16* stage) {
         const ConvShape& g = args.shape;
-        // All loads before all stores, which the compiler must take to change what is loaded.
+        // All loads come before all stores: the compiler must assume that a store changes what is loaded
+        // after it.
         Half8 gradients[2], inputs[2];
         const bool whole = !GATHER || g.k % 8 == 0;
         UNROLL
         for (uint32_t half = 0; half < 2; half++) {
             const uint32_t at = PART * half + line;
-            // In the padding p is too large.
+            // In a sample's padding p is too large.
             const bool valid = sample < end && p < g.p;
-            const f16* gradient = args.dy + (static_cast<int32_t>((sample * g.p * g.q + part * PART) * g.k) + dy);
-            const f16* input = args.x + static_cast<int32_t>(sample * g.h * g.w * g.c + (p * g.w + q) * (g.stride * g.c));
+            const f16* gradient =
+                args.dy + (static_cast<int32_t>((sample * g.p * g.q + part * PART) * g.k) + dy);
+            const f16* input =
+                args.x + static_cast<int32_t>(sample * g.h * g.w * g.c + (p * g.w + q) * (g.stride * g.c));
             if (whole) copy_async_16(stage + place<T::ROWS>(at, chunk), gradient, valid && rows > 0);
             if (GATHER) {
                 UNROLL
                 for (uint32_t i = 0; i < 8; i++) {
                     inputs[half].v[i] = valid && sees(i % TAPS) ? input[offset[i % TAPS]] : to_half(0);
-                    if (!whole) gradients[half].v[i] = valid && static_cast<int32_t>(i) < rows ? gradient[i] : to_half(0);
+                    if (!whole)
+                        gradients[half].v[i] =
+                            valid && static_cast<int32_t>(i) < rows ? gradient[i] : to_half(0);
                 }
             } else {
-                copy_async_16_cached(stage + T::A + place<T::COLUMNS>(at, chunk), input + offset[0], valid && sees(0));
+                copy_async_16_cached(stage + T::A + place<T::COLUMNS>(at, chunk), input + offset[0],
+                                     valid && sees(0));
             }
             next();
         }
@@ -139,7 +150,7 @@ DEVICE void score(const ConvScoreArgs& args) {
     T::multiply(d, reinterpret_cast<f16*>(dynamic_shared()), (samples * parts + 1) / 2,
         [&](f16* stage) { operands.fill(stage); },
         [&] {
-            // Half a step may be left over: zeros, which count for nothing.
+            // Half a step may be left over. It is zeros, which add nothing.
             if (--left > 0) return;
             left = parts;
             UNROLL
@@ -147,15 +158,17 @@ DEVICE void score(const ConvScoreArgs& args) {
                 UNROLL
                 for (int j = 0; j < T::N; j++) {
                     UNROLL
-                    for (int e = 0; e < 4; e++) scores[i][j][e] = count<ABSOLUTE>(scores[i][j][e], d[i][j][e]);
+                    for (int e = 0; e < 4; e++)
+                        scores[i][j][e] = count<ABSOLUTE>(scores[i][j][e], d[i][j][e]);
                 }
             }
             T::clear(d);
         });
-    T::store(scores, args.partials + static_cast<uint64_t>(block_y()) * g.k * area, g.k, area, first_row, first_column);
+    T::store(scores, args.partials + static_cast<uint64_t>(block_y()) * g.k * area, g.k, area, first_row,
+             first_column);
 }
 
-// Analytic: one thread a score, sums in the order of the loops.
+// Analytic: one thread computes one score, and sums have the order of the loops.
 template <bool ABSOLUTE>
 DEVICE void score_analytic(const ConvScoreArgs& args) {
     const ConvShape g = args.shape;
@@ -166,7 +179,7 @@ DEVICE void score_analytic(const ConvScoreArgs& args) {
         for (uint32_t n = 0; n < g.n; n++) {
             float gradient = 0;
             for (uint32_t p = 0; p < g.p; p++) {
-                // Above and left of x these wrap around and are too large.
+                // Above and left of x, h and w wrap around and are too large.
                 const uint32_t h = p * g.stride + r - g.pad;
                 if (h >= g.h) continue;
                 for (uint32_t q = 0; q < g.q; q++) {
@@ -188,16 +201,16 @@ DEVICE void score_analytic(const ConvScoreArgs& args) {
 KERNEL(conv_score_square, ConvScoreArgs, 256) { score_analytic<false>(args); }
 KERNEL(conv_score_absolute, ConvScoreArgs, 256) { score_analytic<true>(args); }
 
-// 8 channels at a time.
+// Reads x and dy 8 channels at a time.
 KERNEL(conv_score_64x64_square, ConvScoreArgs, 128) { score<false, false>(args); }
 KERNEL(conv_score_64x64_absolute, ConvScoreArgs, 128) { score<false, true>(args); }
-// x one element at a time, and dy where K is no multiple of 8. For the stem (C = 3), whose dy is most of the
-// bytes.
+// Reads x one element at a time, and dy too where K is no multiple of 8. It serves the stem (C = 3), where
+// most bytes are dy's.
 KERNEL(conv_score_gather_square, ConvScoreArgs, 128) { score<true, false>(args); }
 KERNEL(conv_score_gather_absolute, ConvScoreArgs, 128) { score<true, true>(args); }
 
 KERNEL(conv_score_sum, ConvScoreSumArgs, 128) {
-    // [channels][R R]: as a thread's neighbours write other channels, R R apart, odd numbers meet no bank
+    // [channels][R R]. Neighbouring threads write other channels, R R apart; as R R is odd they meet no bank
     // twice.
     SHARED(float, sums, SUM_SCORES);
     const uint32_t k = block_y(), first = block_x() * args.channels;
@@ -208,10 +221,11 @@ KERNEL(conv_score_sum, ConvScoreSumArgs, 128) {
         const float* from = args.partials + (k * args.taps + tap) * args.c + first + channel;
         float sum = 0;
         for (uint32_t share = 0; share < args.shares; share += 8) {
-            // Eight loads under way.
+            // Eight loads are under way at a time.
             float values[8];
             UNROLL
-            for (uint32_t j = 0; j < 8; j++) values[j] = share + j < args.shares ? from[(share + j) * filter] : 0;
+            for (uint32_t j = 0; j < 8; j++)
+                values[j] = share + j < args.shares ? from[(share + j) * filter] : 0;
             UNROLL
             for (uint32_t j = 0; j < 8; j++) sum += values[j];
         }

@@ -11,16 +11,18 @@
 
 namespace {
 
-// dy, 8 of K at a time, in a tile of [32][T::ROWS]. K is a multiple of 8.
+// Loads dy, 8 of K at a time, into a tile of [32][T::ROWS]. K is a multiple of 8.
 template <typename T>
 struct Gradient {
-    static constexpr uint32_t LINE = T::ROWS / 8, LINES = STEP * LINE / T::THREADS, LINE_STEP = T::THREADS / LINE;
+    static constexpr uint32_t LINE = T::ROWS / 8, LINES = STEP * LINE / T::THREADS,
+                              LINE_STEP = T::THREADS / LINE;
     const f16* from;
     uint32_t k;
-    // Pixels from this thread's first line to the last of all; not more than 0 if it has no column.
+    // Pixels from this thread's first line to the last pixel; 0 or less if the thread has no column.
     int32_t left;
 
-    DEVICE Gradient(const ConvWgradArgs& args, uint32_t pixel, uint32_t pixels, uint32_t row) : k(args.shape.k) {
+    DEVICE Gradient(const ConvWgradArgs& args, uint32_t pixel, uint32_t pixels, uint32_t row)
+        : k(args.shape.k) {
         const uint32_t first = pixel + thread_index() / LINE, column = row + thread_index() % LINE * 8;
         from = args.dy + static_cast<uint64_t>(first) * k + column;
         left = column < k ? static_cast<int32_t>(pixels - first) : 0;
@@ -31,26 +33,29 @@ struct Gradient {
         UNROLL
         for (uint32_t i = 0; i < LINES; i++) {
             const bool valid = static_cast<int32_t>(i * LINE_STEP) < left;
-            copy_async_16(stage + place<T::ROWS>(line + i * LINE_STEP, chunk), from + i * LINE_STEP * k, valid);
+            copy_async_16(stage + place<T::ROWS>(line + i * LINE_STEP, chunk), from + i * LINE_STEP * k,
+                          valid);
         }
         from += STEP * k;
         left -= STEP;
     }
 };
 
-// x, AT_ONCE channels at a time, as the columns' taps see it, in a tile of [32][T::COLUMNS].
+// Loads x, AT_ONCE channels at a time, as the columns' taps see it, into a tile of [32][T::COLUMNS].
 template <typename T, uint32_t AT_ONCE>
 struct Input {
-    static constexpr uint32_t LINE = T::COLUMNS / AT_ONCE, LINES = STEP * LINE / T::THREADS, LINE_STEP = T::THREADS / LINE;
+    static constexpr uint32_t LINE = T::COLUMNS / AT_ONCE, LINES = STEP * LINE / T::THREADS,
+                              LINE_STEP = T::THREADS / LINE;
     const f16* x;
     int32_t height, width;
-    // Of each of this thread's lines: where its pixel reads x, in pixels and in elements.
+    // For each of this thread's lines: where its pixel reads x, in pixels and in elements.
     int32_t h[LINES], w[LINES], offset[LINES];
     int32_t left;
-    // What 32 pixels of y further on means, and what a carry into the next row, or image, takes back.
+    // `step_*`: how far 32 pixels of y move the reading of x. `next_*`: what a carry into the next row, or
+    // the next image, takes back.
     int32_t step_h, step_w, step;
     int32_t end_h, end_w, rows, columns, stride, next_row, next_image;
-    // One at a time there is no asynchronous copy: the next step's are loaded while this one's are
+    // Single elements cannot be copied asynchronously: the next step's are loaded here while this one's are
     // multiplied.
     f16 values[AT_ONCE == 1 ? LINES : 1];
 
@@ -101,7 +106,8 @@ struct Input {
         if (AT_ONCE == 8) {
             UNROLL
             for (uint32_t i = 0; i < LINES; i++) {
-                copy_async_16_cached(stage + place<T::COLUMNS>(line + i * LINE_STEP, column), x + offset[i], valid(i));
+                copy_async_16_cached(stage + place<T::COLUMNS>(line + i * LINE_STEP, column), x + offset[i],
+                                     valid(i));
             }
         } else {
             UNROLL
@@ -129,10 +135,11 @@ struct Input {
     }
 };
 
-// One element of dy at a time, for any K. Eight loads, then their stores, which the compiler must take to
-// change what is loaded.
+// Reads dy one element at a time, for any K. Eight loads come before their stores: the compiler must assume
+// that a store changes what is loaded after it.
 template <typename T>
-DEVICE void fill_elements(f16* stage, const ConvWgradArgs& args, uint32_t pixel, uint32_t pixels, uint32_t first_row) {
+DEVICE void fill_elements(f16* stage, const ConvWgradArgs& args, uint32_t pixel, uint32_t pixels,
+                          uint32_t first_row) {
     constexpr uint32_t LINE_STEP = T::THREADS / T::ROWS;
     static_assert(STEP % (8 * LINE_STEP) == 0, "whole batches");
     const uint32_t line = thread_index() / T::ROWS, row = thread_index() % T::ROWS;
@@ -146,7 +153,8 @@ DEVICE void fill_elements(f16* stage, const ConvWgradArgs& args, uint32_t pixel,
             values[i] = valid ? args.dy[at * args.shape.k + first_row + row] : to_half(0);
         }
         UNROLL
-        for (uint32_t i = 0; i < 8; i++) stage[place<T::ROWS>(first + i * LINE_STEP, row / 8) + row % 8] = values[i];
+        for (uint32_t i = 0; i < 8; i++)
+            stage[place<T::ROWS>(first + i * LINE_STEP, row / 8) + row % 8] = values[i];
     }
 }
 

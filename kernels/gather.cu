@@ -1,9 +1,10 @@
-// Values of some weights out of the flat vector, and into it: what workers exchange.
+// Copies the values of some weights out of the flat vector, or into it: what workers exchange. And makes a vector
+// zero by a kernel rather than by the driver, so that this can be recorded.
 //
 // vector (flat), halves (flat) or null, indices (n) ascending, values (n).
 //
-// A scattered sector of 32 bytes and 8 bytes in order for each index, one sector more for its half: 2% of
-// ResNet-34, 426,000 indices, at most 17 MB and 30 MB.
+// An index costs a scattered sector of 32 bytes and 8 bytes in order, and one sector more for its half: for
+// 2% of resnet34, 426,000 indices, gather moves at most 17 MB and scatter 30 MB.
 #include "device.cuh"
 
 #include "args/gather.h"
@@ -19,5 +20,13 @@ KERNEL(scatter, ScatterArgs, 256) {
         const uint32_t at = args.indices[i];
         args.vector[at] = args.values[i];
         if (args.halves) args.halves[at] = to_half(args.values[i]);
+    }
+}
+
+KERNEL(clear, ClearArgs, 256) {
+    const uint32_t threads = grid_x() * block_threads();
+    for (uint64_t i = block_x() * block_threads() + thread_index(); i < args.n; i += threads) {
+        args.values[i] = 0;
+        if (args.halves) args.halves[i] = to_half(0);
     }
 }

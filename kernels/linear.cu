@@ -16,7 +16,7 @@
 
 #include "args/linear.h"
 
-// A warp an image; lanes share the inputs.
+// A warp computes an image; its lanes share the inputs.
 KERNEL(linear_forward, LinearForwardArgs, 32 * FORWARD_IMAGES) {
     const uint32_t lane = thread_index() % 32;
     const uint32_t n = block_x() * FORWARD_IMAGES + thread_index() / 32;
@@ -27,7 +27,8 @@ KERNEL(linear_forward, LinearForwardArgs, 32 * FORWARD_IMAGES) {
         for (uint32_t c = lane; c < args.c; c += 32) {
             const float value = to_float(x[c]);
             for (uint32_t j = 0; j < OUTPUTS; j++) {
-                if (first + j < args.k) sum[j] = multiply_add(value, args.weight[(first + j) * args.c + c], sum[j]);
+                if (first + j < args.k)
+                    sum[j] = multiply_add(value, args.weight[(first + j) * args.c + c], sum[j]);
             }
         }
         for (uint32_t j = 0; j < OUTPUTS; j++) {
@@ -40,7 +41,7 @@ KERNEL(linear_forward, LinearForwardArgs, 32 * FORWARD_IMAGES) {
     }
 }
 
-// A thread an input of a few images, which share its weights.
+// A thread computes one input's gradient for a few images, which share its weights.
 KERNEL(linear_dgrad, LinearDgradArgs, 128) {
     const uint32_t c = block_x() * block_threads() + thread_index();
     const uint32_t first = block_y() * DGRAD_IMAGES;
@@ -49,7 +50,8 @@ KERNEL(linear_dgrad, LinearDgradArgs, 128) {
         for (uint32_t k = 0; k < args.k; k++) {
             const float weight = args.weight[k * args.c + c];
             for (uint32_t j = 0; j < DGRAD_IMAGES; j++) {
-                if (first + j < args.n) sum[j] = multiply_add(to_float(args.dy[(first + j) * args.k + k]), weight, sum[j]);
+                if (first + j < args.n)
+                    sum[j] = multiply_add(to_float(args.dy[(first + j) * args.k + k]), weight, sum[j]);
             }
         }
         for (uint32_t j = 0; j < DGRAD_IMAGES; j++) {
@@ -60,7 +62,7 @@ KERNEL(linear_dgrad, LinearDgradArgs, 128) {
 
 namespace {
 
-// What is summed over images.
+// What is summed over the images: gradients, their squares or their magnitudes.
 enum class Sum { GRADIENTS, SQUARES, MAGNITUDES };
 
 template <Sum SUM>
@@ -70,9 +72,9 @@ DEVICE float plus(float sum, float dy, float x) {
     return SUM == Sum::SQUARES ? multiply_add(g, g, sum) : sum + magnitude(g);
 }
 
-// A block 32 inputs, one a lane; its warps share the images, and their sums are added in the order of the
-// warps. The bias is the weight of one more input, which is 1 in every image. Gradients are overwritten,
-// scores added to.
+// A block has 32 inputs, one a lane. Its warps share the images, and their sums are added in the order of the
+// warps. The bias is the weight of one more input, which is 1 in every image. Gradients are overwritten;
+// scores are added to.
 template <Sum SUM>
 DEVICE void sum_images(const LinearWgradArgs& args, float* partial) {
     const uint32_t lane = thread_index() % 32, warp = thread_index() / 32, warps = block_threads() / 32;

@@ -3,9 +3,10 @@
 //     loss = sum over i of target_i (log sum_j exp(v_j) - v_i),  target_i = spread + share [i = label]
 //     dlogits_i = softmax_i - target_i
 //
-// One block, a thread an image: the sum has a fixed order and no second launch. 512 images of 10 logits are
-// 10 KB in and 10 KB out; what takes the time is a thread's chain of 30 loads and 20 exponentials.
-// Exponentials and the logarithm are f32's, of differences to the largest logit; losses are summed in f64.
+// One block does it, a thread for each image: so the sum has a fixed order without a second launch. 512
+// images of 10 logits are 10 KB in and 10 KB out; what takes the time is a thread's chain of 30 loads and 20
+// exponentials. Exponentials and the logarithm are f32's, of differences to the largest logit; losses are
+// summed in f64.
 //
 // score_gradient is the gradient alone, of each image's own loss for its label or for a class of every image,
 // which is then weighted by that class's probability, or the root of it.
@@ -15,10 +16,10 @@
 
 namespace {
 
-// A row of logits as probabilities, exp(v_i - largest) / sum.
+// What turns a row of logits into probabilities, exp(v_i - largest) / sum.
 struct Softmax {
     float largest, sum;
-    // The first of the largest logits.
+    // The index of the largest logit, the first of equal ones.
     uint32_t best;
 };
 
@@ -54,7 +55,7 @@ KERNEL(softmax_cross_entropy, LossArgs, LOSS_THREADS) {
         for (uint32_t i = 0; i < args.classes; i++) {
             const float v = to_float(row[i]);
             const double target = args.spread + (i == label ? args.share : 0.0);
-            // A target of 0 too: 0 times infinity shows.
+            // A target of 0 counts too: 0 times infinity is NaN, so that a diverged run shows.
             own += target * (log_sum + (static_cast<double>(of.largest) - v));
             if (args.dlogits) {
                 args.dlogits[n * args.classes + i] = to_half(probability(of, v) - static_cast<float>(target));
@@ -98,7 +99,8 @@ KERNEL(score_gradient, ScoreGradientArgs, 128) {
         const float weight = labelled || args.absolute ? p : square_root(p);
         for (uint32_t i = 0; i < args.classes; i++) {
             const float target = static_cast<float>(args.spread + (i == wanted ? args.share : 0.0));
-            args.dlogits[n * args.classes + i] = to_half(weight * (probability(of, to_float(row[i])) - target));
+            args.dlogits[n * args.classes + i] =
+                to_half(weight * (probability(of, to_float(row[i])) - target));
         }
     }
 }

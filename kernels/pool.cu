@@ -1,11 +1,11 @@
-// Global average pooling and its way back. Max pooling is part of batch_norm_forward.cu and
-// batch_norm_backward.cu.
+// Global average pooling and its way back. Max pooling is part of norm_forward.cu and
+// norm_backward.cu.
 //
 //     y (N, C) = mean of x (N, H, W, C) over H, W;  dx = dy / (H W)
 //
-// A thread has WIDTH channels of an image and goes through its pixels in order: the sum's order is the
-// pixels'. 2 bytes an element of x or dx: resnet18's 512 images of 2x2x512 are 2 MB, which is a launch's
-// time; four loads of 16 bytes are under way in each of 32,768 threads.
+// A thread has WIDTH channels of an image and goes through its pixels, whose order is that of the sum. An
+// element of x or dx costs 2 bytes: resnet18's 512 images of 2x2x512 are 2 MB, little more than a launch's
+// time. Four loads of 16 bytes are under way in each of 32,768 threads.
 #include "device.cuh"
 #include "halves.cuh"
 

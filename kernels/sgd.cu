@@ -3,14 +3,14 @@
 //     d = -lr (g + wd w);  v = momentum v + d;  w = w + d + momentum v
 //
 // weights, velocity, gradients (n), 16-byte aligned; halves (n), if not null: the weights rounded to f16,
-// which the tensor cores read. The CPU's roundings, so its bits.
+// which the tensor cores read. Each operation rounds as on the CPU, so the bits are the same.
 //
 // Three kernels with one arithmetic, for training without a mask and under either update rule
 // (docs/METHOD.md, "Masks"):
 //
 //     sgd_step        every weight
-//     sgd_published   every weight, with g = 0 where `kept` (n) is 0; a select, as g may be NaN there
-//     sgd_strict      the weights at `indices` (n), ascending, whose velocities lie packed; nothing else is read
+//     sgd_published   every weight, with g = 0 where `kept` (n) is 0; it selects, as g may be NaN there
+//     sgd_strict      the weights at `indices` (n), ascending, with packed velocities; reads nothing else
 //
 // sgd_step reads twelve bytes a weight and writes ten: 145 MB for resnet9's 6.6 M weights, 468 MB for
 // resnet34's. A thread has eight weights, in accesses of 16 bytes. sgd_published reads one byte a weight
@@ -26,7 +26,7 @@
 
 namespace {
 
-// The new weight.
+// Returns the new weight and updates the velocity.
 DEVICE float step(const SgdArgs& args, float lr, float w, float g, float& velocity) {
     const float d = multiply(-lr, multiply_add(args.weight_decay, w, g));
     const float v = multiply_add(args.momentum, velocity, d);
@@ -36,7 +36,8 @@ DEVICE float step(const SgdArgs& args, float lr, float w, float g, float& veloci
 
 template <bool PUBLISHED>
 DEVICE void step_all(const SgdArgs& args) {
-    const uint32_t thread = block_x() * block_threads() + thread_index(), threads = grid_x() * block_threads();
+    const uint32_t thread = block_x() * block_threads() + thread_index(),
+                   threads = grid_x() * block_threads();
     const float lr = args.rates[*args.step];
     const uint32_t eights = args.n / 8;
     for (uint32_t eight = thread; eight < eights; eight += threads) {
@@ -62,7 +63,7 @@ DEVICE void step_all(const SgdArgs& args) {
         }
         if (args.halves) store_half8(args.halves + 8 * eight, halves);
     }
-    // What is left, one a thread.
+    // The weights left over, one a thread.
     const uint32_t i = 8 * eights + thread;
     if (i < args.n) {
         float v = args.velocity[i];

@@ -29,9 +29,10 @@
 namespace {
 
 constexpr uint32_t WIDE_BITS = 13, NARROW_BITS = 6;
-static_assert(WIDE == 1 << WIDE_BITS && NARROW == 1 << NARROW_BITS && 2 * WIDE_BITS + NARROW_BITS == 32, "a key's digits");
+static_assert(WIDE == 1 << WIDE_BITS && NARROW == 1 << NARROW_BITS && 2 * WIDE_BITS + NARROW_BITS == 32,
+              "a key's digits");
 
-// Grows with the score.
+// A number that grows with the score.
 DEVICE uint32_t key_of(float score) {
     const uint32_t bits = float_bits(score);
     return bits >> 31 ? ~bits : bits | 0x80000000u;
@@ -51,7 +52,7 @@ DEVICE uint32_t place_of(uint32_t tile, uint32_t round) {
     return tile * TILE + (round * TILE_THREADS + thread_index()) * 4;
 }
 
-// Keys of places beyond the scores mean nothing.
+// Loads the keys of a round. Those of places beyond the scores mean nothing.
 DEVICE Keys load_keys(const TopKArgs& args, uint32_t tile) {
     Keys keys;
     for (uint32_t round = 0; round < ROUNDS; round++) {
@@ -68,8 +69,9 @@ DEVICE Keys load_keys(const TopKArgs& args, uint32_t tile) {
     return keys;
 }
 
-// Adds 1 to the digit's count for each lane that counts. What the first such lane has, all lanes that have it
-// add at once: many equal scores, of weights that never get a gradient, would else wait for one another.
+// Adds 1 to the digit's count for each lane that counts. All lanes with the first such lane's digit are added
+// at once: many scores are equal, those of weights that never get a gradient, and their lanes would wait for
+// one another.
 DEVICE void count_digit(uint32_t* histogram, uint32_t digit, bool counts) {
     const uint32_t votes = warp_ballot(counts);
     if (votes != 0) {
@@ -153,7 +155,7 @@ KERNEL(top_k_begin, TopKArgs, 1024) {
     }
 }
 
-// Any grid; blocks take tiles in turn.
+// Any grid will do: blocks take tiles in turn.
 KERNEL(top_k_histogram, TopKArgs, TILE_THREADS) {
     SHARED(uint32_t, histogram, WIDE);
     for (uint32_t i = thread_index(); i < WIDE; i += block_threads()) histogram[i] = 0;
@@ -165,7 +167,8 @@ KERNEL(top_k_histogram, TopKArgs, TILE_THREADS) {
             for (uint32_t j = 0; j < 4; j++) {
                 const uint32_t first = keys.key[round][j] >> (32 - WIDE_BITS);
                 const uint32_t second = keys.key[round][j] >> NARROW_BITS & (WIDE - 1);
-                const bool counts = place_of(tile, round) + j < args.n && (args.digit == 0 || first == begins);
+                const bool counts =
+                    place_of(tile, round) + j < args.n && (args.digit == 0 || first == begins);
                 count_digit(histogram, args.digit == 0 ? first : second, counts);
             }
         }
@@ -186,10 +189,10 @@ KERNEL(top_k_choose, TopKArgs, 1024) {
     }
 }
 
-// A block a tile.
+// A block takes one tile.
 KERNEL(top_k_count, TopKArgs, TILE_THREADS) {
     SHARED(uint32_t, histogram, NARROW + 1);
-    // The last place is for the keys above.
+    // The last place counts the keys above.
     for (uint32_t i = thread_index(); i < NARROW + 1; i += block_threads()) histogram[i] = 0;
     const uint32_t begins = args.threshold[0];
     block_sync();
@@ -206,7 +209,7 @@ KERNEL(top_k_count, TopKArgs, TILE_THREADS) {
     above = warp_sum(above);
     if (thread_index() % 32 == 0 && above != 0) atomic_add(histogram + NARROW, above);
     block_sync();
-    // From the last digit's largest value down, two a lane.
+    // A lane takes two values of the last digit, from the largest value down.
     static_assert(NARROW == 64, "two for each lane of a warp");
     if (thread_index() < 32) {
         const uint32_t high = NARROW - 1 - 2 * thread_index(), low = high - 1;
@@ -220,7 +223,7 @@ KERNEL(top_k_count, TopKArgs, TILE_THREADS) {
     }
 }
 
-// One block: a thread a tile, in turns.
+// One block; its threads take a tile each, in turns.
 KERNEL(top_k_place, TopKArgs, 1024) {
     SHARED(uint32_t, sums, 33);
     SHARED(uint32_t, chosen, 2);
@@ -248,7 +251,7 @@ KERNEL(top_k_place, TopKArgs, 1024) {
         block_sync();
         const Scan equals = scan_block(equal, sums);
         block_sync();
-        // Of the equal keys, the first ones.
+        // Of the keys that equal the threshold, only the first ones are taken.
         const uint32_t earlier = equal_before + equals.before;
         const uint32_t taken = earlier < wanted ? earlier : wanted;
         const uint32_t takes = equal < wanted - taken ? equal : wanted - taken;
@@ -262,7 +265,7 @@ KERNEL(top_k_place, TopKArgs, 1024) {
     }
 }
 
-// A block a tile.
+// A block takes one tile.
 KERNEL(top_k_write, TopKArgs, TILE_THREADS) {
     constexpr uint32_t WARPS = TILE_THREADS / 32;
     static_assert(WARPS * ROUNDS == 64, "two for each lane of the warp that scans them");
@@ -271,7 +274,7 @@ KERNEL(top_k_write, TopKArgs, TILE_THREADS) {
     const uint32_t first = args.places[block_x()];
     const uint32_t equals = args.places[2 * static_cast<uint64_t>(args.tiles) + block_x()];
     const uint32_t threshold = args.threshold[0];
-    // Many tiles have none when k is small, and are not read.
+    // When k is small many tiles have no chosen key, and are not read.
     if (args.places[static_cast<uint64_t>(args.tiles) + block_x()] != 0) {
         const Keys keys = load_keys(args, block_x());
         // Two counts in one number, the keys above in its low half: a tile has no more than 8192 of either.
@@ -280,7 +283,7 @@ KERNEL(top_k_write, TopKArgs, TILE_THREADS) {
             uint32_t count = 0;
             for (uint32_t j = 0; j < 4; j++) {
                 const uint32_t key = keys.key[round][j];
-                // Beyond the scores too: those come last, and move none.
+                // Places beyond the scores count too: they come last, and move no other.
                 count += key > threshold ? 1 : key == threshold ? 1 << 16 : 0;
             }
             const uint32_t through = scan_warp(count);
@@ -302,7 +305,7 @@ KERNEL(top_k_write, TopKArgs, TILE_THREADS) {
                 const uint32_t key = keys.key[round][j], place = place_of(block_x(), round) + j;
                 const bool is_above = place < args.n && key > threshold;
                 const bool is_equal = place < args.n && key == threshold;
-                // Of the equal keys, the first ones.
+                // Of the keys that equal the threshold, only the first ones are taken.
                 const uint32_t taken = equal < equals ? equal : equals;
                 if (is_above || (is_equal && equal < equals)) args.indices[first + above + taken] = place;
                 above += is_above;

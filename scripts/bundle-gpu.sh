@@ -51,10 +51,13 @@ cp scripts/run-gpu-checks.sh "$new/"
 # Together: each holds the same library and kernels. The window must span several of them.
 tar -C "$new" -c bin checks benches | xz --lzma2=preset=9,dict=256MiB >"$new/programs.tar.xz"
 rm -r "$new/bin" "$new/checks" "$new/benches"
-echo "$(git rev-parse HEAD 2>/dev/null || echo unknown)$(git diff --quiet HEAD 2>/dev/null || echo ' and changes')" >"$new/COMMIT"
+commit=$(git rev-parse HEAD 2>/dev/null || echo unknown)
+git diff --quiet HEAD 2>/dev/null || commit+=" and changes"
+echo "$commit" >"$new/COMMIT"
 
 bytes=$(du -sb "$new" | cut -f1)
-[ "$bytes" -lt "$limit" ] || fail "the bundle has $bytes bytes, more than $limit; leave out GPUs with FISHMASK_CUDA_ARCHS"
+[ "$bytes" -lt "$limit" ] ||
+    fail "the bundle has $bytes bytes, more than $limit; leave out GPUs with FISHMASK_CUDA_ARCHS"
 rm -rf "$folder"
 mv "$new" "$folder"
 echo "$folder: $bytes bytes; on the GPU machine: ./run-gpu-checks.sh DATA_DIR"

@@ -17,7 +17,8 @@ libclang() {
 
 missing=()
 # The header as well: a system with MPI for programs, but not for their building, has mpirun alone.
-command -v mpicc >/dev/null && echo '#include <mpi.h>' | mpicc -x c -E - >/dev/null 2>&1 || missing+=(libopenmpi-dev)
+command -v mpicc >/dev/null && echo '#include <mpi.h>' | mpicc -x c -E - >/dev/null 2>&1 ||
+    missing+=(libopenmpi-dev)
 command -v mpirun >/dev/null || missing+=(openmpi-bin)
 libclang || missing+=(libclang-dev)
 if ((${#missing[@]} == 0)); then
@@ -25,8 +26,9 @@ if ((${#missing[@]} == 0)); then
     exit 0
 fi
 
-command -v apt-get >/dev/null || fail "this system has no apt-get, and these are missing: ${missing[*]}. Install Open MPI or \
-MPICH with its development files and libclang (Fedora: dnf install openmpi-devel clang-devel, then module load \
+command -v apt-get >/dev/null ||
+    fail "this system has no apt-get, and these are missing: ${missing[*]}. Install Open MPI or MPICH with \
+its development files and libclang (Fedora: dnf install openmpi-devel clang-devel, then module load \
 mpi/openmpi-x86_64; macOS: brew install open-mpi llvm; a cluster: module load its MPI)"
 [ "$(id -u)" = 0 ] || fail "needs root: sudo apt-get install ${missing[*]}"
 apt-get update -q
@@ -39,5 +41,6 @@ printf '#include <mpi.h>\nint main(void) { MPI_Init(0, 0); return MPI_Finalize()
 mpicc -o "$part/probe" "$part/probe.c" || fail "MPI was installed, and mpicc does not work here (Debian: gcc)"
 as_root=()
 [ "$(id -u)" != 0 ] || as_root=(--allow-run-as-root)
-mpirun "${as_root[@]}" --oversubscribe -n 2 "$part/probe" || fail "MPI was installed, and mpirun does not work here"
+mpirun "${as_root[@]}" --oversubscribe -n 2 "$part/probe" ||
+    fail "MPI was installed, and mpirun does not work here"
 mpirun --version | head -1

@@ -12,14 +12,15 @@ fail() {
     exit 1
 }
 
-if [ -f .cuda/packages.txt ] && [ "$(cat .cuda/packages.txt)" = "$packages" ] && .cuda/bin/nvcc --version >/dev/null; then
+if [ -f .cuda/packages.txt ] && [ "$(cat .cuda/packages.txt)" = "$packages" ] &&
+    .cuda/bin/nvcc --version >/dev/null; then
     echo "nvcc is in .cuda already, in the right version"
     exit 0
 fi
 
 case "$(uname -s) $(uname -m)" in
     "Linux x86_64" | "Linux aarch64") ;;
-    *) fail "NVIDIA has these packages for Linux on x86_64 and aarch64 only, not for $(uname -s) on $(uname -m)" ;;
+    *) fail "NVIDIA's packages are for Linux on x86_64 or aarch64, not for $(uname -s) on $(uname -m)" ;;
 esac
 command -v python3 >/dev/null || fail "python3 is missing: install it (Debian: python3 and python3-pip)"
 python3 -m pip --version >/dev/null 2>&1 || fail "python3 has no pip: install it (Debian: python3-pip)"

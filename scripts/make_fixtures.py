@@ -3,10 +3,11 @@
     python scripts/make_fixtures.py [--out tests/fixtures]
 
 Needs torch (2.11 made the committed files), safetensors and numpy; the CPU is enough (two minutes). All is
-computed in f64 from inputs that f32 holds exactly. Inputs and the nets' gradients are stored as f32 (so a stored
-gradient is off by up to 2^-24 of itself), everything else as f64.
+computed in f64 from inputs that f32 holds exactly. Inputs and the nets' gradients are stored as f32 (so a
+stored gradient is off by up to 2^-24 of itself), everything else as f64.
 
-`ops`: `<case>.<tensor>`, with dy the incoming gradient and dx, dw, db the outgoing ones, in PyTorch's layouts.
+`ops`: `<case>.<tensor>`, with dy the incoming gradient and dx, dw, db the outgoing ones, in PyTorch's
+layouts.
 `<model>_w<width>`:
     images, labels          the batch
     before.<name>           parameters and running statistics
@@ -15,16 +16,15 @@ gradient is off by up to 2^-24 of itself), everything else as f64.
     running.<name>          running statistics after that forward pass
     eval.logits, .loss      with the running statistics of `before`
     steps.losses            training losses of three optimiser steps on that batch, and then a fourth loss
-    steps.projection        for each parameter, the sum of (after - before) * cos(1 + flat index in the parameter)
+    steps.projection        for each parameter, the sum of (after - before) * cos(1 + index in the parameter)
     steps.<name>            a few parameters after the three steps
-    margin                  the least distance of a ReLU's input from 0, and of a max pool's two largest, in all
-                            of the above: an f32 computation off by less takes the same branches
+    margin                  the least distance of a ReLU's input from 0, and of a max pool's two largest, in
+                            all of the above: an f32 computation off by less takes the same branches
 `fisher`: scores of the same nets and images (in `before`), one sample at a time; for each parameter
-    <model>.<target>.<power>.<statistics>   [parameters, 2]: their sum, and the sum of score * cos(1 + flat index)
+    <model>.<target>.<power>.<statistics>   [parameters, 2]: their sum, and that of score * cos(1 + index)
     target label or expect, power square or absolute, statistics running or sample (a batch of one)
     <model>.margin          as above
 """
-
 import argparse
 import sys
 from contextlib import contextmanager
@@ -178,7 +178,10 @@ def net(name, width, kept, seed):
     for key, _ in model.named_parameters():
         moved = (after[key] - before[key]).flatten()
         projection.append((moved * torch.arange(1, len(moved) + 1).double().cos()).sum())
-    out |= {"steps.losses": torch.tensor(losses, dtype=torch.float64), "steps.projection": torch.stack(projection)}
+    out |= {
+        "steps.losses": torch.tensor(losses, dtype=torch.float64),
+        "steps.projection": torch.stack(projection),
+    }
     out |= {f"steps.{k}": after[k] for k in kept}
     out["margin"] = torch.tensor([min(found)], dtype=torch.float64)
     return {k: t.float() if k == "images" or k.startswith("before.") else t for k, t in out.items()}
@@ -187,7 +190,9 @@ def net(name, width, kept, seed):
 def scores(name, stored, dtype):
     """One sample at a time, as docs/METHOD.md says ("Masks"); each gradient in `dtype`, their sums in f64."""
     model = make(name, NETS[name][0])
-    model.load_state_dict({k.removeprefix("before."): t for k, t in stored.items() if k.startswith("before.")}, strict=False)
+    model.load_state_dict(
+        {k.removeprefix("before."): t for k, t in stored.items() if k.startswith("before.")}, strict=False
+    )
     model = model.to(dtype)
     out = {}
     for statistics in ["running", "sample"]:
@@ -197,7 +202,9 @@ def scores(name, stored, dtype):
             absolutes = [torch.zeros_like(p).double() for p in model.parameters()]
             for image, label in zip(stored["images"].to(dtype), stored["labels"].tolist()):
                 logs = F.log_softmax(model(image[None]), 1)[0]
-                classes = [(label, 1.0)] if target == "label" else list(enumerate(logs.detach().exp().tolist()))
+                classes = (
+                    [(label, 1.0)] if target == "label" else list(enumerate(logs.detach().exp().tolist()))
+                )
                 for c, probability in classes:
                     gradients = torch.autograd.grad(-logs[c], list(model.parameters()), retain_graph=True)
                     for square, absolute, g in zip(squares, absolutes, gradients):
@@ -222,13 +229,18 @@ def fisher(name, stored):
     for statistics in ["running", "sample"]:
         off = max(((a - e).norm() / e.norm()).item() for key in exact if key[2] == statistics
                   for a, e in zip(single[key], exact[key]))
-        print(f"    PyTorch in f32, {statistics} statistics: a parameter's scores are off by up to {off:.1e} of their length")
+        print(
+            f"    PyTorch in f32, {statistics} statistics: a parameter's scores are off by up to {off:.1e}"
+            " of their length"
+        )
     return out
 
 
 def main():
     parser = argparse.ArgumentParser(description="Writes the PyTorch fixtures of the tests.")
-    parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parent.parent / "tests" / "fixtures")
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).resolve().parent.parent / "tests" / "fixtures"
+    )
     folder = parser.parse_args().out
     folder.mkdir(parents=True, exist_ok=True)
     made = {"ops": ops()}

@@ -2,10 +2,9 @@
 
     python scripts/open_final.py --model resnet9 --width 16 --weights runs/X/final.safetensors --data-dir data
 
-With --logits (what `evaluate --logits` wrote for the same images) prints the largest difference from PyTorch's,
-and exits with 1 when it is above 1e-3. Needs torch, safetensors and numpy.
+With --logits (what `evaluate --logits` wrote for the same images) prints the largest difference from
+PyTorch's, and exits with 1 when it is above 1e-3. Needs torch, safetensors and numpy.
 """
-
 import argparse
 import sys
 from pathlib import Path
@@ -22,7 +21,9 @@ TOLERANCE = 1e-3
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", choices=list(PARAMETERS_AT_64), required=True)
     parser.add_argument("--width", type=int, required=True)
     parser.add_argument("--weights", required=True)

@@ -2,11 +2,11 @@
 """Extrapolates what share of a run many workers would spend exchanging, from figures measured with a few.
 
     scripts/project-scale.py --step 0.050 --merge-steps 100
-    scripts/project-scale.py --measured figures.json        # the same names, with _ for -, as keys of an object
+    scripts/project-scale.py --measured figures.json    # the same names, with _ for -, as keys of an object
 
-Step times are those of the run's table, efficiency and local cost those of `cargo bench --bench exchange`, on the network
-in question where there is one. What is assumed is printed with the result."""
-
+Step times are those of the run's table, efficiency and local cost those of `cargo bench --bench exchange`, on
+the network in question where there is one. What is assumed is printed with the result.
+"""
 import argparse
 import json
 import sys
@@ -29,8 +29,12 @@ FIGURES = {
 
 
 def figures():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--measured", metavar="FILE", help="a JSON object of the figures below; flags go before it")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--measured", metavar="FILE", help="a JSON object of the figures below; flags go before it"
+    )
     for name, (default, text) in FIGURES.items():
         text += "" if default is None else f" [default: {default:g}]"
         parser.add_argument(f"--{name.replace('_', '-')}", type=float, metavar="X", help=text)
@@ -53,8 +57,15 @@ def figures():
         parser.error("--step is needed: seconds of one training step, from the run's table")
     for name, value in values.items():
         may_be_zero = name in ("statistics", "latency", "message", "local")
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not (value > 0 or value == 0 and may_be_zero):
-            sys.exit(f"project-scale.py: {name} must be a number {'not below' if may_be_zero else 'above'} 0, not {value!r}")
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, (int, float))
+            or not (value > 0 or value == 0 and may_be_zero)
+        ):
+            sys.exit(
+                f"project-scale.py: {name} must be a number {'not below' if may_be_zero else 'above'} 0,"
+                f" not {value!r}"
+            )
     if values["efficiency"] > 1:
         sys.exit("project-scale.py: efficiency is a share, at most 1")
     return values
@@ -94,9 +105,10 @@ def main():
     print("Assumed:")
     for name, (_, text) in FIGURES.items():
         print(f"  {name.replace('_', '-'):<12} {f[name]:>12g}  {text}")
-    print("  A worker has one link of the bandwidth named, both ways at once, and the network between links carries all")
-    print("  of them; workers train equally fast, none waits for another; nothing is exchanged while training goes on.")
-    print("  `same` masks and dense: a worker sends 2 (W - 1) / W values for each that is merged; interleaved: W - 1.")
+    print("  A worker has one link of the bandwidth named, both ways at once, and the network between links")
+    print("  carries all of them; workers train equally fast, none waits for another; nothing is exchanged while")
+    print("  training goes on. `same` masks and dense: a worker sends 2 (W - 1) / W values for each that is")
+    print("  merged; interleaved: W - 1.")
     print("  Checkpoints, masks' selection and evaluation are left out.\n")
 
     print(f"Share of time spent exchanging, {training:g} s of training between merges")
@@ -117,7 +129,7 @@ def main():
                     row.append(f"{100 * seconds / (seconds + training):.2f}%")
             print(f"{workers:>7} {rate(bits):>9}" + "".join(f"{share:>11}" for share in row))
 
-    print("\nMerging stops scaling where an exchange takes as long as the training between merges, which is at")
+    print("\nMerging stops scaling where an exchange takes as long as the training between merges: at")
     for workers in WORKERS:
         row = []
         for name, ratio in MASKS:

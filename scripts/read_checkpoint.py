@@ -1,4 +1,5 @@
-"""Restores a small checkpoint of fishmask to a dense file, knowing of its format what README.md says.
+"""Restores a small checkpoint of fishmask to a dense file, knowing of its format what docs/checkpoints.md
+says.
 
     python scripts/read_checkpoint.py runs/X --epoch 3 [--step 0] --out dense.safetensors
 
@@ -23,7 +24,7 @@ def head(path):
 
 
 def restore(files, path):
-    """(weights and running statistics end to end in canonical order, the base's tensors) of a base or delta."""
+    """Of a base or delta: (weights and running statistics in canonical order, the base's tensors)."""
     metadata, tensors, data = files[path]
     if metadata["kind"] == "base":
         return np.fromfile(path, "<f4", offset=data), tensors
@@ -47,7 +48,7 @@ args = parser.parse_args()
 small = [p for pattern in ("base-*", "*.delta.*") for p in (args.run / "checkpoints").glob(pattern)]
 files = {path: head(path) for path in small}
 at = [p for p, (m, _, _) in files.items() if (m["epoch"], m["batch"]) == (args.epoch, args.step)]
-flat, tensors = restore(files, at[-1]) if at else sys.exit(f"{args.run}: no small checkpoint of that time")
+flat, tensors = restore(files, at[-1]) if at else sys.exit(f"{args.run}: no small checkpoint of that moment")
 try:
     from blake3 import blake3
     if blake3(flat.tobytes()).hexdigest() != files[at[-1]][0]["weights"]:
@@ -55,4 +56,7 @@ try:
     print("weights: as their hash says")
 except ImportError:
     print("weights: not checked, as there is no blake3 module")
-save_file({name: flat[slice(*(i // 4 for i in t["data_offsets"]))].reshape(t["shape"]) for name, t in tensors}, args.out)
+save_file(
+    {name: flat[slice(*(i // 4 for i in t["data_offsets"]))].reshape(t["shape"]) for name, t in tensors},
+    args.out,
+)

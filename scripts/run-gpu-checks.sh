@@ -84,7 +84,8 @@ if wants bench; then
     fi
     run "bench: kernels" kernels.txt benches/kernels && cat "$results/kernels.txt"
     run "bench: scoring" fisher.txt benches/fisher --device cuda --samples 1024 && cat "$results/fisher.txt"
-    run "bench: sparse steps" sparse.txt benches/sparse_step --device cuda --batch 512 && cat "$results/sparse.txt"
+    run "bench: sparse steps" sparse.txt benches/sparse_step --device cuda --batch 512 &&
+        cat "$results/sparse.txt"
 fi
 
 if wants dawn; then

@@ -1,10 +1,9 @@
 """Training steps a second in PyTorch on the CPU (f32), the peer of benches/train_step.rs.
 
-A step is forward in training mode, summed cross-entropy, backward, and Nesterov SGD on all weights, on one batch
-of random images that stays the same. Both memory formats are tried, and the faster one counts. Prints one JSON
-line: images_per_second is the batch over the median step time.
+A step is forward in training mode, summed cross-entropy, backward, and Nesterov SGD on all weights, on one
+batch of random images that stays the same. Both memory formats are tried, and the faster one counts. Prints
+one JSON line: images_per_second is the batch over the median step time.
 """
-
 import argparse
 import json
 import statistics
@@ -32,7 +31,9 @@ def step_seconds(model, images, labels, warmup, steps):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", choices=list(PARAMETERS_AT_64), default="resnet9")
     parser.add_argument("--width", type=int, default=64, help="channels of the stem (default 64)")
     parser.add_argument("--batch", type=int, default=128, help="images a step (default 128)")
@@ -51,11 +52,21 @@ def main():
         median = statistics.median(step_seconds(model, images, labels, args.warmup, args.steps))
         speed[name] = round(args.batch / median, 2)
     best = max(speed, key=speed.get)
-    print(json.dumps({
-        "framework": f"PyTorch {torch.__version__}", "model": args.model, "width": args.width, "batch": args.batch,
-        "threads": torch.get_num_threads(), "steps": args.steps, "memory_format": best,
-        "images_per_second": speed[best], "by_format": speed,
-    }))
+    print(
+        json.dumps(
+            {
+                "framework": f"PyTorch {torch.__version__}",
+                "model": args.model,
+                "width": args.width,
+                "batch": args.batch,
+                "threads": torch.get_num_threads(),
+                "steps": args.steps,
+                "memory_format": best,
+                "images_per_second": speed[best],
+                "by_format": speed,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

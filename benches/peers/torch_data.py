@@ -1,5 +1,4 @@
 """CIFAR-10 in the official binary layout, as PyTorch tensors."""
-
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,9 @@ def load(data_dir, split, count=None):
     for name in FILES[split]:
         bytes_ = np.fromfile(folder / name, dtype=np.uint8)
         if bytes_.size == 0 or bytes_.size % RECORD:
-            raise ValueError(f"{folder / name}: {bytes_.size} bytes are not a whole number of {RECORD}-byte records")
+            raise ValueError(
+                f"{folder / name}: {bytes_.size} bytes are not a whole number of {RECORD}-byte records"
+            )
         records.append(bytes_.reshape(-1, RECORD))
         have += len(records[-1])
         if count is not None and have >= count:
@@ -37,14 +38,16 @@ def load(data_dir, split, count=None):
 
 
 def augment(padded):
-    """(N, 3, 40, 40), padded and normalised -> (N, 3, 32, 32): crop, flip, cutout, independent for each image."""
+    """(N, 3, 40, 40), padded and normalised -> (N, 3, 32, 32): crop, flip, cutout of each image."""
     n, device = len(padded), padded.device
     pixel = torch.arange(SIDE, device=device)
     offset = torch.randint(0, 2 * PAD + 1, (2, n, 1), device=device)
     rows, columns = offset[0] + pixel, offset[1] + pixel
     flip = torch.rand(n, 1, device=device) < 0.5
     columns = torch.where(flip, columns.flip(1), columns)
-    images = padded[torch.arange(n, device=device).view(n, 1, 1), :, rows.unsqueeze(2), columns.unsqueeze(1)].permute(0, 3, 1, 2)
+    images = padded[
+        torch.arange(n, device=device).view(n, 1, 1), :, rows.unsqueeze(2), columns.unsqueeze(1)
+    ].permute(0, 3, 1, 2)
     corner = torch.randint(0, SIDE - CUT + 1, (2, n, 1), device=device)
     cut_rows, cut_columns = ((pixel >= c) & (pixel < c + CUT) for c in corner)
     return images.masked_fill((cut_rows.unsqueeze(2) & cut_columns.unsqueeze(1)).unsqueeze(1), 0.0)

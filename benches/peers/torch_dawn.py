@@ -1,11 +1,11 @@
 """fishmask's `dawn` recipe in PyTorch on a GPU: what its time and accuracy are compared with.
 
-resnet9 width 64, 24 epochs of all images, batch 512, peak rate 0.4 at epoch 5. The whole data set is on the device; f16 by autocast
-(f32 master weights), channels_last, cuDNN's benchmark mode, forward and backward through torch.compile. Compiling and the first
-steps, which are undone, are not counted. The last line is JSON: seconds of training and test accuracy in
-percent. `--device cpu --epochs 1 --train-images 1024 --width 8` tries the script itself.
+resnet9 width 64, 24 epochs of all images, batch 512, peak rate 0.4 at epoch 5. The whole data set is on the
+device; f16 by autocast (f32 master weights), channels_last, cuDNN's benchmark mode, forward and backward
+through torch.compile. Compiling and the first steps, which are undone, are not counted. The last line is
+JSON: seconds of training and test accuracy in percent. `--device cpu --epochs 1 --train-images 1024 --width
+8` tries the script itself.
 """
-
 import argparse
 import copy
 import json
@@ -21,7 +21,9 @@ WARM_UP = 12  # Steps that are undone.
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data-dir", required=True, help="holds cifar-10-batches-bin, or is it")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=24)
@@ -58,7 +60,9 @@ def main():
             loss = loss_and_graph(network[0], x, labels[batch])
             loss.backward()
             network_steps += 1
-            optimiser.step(schedule(network_steps / steps, args.peak, min(5.0, 5 / 24 * epochs), epochs) / args.batch)
+            optimiser.step(
+                schedule(network_steps / steps, args.peak, min(5.0, 5 / 24 * epochs), epochs) / args.batch
+            )
             total += loss.detach()
         return network_steps
 
@@ -86,9 +90,16 @@ def main():
         model.eval()
         with torch.no_grad(), torch.autocast(device, dtype=dtype):
             pairs = zip(test_images.split(500), test_labels.split(500))
-            hits = sum((model(x.contiguous(memory_format=torch.channels_last)).argmax(1) == y).sum() for x, y in pairs)
+            hits = sum(
+                (model(x.contiguous(memory_format=torch.channels_last)).argmax(1) == y).sum()
+                for x, y in pairs
+            )
         accuracy = 100.0 * hits.item() / len(test_labels)
-        print(f"epoch {epoch}  train loss {loss:.4f}  test accuracy {accuracy:.2f}  train seconds {seconds:.2f}", flush=True)
+        print(
+            f"epoch {epoch}  train loss {loss:.4f}  test accuracy {accuracy:.2f}"
+            f"  train seconds {seconds:.2f}",
+            flush=True,
+        )
     print(json.dumps({"seconds": seconds, "test_accuracy": accuracy}))
 
 

@@ -1,12 +1,11 @@
 """Fisher scores in PyTorch (f32): the peer of benches/fisher.rs.
 
-Scores are the sum over samples of each sample's squared gradient, with batch norm's running statistics, of random images.
-`loop` is the authors' way: a forward and a backward pass of batch 1 for each sample. `vmap` is torch.func's: the gradients of
-several samples at once, then squared and summed; the fastest of several numbers of them counts. `topk` is torch.topk
-for the largest share of as many random scores as the model has weights. Prints one JSON line: samples
-a second of the first two, seconds of the last (medians).
+Scores are the sum over samples of each sample's squared gradient, with batch norm's running statistics, of
+random images. `loop` is the authors' way: a forward and a backward pass of batch 1 for each sample. `vmap` is
+torch.func's: the gradients of several samples at once, then squared and summed; the fastest of several
+numbers of them counts. `topk` is torch.topk for the largest share of as many random scores as the model has
+weights. Prints one JSON line: samples a second of the first two, seconds of the last (medians).
 """
-
 import argparse
 import json
 import statistics
@@ -32,7 +31,9 @@ def timed(device, work, repeats):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", choices=list(PARAMETERS_AT_64), default="resnet34")
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--samples", type=int, default=16, help="scored in each repeat (default 16)")
@@ -70,12 +71,18 @@ def main():
 
     speeds = {"loop": args.samples / timed(device, loop, args.repeats)}
     sizes = [size for size in ([2, 4, 8] if device == "cpu" else [8, 16, 32]) if size <= args.samples]
-    speeds["vmap"] = max(args.samples / timed(device, lambda size=size: batched(size), args.repeats) for size in sizes)
+    speeds["vmap"] = max(
+        args.samples / timed(device, lambda size=size: batched(size), args.repeats) for size in sizes
+    )
     n = sum(p.numel() for p in parameters.values())
     random = torch.rand(n, device=device)
     kept = int(n * args.keep_ratio)
     speeds["topk"] = timed(device, lambda: torch.topk(random, kept, sorted=False), args.repeats)
-    print(json.dumps({"framework": f"PyTorch {torch.__version__}", "model": args.model, "width": args.width, **speeds}))
+    print(
+        json.dumps(
+            {"framework": f"PyTorch {torch.__version__}", "model": args.model, "width": args.width, **speeds}
+        )
+    )
 
 
 if __name__ == "__main__":

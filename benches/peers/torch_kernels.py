@@ -1,12 +1,12 @@
-"""The operations of `cargo bench --bench kernels` through PyTorch: channels_last, f16, cuDNN's benchmark mode.
+"""The operations of `cargo bench --bench kernels` through PyTorch: channels_last, f16, cuDNN's benchmark
+mode.
 
-Takes a JSON file of [{name, shape}]; prints {"seconds": {name: median seconds of a call}, "product": FLOP/s of a large
-f16 matrix product, "copy": bytes/s read and written by a large copy}. Times are of CUDA graphs of several calls on
-rotating inputs, so that neither launches nor a warm cache count.
+Takes a JSON file of [{name, shape}]; prints {"seconds": {name: median seconds of a call}, "product": FLOP/s
+of a large f16 matrix product, "copy": bytes/s read and written by a large copy}. Times are of CUDA graphs of
+several calls on rotating inputs, so that neither launches nor a warm cache count.
 
 `--device cpu` tries the script itself; its times mean nothing.
 """
-
 import argparse
 import json
 import statistics
@@ -88,7 +88,7 @@ def norm(s, device):
 
 
 def augment(s, device):
-    """Crop, flip, cutout and normalise a batch of a resident u8 data set, as vectorised tensor code does it."""
+    """Crop, flip, cutout and normalise a batch of a resident u8 data set, as vectorised code does it."""
     n = s["n"]
     data = torch.randint(0, 256, (64 * n, 3, 32, 32), device=device, dtype=torch.uint8)
     mean = torch.tensor([125.31, 122.95, 113.87], device=device).view(1, 3, 1, 1)
@@ -109,7 +109,9 @@ def augment(s, device):
         pixels = data[index].permute(0, 2, 3, 1)[batch, r.unsqueeze(2), c.unsqueeze(1)].permute(0, 3, 1, 2)
         out = (pixels.float() - mean) / std
         top, left = (torch.randint(0, 25, (n, 1), device=device) for _ in range(2))
-        cut = ((rows >= top) & (rows < top + 8)).unsqueeze(2) & ((columns >= left) & (columns < left + 8)).unsqueeze(1)
+        cut = ((rows >= top) & (rows < top + 8)).unsqueeze(2) & (
+            (columns >= left) & (columns < left + 8)
+        ).unsqueeze(1)
         return out.masked_fill(cut.unsqueeze(1), 0).half().contiguous(memory_format=torch.channels_last)
 
     return call, n * 3072 * 3

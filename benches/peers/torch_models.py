@@ -1,9 +1,8 @@
 """The same networks and optimiser in PyTorch: what `final.safetensors` loads into, and what we compare with.
 
-Names, shapes and order of parameters are those of fishmask's weight files. `python torch_models.py` checks the
-parameter counts at width 64.
+Names, shapes and order of parameters are those of fishmask's weight files. `python torch_models.py` checks
+the parameter counts at width 64.
 """
-
 import torch
 import torch.nn.functional as F
 from torch import nn

@@ -1,10 +1,9 @@
 """fishmask's `quick` recipe in PyTorch on the CPU: what its test accuracy is compared with.
 
-resnet9 width 16, the first 10,000 training images, batch 128, 8 epochs, learning rate 0.2 at 20% of them, random
-crop of the reflect-padded image, flip, 8x8 cutout, Nesterov SGD on the summed loss. One line an epoch, accuracy
-in percent of all test images.
+resnet9 width 16, the first 10,000 training images, batch 128, 8 epochs, learning rate 0.2 at 20% of them,
+random crop of the reflect-padded image, flip, 8x8 cutout, Nesterov SGD on the summed loss. One line an epoch,
+accuracy in percent of all test images.
 """
-
 import argparse
 import time
 
@@ -22,7 +21,9 @@ def accuracy(model, images, labels):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data-dir", required=True, help="holds cifar-10-batches-bin, or is it")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=8)
@@ -56,8 +57,11 @@ def main():
         seconds += time.perf_counter() - start
         mean = total / (steps_per_epoch * args.batch)
         test_accuracy = accuracy(model, *test)
-        print(f"epoch {epoch}  train loss {mean:.4f}  test accuracy {test_accuracy:.2f}  train seconds {seconds:.1f}",
-              flush=True)
+        print(
+            f"epoch {epoch}  train loss {mean:.4f}  test accuracy {test_accuracy:.2f}"
+            f"  train seconds {seconds:.1f}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

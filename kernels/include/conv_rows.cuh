@@ -14,7 +14,7 @@ struct Source {
     const f16* image;
     // [n][height][width][channels].
     uint32_t height, width, channels;
-    // Rows are [n][rows][columns].
+    // How many rows there are, as [n][rows][columns].
     uint32_t count, rows, columns;
     uint32_t step;
     int32_t top, left, turn;
@@ -22,8 +22,8 @@ struct Source {
     uint32_t taps_down, taps_across;
 };
 
-// Where a row begins in the source, in elements, and which taps it has: bit u taps_across + v. Beyond the
-// last row, none.
+// Finds where a row begins in the source, in elements, and which taps it has, as a bit u taps_across + v for
+// each. A row beyond the last has no taps.
 DEVICE void find_row(const Source& source, uint32_t row, int32_t& offset, uint32_t& taps) {
     const uint32_t j = row % source.columns, i = row / source.columns % source.rows;
     const uint32_t n = row / source.columns / source.rows;
@@ -38,16 +38,16 @@ DEVICE void find_row(const Source& source, uint32_t row, int32_t& offset, uint32
     }
     taps = 0;
     for (uint32_t u = 0; u < source.taps_down; u++) {
-        // Above the image this wraps around and is too large; so does x to its left.
+        // Above the image, and left of it, these wrap around and are too large.
         const uint32_t at = y + source.turn * static_cast<int32_t>(u);
         taps |= (at < source.height ? inside : 0) << u * source.taps_across;
     }
     if (row >= source.count) taps = 0;
 }
 
-// Where the result lies between the product and its 16-byte stores: [ROWS][COLUMNS], eight halves between
-// rows so that fragments meet no bank twice; the pixel of each row, or NO_PIXEL; and each warp row's sums by
-// channel.
+// Shared memory that holds the result between the product and its 16-byte stores: [ROWS][COLUMNS], with eight
+// halves between rows so that fragments meet no bank twice; the pixel of each row, or NO_PIXEL; and each warp
+// row's sums by channel.
 template <typename T>
 struct Result {
     static constexpr uint32_t NO_PIXEL = 0xffffffff, PITCH = T::COLUMNS + 8;
@@ -68,29 +68,33 @@ struct Result {
     template <typename Copy>
     DEVICE void each_part(uint32_t channels, uint32_t first_column, Copy&& copy) const {
         if (channels % 8 == 0) {
-            // Four at a time are under way.
+            // Four loads are under way at a time.
             constexpr uint32_t PARTS = T::COLUMNS / 8;
             static_assert(T::ROWS * PARTS % (4 * T::THREADS) == 0, "a thread has a multiple of four parts");
             for (uint32_t first = thread_index(); first < T::ROWS * PARTS; first += 4 * T::THREADS) {
                 UNROLL
                 for (uint32_t j = 0; j < 4; j++) {
-                    const uint32_t row = (first + j * T::THREADS) / PARTS, column = (first + j * T::THREADS) % PARTS * 8;
+                    const uint32_t row = (first + j * T::THREADS) / PARTS,
+                                   column = (first + j * T::THREADS) % PARTS * 8;
                     const uint32_t pixel = pixels[row], channel = first_column + column;
-                    if (channel < channels && pixel != NO_PIXEL) copy(row * PITCH + column, pixel * channels + channel, 8);
+                    if (channel < channels && pixel != NO_PIXEL)
+                        copy(row * PITCH + column, pixel * channels + channel, 8);
                 }
             }
         } else {
             for (uint32_t i = thread_index(); i < T::ROWS * T::COLUMNS; i += T::THREADS) {
                 const uint32_t row = i / T::COLUMNS, column = i % T::COLUMNS;
                 const uint32_t pixel = pixels[row], channel = first_column + column;
-                if (channel < channels && pixel != NO_PIXEL) copy(row * PITCH + column, pixel * channels + channel, 1);
+                if (channel < channels && pixel != NO_PIXEL)
+                    copy(row * PITCH + column, pixel * channels + channel, 1);
             }
         }
     }
 
     // image [pixels][channels] = the product, or += it. pixel(row) says where a row of the tile goes.
     template <typename Pixel>
-    DEVICE void store(typename T::Product& d, f16* image, uint32_t channels, uint32_t first_column, bool accumulate, Pixel&& pixel) {
+    DEVICE void store(typename T::Product& d, f16* image, uint32_t channels, uint32_t first_column,
+                      bool accumulate, Pixel&& pixel) {
         for (uint32_t row = thread_index(); row < T::ROWS; row += T::THREADS) pixels[row] = pixel(row);
         if (accumulate) {
             block_sync();
@@ -106,7 +110,7 @@ struct Result {
         T::each_pair(d, [&](uint32_t row, uint32_t column, float left, float right) {
             Pair* at = reinterpret_cast<Pair*>(values + row * PITCH + column);
             if (accumulate && pixels[row] != NO_PIXEL) {
-                // What lies beyond the image was not read.
+                // Places beyond the image were not read.
                 if (first_column + column < channels) left += to_float(at->left);
                 if (first_column + column + 1 < channels) right += to_float(at->right);
             }
@@ -124,7 +128,8 @@ struct Result {
 
     // partials [2][channels] = sums and sums of squares of the product as rounded. Rows beyond the last are
     // zero.
-    DEVICE void store_sums(typename T::Product& d, float* partials, uint32_t channels, uint32_t first_column) {
+    DEVICE void store_sums(typename T::Product& d, float* partials, uint32_t channels,
+                           uint32_t first_column) {
         const uint32_t lane = thread_index() % 32;
         float* mine = sums + T::row() / (T::ROWS / T::WARPS_DOWN) * 2 * T::COLUMNS;
         UNROLL
@@ -176,22 +181,25 @@ struct Taps {
 // d = the product for rows from first_row and columns from first_column. Source channels are a multiple of 8;
 // so is C.
 template <typename T, bool ACROSS>
-DEVICE void multiply_rows(
-    typename T::Product& d, f16* shared, const Source& source, const Taps& taps, uint32_t first_row, uint32_t first_column) {
+DEVICE void multiply_rows(typename T::Product& d, f16* shared, const Source& source, const Taps& taps,
+                          uint32_t first_row, uint32_t first_column) {
     constexpr uint32_t CHUNKS = STEP / 8;
     constexpr uint32_t ROWS = T::ROWS * CHUNKS / T::THREADS, ROW_STEP = T::THREADS / CHUNKS;
     constexpr uint32_t LINE = ACROSS ? T::COLUMNS / 8 : CHUNKS;
     constexpr uint32_t LINES = T::COLUMNS * CHUNKS / T::THREADS, LINE_STEP = T::THREADS / LINE;
-    // This thread's chunk of A: always the same channels of a step, in ROWS rows; their offsets stay.
+    // A thread copies one chunk of A in several rows, always the same channels of a step; the rows' offsets
+    // stay.
     const uint32_t chunk = thread_index() % CHUNKS, row = thread_index() / CHUNKS;
     int32_t offset[ROWS];
     uint32_t has[ROWS];
     UNROLL
     for (uint32_t i = 0; i < ROWS; i++) find_row(source, first_row + row + i * ROW_STEP, offset[i], has[i]);
-    // Of B: the same chunk of LINES lines, a line being a column (along) or a channel of the source (across).
+    // Of B it copies the same chunk of LINES lines; a line is a column (along) or a channel of the source
+    // (across).
     const uint32_t b_chunk = thread_index() % LINE, line = thread_index() / LINE;
     const uint32_t area = taps.r * taps.r * taps.c;
-    const f16* filter = taps.filter + b_chunk * 8 + (ACROSS ? first_column + line * area : (first_column + line) * area);
+    const f16* filter =
+        taps.filter + b_chunk * 8 + (ACROSS ? first_column + line * area : (first_column + line) * area);
 
     // The next step: a tap, and the first of 32 channels. Taps change fastest: neighbours among them read the
     // same pixels, which the L1 cache then still has.
@@ -202,12 +210,13 @@ DEVICE void multiply_rows(
     T::multiply(d, shared, steps, [&](f16* stage) {
         const uint32_t tap = u * across + v;
         const int32_t pixel = source.turn * static_cast<int32_t>(u * source.width + v);
-        const int32_t shift = pixel * static_cast<int32_t>(source.channels) + static_cast<int32_t>(channel + chunk * 8);
+        const int32_t shift =
+            pixel * static_cast<int32_t>(source.channels) + static_cast<int32_t>(channel + chunk * 8);
         const bool channels = channel + chunk * 8 < source.channels;
         UNROLL
         for (uint32_t i = 0; i < ROWS; i++) {
-            copy_async_16_cached(
-                stage + place<STEP>(row + i * ROW_STEP, chunk), source.image + (offset[i] + shift), channels && has[i] >> tap & 1);
+            copy_async_16_cached(stage + place<STEP>(row + i * ROW_STEP, chunk),
+                                 source.image + (offset[i] + shift), channels && has[i] >> tap & 1);
         }
         const uint32_t at = (taps.first_r + taps.step * u) * taps.r + taps.first_s + taps.step * v;
         const f16* from = filter + at * taps.c + (ACROSS ? channel * area : channel);
@@ -216,7 +225,8 @@ DEVICE void multiply_rows(
             const uint32_t l = line + i * LINE_STEP;
             const bool valid = ACROSS ? channel + l < taps.k && first_column + b_chunk * 8 < taps.c
                                       : first_column + l < taps.k && channel + b_chunk * 8 < taps.c;
-            copy_async_16(stage + T::A + place<ACROSS ? T::COLUMNS : STEP>(l, b_chunk), from + i * LINE_STEP * area, valid);
+            copy_async_16(stage + T::A + place<ACROSS ? T::COLUMNS : STEP>(l, b_chunk),
+                          from + i * LINE_STEP * area, valid);
         }
         if (++v == across) {
             v = 0;

@@ -50,7 +50,7 @@ DEVICE unsigned char* dynamic_shared() {
 
 // Waits for all threads of the block; orders their accesses to shared and global memory.
 DEVICE void block_sync() { __syncthreads(); }
-// The same within a warp.
+// Does the same within a warp.
 DEVICE void warp_sync() { __syncwarp(); }
 
 // All 32 lanes take part in each of these.
@@ -107,7 +107,8 @@ DEVICE void store_16(void* to, const Vector& vector) {
     uint4 bits;
     memcpy(&bits, &vector, 16);
     // An assignment becomes four stores of 4 bytes wherever the compiler loses the alignment on the way.
-    asm volatile("st.v4.b32 [%0], {%1, %2, %3, %4};\n" ::"l"(to), "r"(bits.x), "r"(bits.y), "r"(bits.z), "r"(bits.w)
+    asm volatile("st.v4.b32 [%0], {%1, %2, %3, %4};\n" ::"l"(to), "r"(bits.x), "r"(bits.y), "r"(bits.z),
+                 "r"(bits.w)
                  : "memory");
 }
 DEVICE Half8 load_half8(const f16* from) { return load_16<Half8>(from); }
@@ -148,7 +149,7 @@ DEVICE uint32_t multiply_high(uint32_t a, uint32_t b) { return __umulhi(a, b); }
 DEVICE uint32_t population(uint32_t x) { return __popc(x); }
 DEVICE bool is_nan(float x) { return x != x; }
 DEVICE float magnitude(float x) { return fabsf(x); }
-// NaN if either is.
+// The larger of two numbers; NaN if either is NaN.
 DEVICE float larger_or_nan(float a, float b) {
     float larger;
     asm("max.NaN.f32 %0, %1, %2;\n" : "=f"(larger) : "f"(a), "f"(b));
@@ -184,7 +185,7 @@ DEVICE void load_matrix_x4(uint32_t (&r)[4], const f16* row) {
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
                  : "r"(address));
 }
-// The same, each matrix transposed.
+// Does the same, with each matrix transposed.
 DEVICE void load_matrix_x4_transposed(uint32_t (&r)[4], const f16* row) {
     const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(row));
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];\n"
@@ -198,7 +199,7 @@ DEVICE void copy_async_16(void* to, const void* from, bool valid) {
     const uint32_t bytes = valid ? 16 : 0;
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(address), "l"(from), "r"(bytes));
 }
-// The same through the L1 cache, for what the block reads again soon.
+// Does the same through the L1 cache, for what the block reads again soon.
 DEVICE void copy_async_16_cached(void* to, const void* from, bool valid) {
     const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(to));
     const uint32_t bytes = valid ? 16 : 0;

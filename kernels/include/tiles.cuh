@@ -1,11 +1,10 @@
 // Matrix products of a block on tensor cores: tiles of both operands in shared memory, four stages of them,
 // filled ahead by asynchronous copies.
 //
-// A step of the reduction is 32 long. An operand's tile lies in shared memory *along* the reduction,
-// [rows][32], or
-// *across* it, [32][rows], as it does in global memory; ldmatrix transposes the latter. In both, 16-byte
-// chunks of a line are permuted by the line's number so that neither ldmatrix, which reads one chunk of eight
-// lines at once, nor the copies meet a bank twice.
+// A step of the reduction is 32 long. An operand's tile lies in shared memory as it does in global memory:
+// along the reduction, [rows][32], or across it, [32][rows], which ldmatrix transposes. In both, 16-byte
+// chunks of a line are permuted by the line's number, so that neither ldmatrix, which reads one chunk of
+// eight lines at once, nor the copies meet a bank twice.
 //
 // What bounds a step on a GPU, and so which tile serves which shape, is predicted in benches/RESULTS.md.
 #pragma once
@@ -26,7 +25,8 @@ DEVICE uint32_t place(uint32_t line, uint32_t chunk) {
 
 // ROWS x COLUMNS of a product, in warps of WARP_ROWS x WARP_COLUMNS; each operand along the reduction or
 // across it.
-template <uint32_t ROWS_, uint32_t COLUMNS_, uint32_t WARP_ROWS, uint32_t WARP_COLUMNS, bool A_ACROSS, bool B_ACROSS>
+template <uint32_t ROWS_, uint32_t COLUMNS_, uint32_t WARP_ROWS, uint32_t WARP_COLUMNS, bool A_ACROSS,
+          bool B_ACROSS>
 struct Tile {
     static constexpr uint32_t ROWS = ROWS_, COLUMNS = COLUMNS_;
     static constexpr uint32_t WARPS_DOWN = ROWS / WARP_ROWS, WARPS = WARPS_DOWN * (COLUMNS / WARP_COLUMNS);
@@ -37,7 +37,7 @@ struct Tile {
     static constexpr uint32_t A = ROWS * STEP, STAGE = A + COLUMNS * STEP;
 
     using Product = float[M][N][4];
-    // What one 16-long half of a step takes.
+    // A warp's fragments for one 16-long half of a step.
     struct Fragments {
         uint32_t a[M][4];
         uint32_t b[N][2];
@@ -48,7 +48,8 @@ struct Tile {
     static DEVICE uint32_t column() { return thread_index() / 32 / WARPS_DOWN * WARP_COLUMNS; }
 
     static DEVICE void load(Fragments& to, const f16* stage, uint32_t half) {
-        const uint32_t line = thread_index() % 8, low = thread_index() / 8 % 2, high = thread_index() / 16 % 2;
+        const uint32_t line = thread_index() % 8, low = thread_index() / 8 % 2,
+                       high = thread_index() / 16 % 2;
         UNROLL
         for (uint32_t i = 0; i < M; i++) {
             // Matrices in the order of A's registers: rows 0-7, 8-15, both again 8 further along the
@@ -67,7 +68,8 @@ struct Tile {
             uint32_t four[4];
             if (B_ACROSS) {
                 const uint32_t chunk = column() / 8 + j + high;
-                load_matrix_x4_transposed(four, stage + A + place<COLUMNS>(16 * half + 8 * low + line, chunk));
+                load_matrix_x4_transposed(four,
+                                          stage + A + place<COLUMNS>(16 * half + 8 * low + line, chunk));
             } else {
                 const uint32_t at = column() + 8 * j + 8 * high + line;
                 load_matrix_x4(four, stage + A + place<STEP>(at, 2 * half + low));
@@ -102,14 +104,15 @@ struct Tile {
             const f16* stage = shared;
             for (uint32_t step = 0; step < steps; step++) {
                 load(second, stage, 1);
-                // Into the stage that was read last in the step before, since when all have met at a barrier.
+                // This fills the stage that was read last in the step before; all threads have met at a
+                // barrier since.
                 if (step + STAGES - 1 < steps) fill(shared + (step + STAGES - 1) % STAGES * STAGE);
                 copy_async_commit();
                 warp_mma(d, first.a, first.b);
                 after();
                 copy_async_wait<STAGES - 2>();
                 block_sync();
-                // After the last step, the last stage again: nobody uses what is read.
+                // After the last step this reads the last stage again, and nobody uses it.
                 if (step + 1 < steps) stage = shared + (step + 1) % STAGES * STAGE;
                 load(first, stage, 0);
                 warp_mma(d, second.a, second.b);
@@ -141,7 +144,8 @@ struct Tile {
             for (int j = 0; j < N; j++) {
                 UNROLL
                 for (int e = 0; e < 2; e++) {
-                    f(row() + 16 * i + 8 * e + lane / 4, column() + 8 * j + 2 * (lane % 4), d[i][j][2 * e], d[i][j][2 * e + 1]);
+                    f(row() + 16 * i + 8 * e + lane / 4, column() + 8 * j + 2 * (lane % 4), d[i][j][2 * e],
+                      d[i][j][2 * e + 1]);
                 }
             }
         }

@@ -3,11 +3,11 @@
 
 #include "device.cuh"
 
-#include "args/batch_norm.h"
+#include "args/norm.h"
 
 namespace {
 
-// A pixel's place, stepped on without a division.
+// A pixel's place, which moves on without a division.
 struct Pixel {
     uint32_t image, row, column;
 };

@@ -2,7 +2,7 @@
 // by hand.
 #include "device.cuh"
 
-#include "args/testing.h"
+#include "args/emulated.h"
 
 // words (24, n): what each thread gets from each exchange of the values 100 + its index.
 KERNEL(test_exchanges, TestArgs, 1024) {
@@ -13,7 +13,8 @@ KERNEL(test_exchanges, TestArgs, 1024) {
     args.words[3 * n + i] = warp_shuffle_down(value, 7);
     args.words[4 * n + i] = warp_ballot(i % 3 == 0);
     args.words[5 * n + i] = warp_sum(value);
-    args.floats[i] = warp_max(i % 32 == 9 && i < 32 ? float_from_bits(0x7fc00000) : static_cast<float>(i % 7));
+    args.floats[i] =
+        warp_max(i % 32 == 9 && i < 32 ? float_from_bits(0x7fc00000) : static_cast<float>(i % 7));
     args.longs[i] = warp_shuffle(static_cast<uint64_t>(value) << 32, 31);
 }
 
@@ -70,7 +71,8 @@ KERNEL(test_product, TestArgs, 128) {
     for (uint32_t m = 0; m < 2; m++) {
         for (uint32_t i = 0; i < 4; i++) {
             const uint32_t row = 16 * m + g + 8 * (i % 2), k = 2 * t + 8 * (i / 2);
-            a[m][i] = half_bits(left[16 * row + k]) | static_cast<uint32_t>(half_bits(left[16 * row + k + 1])) << 16;
+            a[m][i] = half_bits(left[16 * row + k]) | static_cast<uint32_t>(half_bits(left[16 * row + k + 1]))
+                                                          << 16;
         }
     }
     for (uint32_t n = 0; n < 3; n++) {

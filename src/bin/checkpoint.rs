@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use fishmask::checkpoint::chain::{Chain, Checkpoint, Kind, diff};
-use fishmask::checkpoint::{RunLock, weights};
+use fishmask::checkpoint::{Moment, RunLock, weights};
 
 /// List, restore, verify, prune and compare a run's checkpoints.
 #[derive(Parser)]
@@ -74,7 +74,7 @@ fn run(action: &Action) -> anyhow::Result<ExitCode> {
         Action::List { run } => list(&find(run)?, &accuracies(run))?,
         Action::Restore { run, epoch, step, out } => {
             let chain = find(run)?;
-            let restored = chain.load(*epoch, *step)?;
+            let restored = chain.load(Moment::new(*epoch, *step))?;
             weights::save(out, chain.layout(), &restored.weights, &restored.running)?;
             let name = file_name(&restored.path);
             writeln!(stdout(), "{}: weights and running statistics of {name}", out.display())?;
@@ -117,8 +117,7 @@ fn accuracies(run: &Path) -> BTreeMap<u32, f64> {
 
 fn list(chain: &Chain, accuracies: &BTreeMap<u32, f64>) -> anyhow::Result<()> {
     let (out, dense) = (&mut stdout().lock(), chain.dense_bytes() as f64);
-    let (model, width) = chain.model();
-    writeln!(out, "{model} of width {width}, {} weights", chain.layout().weight_count())?;
+    writeln!(out, "{}, {} weights", chain.id(), chain.layout().weight_count())?;
     // A column more where there are such files.
     let any_workers = chain.checkpoints().iter().any(|c| chain.workers(c).is_some());
     let column = |text: &str| if any_workers { format!(" {text:>14}") } else { String::new() };
@@ -141,13 +140,13 @@ fn list(chain: &Chain, accuracies: &BTreeMap<u32, f64>) -> anyhow::Result<()> {
             Kind::Delta { .. } => "delta",
             Kind::Full { .. } => "full",
         };
-        let known = accuracies.get(&progress.epoch).filter(|_| progress.batch == 0);
+        let known = accuracies.get(&progress.at.epoch).filter(|_| progress.at.step == 0);
         let accuracy = progress.test_accuracy.or(known.copied()).map_or("-".into(), |a| format!("{a:.2}"));
-        let (epoch, batch, share) = (progress.epoch, progress.batch, 100.0 * *bytes as f64 / dense);
+        let (Moment { epoch, step }, share) = (progress.at, 100.0 * *bytes as f64 / dense);
         let workers = column(&chain.workers(checkpoint).map_or("-".into(), |file| file.bytes.to_string()));
         writeln!(
             out,
-            "{epoch:>5} {batch:>5}  {kind:<5} {kept:>10} {bytes:>12} {share:>7.2}% {accuracy:>7}{workers}"
+            "{epoch:>5} {step:>5}  {kind:<5} {kept:>10} {bytes:>12} {share:>7.2}% {accuracy:>7}{workers}"
         )?;
     }
     for error in chain.broken() {
@@ -176,7 +175,7 @@ fn verify(chain: &Chain) -> anyhow::Result<ExitCode> {
 }
 
 fn changes(chain: &Chain, a: u32, b: u32) -> anyhow::Result<()> {
-    let (a, b) = (chain.load(a, 0)?.weights, chain.load(b, 0)?.weights);
+    let (a, b) = (chain.load(Moment::new(a, 0))?.weights, chain.load(Moment::new(b, 0))?.weights);
     let rows = diff(chain.layout(), &a, &b);
     let (weights, changed) = rows.iter().fold((0, 0), |(w, c), row| (w + row.weights, c + row.changed));
     let largest = rows.iter().map(|row| row.largest).max_by(f32::total_cmp).unwrap_or_default();

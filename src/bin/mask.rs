@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
-use fishmask::backend::{Power, Sparse};
 use fishmask::checkpoint;
 use fishmask::data::Source;
 use fishmask::graph::network::{Batches, plans};
 use fishmask::graph::scoring::{self, Statistics, Target};
-use fishmask::graph::{Graph, Model, Network, ScoreRule, Scoring};
+use fishmask::graph::{Graph, Model, ModelId, Network, ScoreRule, Scoring};
 use fishmask::mask::{self, Order, Quota, Samples, file, select, table};
+use fishmask::ops::Power;
+use fishmask::optim::{self, TrainingBackend};
 use fishmask::train::{ConfigError, DataSource, Device, FisherTarget, config};
 
 /// Score weights by the Fisher information of training images and choose which to keep, or compare two such masks.
@@ -94,7 +95,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     }
     match cli {
         Cli { model: Some(model), width: Some(width), weights: Some(weights), out: Some(out), .. } => {
-            choose(cli, (*model, *width), weights, out)
+            choose(cli, ModelId::new(*model, *width), weights, out)
         }
         _ => anyhow::bail!("give --model, --width, --weights and --out, or --compare A B"),
     }
@@ -105,23 +106,22 @@ fn refuse(flag: &'static str, value: impl ToString, error: mask::Error) -> Confi
     ConfigError::Value { flag, value: value.to_string(), need: error.to_string() }
 }
 
-fn choose(cli: &Cli, (model, width): (Model, usize), weights: &Path, out: &Path) -> anyhow::Result<ExitCode> {
-    config::check_width(width)?;
+fn choose(cli: &Cli, id: ModelId, weights: &Path, out: &Path) -> anyhow::Result<ExitCode> {
+    config::check_width(id.width)?;
     common::use_threads(cli.threads)?;
-    let graph = model.graph(width)?;
+    let graph = id.graph()?;
     let (ratio, count) = (cli.keep_ratio, cli.fisher_samples);
     let quota = Quota::new(&graph.layout, ratio).map_err(|error| refuse("keep-ratio", ratio, error))?;
     Samples::check(count, usize::MAX).map_err(|error| refuse("fisher-samples", count, error))?;
     let (weights, running) = checkpoint::weights::load(weights, &graph.layout)?;
-    let (device, _) = cli.device.choose(common::first_gpu);
-    common::with_device(device, Choice { cli, model, width, out, graph, quota, weights, running })
+    let (device, _) = cli.device.choose(Device::first_gpu);
+    optim::with_device(device, Choice { cli, id, out, graph, quota, weights, running })?
 }
 
 /// What is to be scored.
 struct Choice<'a> {
     cli: &'a Cli,
-    model: Model,
-    width: usize,
+    id: ModelId,
     out: &'a Path,
     graph: Graph,
     quota: Quota,
@@ -129,9 +129,11 @@ struct Choice<'a> {
     running: Vec<f32>,
 }
 
-impl common::Work for Choice<'_> {
-    fn on<B: Sparse>(self, backend: B) -> anyhow::Result<ExitCode> {
-        let Choice { cli, model, width, out, graph, quota, weights, running } = self;
+impl optim::Work for Choice<'_> {
+    type Output = anyhow::Result<ExitCode>;
+
+    fn on<B: TrainingBackend>(self, backend: B) -> anyhow::Result<ExitCode> {
+        let Choice { cli, id, out, graph, quota, weights, running } = self;
         let source = if cli.data == Some(DataSource::Synthetic) { Source::Synthetic } else { Source::Auto };
         let split = cli.data_flags.load(source)?.train;
         let count = cli.fisher_samples;
@@ -156,8 +158,8 @@ impl common::Work for Choice<'_> {
         let scores = scoring.read(&mut network)?;
         let about = file::About {
             kind: file::Scores::Scores,
-            model,
-            width,
+            model: id.model,
+            width: id.width,
             keep_ratio: cli.keep_ratio,
             samples: count,
             order,
@@ -189,18 +191,15 @@ impl common::Work for Choice<'_> {
 /// Prints how many weights two masks share.
 fn compare(a: &Path, b: &Path) -> anyhow::Result<ExitCode> {
     let ((about, first), (other, second)) = (file::load(a)?, file::load(b)?);
-    if (about.model, about.width) != (other.model, other.width) {
+    let (id, other) = (about.id(), other.id());
+    if id != other {
         anyhow::bail!(
-            "{} is of {} of width {}, and {} of {} of width {}: masks of one network can be compared",
+            "{} is of {id}, and {} of {other}: masks of one network can be compared",
             a.display(),
-            about.model,
-            about.width,
-            b.display(),
-            other.model,
-            other.width
+            b.display()
         );
     }
-    let layout = about.model.graph(about.width)?.layout;
+    let layout = id.graph()?.layout;
     let width = layout.parameters.iter().map(|p| p.name.len()).max().unwrap_or(0);
     let out = &mut io::stdout().lock();
     writeln!(

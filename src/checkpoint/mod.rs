@@ -10,12 +10,18 @@ mod container;
 pub mod full;
 mod hash;
 pub mod lock;
+mod moment;
+mod progress;
 pub mod weights;
 
 pub use hash::Hash;
 pub use lock::RunLock;
+pub use moment::Moment;
+pub use progress::Progress;
 
 use std::path::{Path, PathBuf};
+
+use crate::graph::ModelId;
 
 /// What is wrong with a file, and which file.
 #[derive(Debug, thiserror::Error)]
@@ -119,10 +125,10 @@ pub enum Problem {
     /// A checkpoint of another model.
     #[error("a checkpoint of {found}, not of {expected}")]
     Model {
-        /// Model and width of the run.
-        expected: String,
-        /// Model and width of the file.
-        found: String,
+        /// Of the run.
+        expected: ModelId,
+        /// Of the file.
+        found: ModelId,
     },
     /// A file of a chain whose metadata is missing or makes no sense, or says other than its name.
     #[error("not a file of a checkpoint chain: {reason}")]
@@ -158,7 +164,7 @@ pub enum Problem {
         unreadable(broken)
     )]
     ParentMissing {
-        /// The parent's `weights`.
+        /// The hash of the parent's weights and running statistics.
         parent: Hash,
         /// Files beside it that cannot be read, one of which may be the parent.
         broken: Vec<PathBuf>,
@@ -197,12 +203,10 @@ pub enum Problem {
         found: Hash,
     },
     /// There is no such checkpoint.
-    #[error("no checkpoint after epoch {epoch}, step {batch}; there are {found}")]
+    #[error("no checkpoint after epoch {}, step {}; there are {found}", at.epoch, at.step)]
     Absent {
-        /// Epochs completed.
-        epoch: u32,
-        /// Steps of the next.
-        batch: u32,
+        /// What was asked for.
+        at: Moment,
         /// Those there are, in words.
         found: String,
     },

@@ -12,7 +12,7 @@ pub use crate::ops::Op;
 pub use crate::ops::layer::{Init, Shape};
 use crate::ops::layer::{Input, Layer};
 pub use layout::Layout;
-pub use models::Model;
+pub use models::{Model, ModelId};
 pub use network::{Network, Phase};
 pub use plan::Plan;
 pub use replica::Replica;

@@ -6,8 +6,9 @@ use std::ops::Range;
 use super::layout::Parameter;
 use super::plan::{Mode, Plan};
 use super::{Error as GraphError, Graph};
-use crate::backend::{Error, Loss, Sparse};
-use crate::ops::step::{Pass, Run, Scratch, Wanted};
+use crate::device::Error;
+use crate::ops::step::{Pass, Run, Wanted};
+use crate::ops::{Backend, Loss, Totals};
 
 /// Which of a network's two plans is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +23,7 @@ pub enum Phase {
 /// A network with its weights, its plans and all buffers a step touches. Nothing is allocated after [`Network::new`].
 ///
 /// Methods that return a device's [`Error`] do so when the device fails.
-pub struct Network<B: Sparse> {
+pub struct Network<B: Backend> {
     graph: Graph,
     backend: B,
     training: Option<Plan<B>>,
@@ -34,7 +35,7 @@ pub struct Network<B: Sparse> {
 }
 
 /// The buffers of a plan.
-pub(super) struct Activations<B: Sparse> {
+pub(super) struct Activations<B: Backend> {
     /// By slot. A step reads some slots and writes others; the cells check that they differ.
     pub tensors: Vec<RefCell<B::Tensor>>,
     pub saved: Vec<B::Bytes>,
@@ -42,7 +43,7 @@ pub(super) struct Activations<B: Sparse> {
 }
 
 /// The flat vectors. [`Run`] says what each holds.
-pub(super) struct Vectors<B: Sparse> {
+pub(super) struct Vectors<B: Backend> {
     pub weights: B::Vector,
     pub running: B::Vector,
     pub sums: B::Sums,
@@ -50,7 +51,7 @@ pub(super) struct Vectors<B: Sparse> {
     statistics: B::Vector,
 }
 
-impl<B: Sparse> Activations<B> {
+impl<B: Backend> Activations<B> {
     /// Allocates slots of so many elements, saved buffers of so many bytes, and the labels of a batch.
     pub fn new(backend: &B, slots: &[usize], saved: &[usize], batch: usize) -> Result<Self, Error> {
         Ok(Activations {
@@ -77,13 +78,13 @@ pub type Plans<B> = (Option<Plan<B>>, Plan<B>);
 ///
 /// # Errors
 /// As [`Plan::new`].
-pub fn plans<B: Sparse>(graph: &Graph, batches: Batches) -> Result<Plans<B>, GraphError> {
+pub fn plans<B: Backend>(graph: &Graph, batches: Batches) -> Result<Plans<B>, GraphError> {
     let training = batches.training.map(|batch| Plan::new(graph, batch, Mode::Training)).transpose()?;
     Ok((training, Plan::new(graph, batches.inference, Mode::Inference)?))
 }
 
 /// Returns the elements of the activation buffers that both plans share.
-pub fn shared_slots<B: Sparse>(training: Option<&Plan<B>>, inference: &Plan<B>) -> Vec<usize> {
+pub fn shared_slots<B: Backend>(training: Option<&Plan<B>>, inference: &Plan<B>) -> Vec<usize> {
     // Each plan's slots are sorted, largest first.
     let training = training.map_or(&[][..], |plan| &plan.slots);
     let size = |slots: &[usize], i: usize| slots.get(i).copied().unwrap_or(0);
@@ -91,14 +92,7 @@ pub fn shared_slots<B: Sparse>(training: Option<&Plan<B>>, inference: &Plan<B>) 
     (0..count).map(|i| size(training, i).max(size(&inference.slots, i))).collect()
 }
 
-/// Returns what the operations of several plans need on the device beside their buffers.
-pub fn scratch<'a, B: Sparse + 'a>(plans: impl IntoIterator<Item = Option<&'a Plan<B>>>) -> Scratch {
-    let mut scratch = Scratch::default();
-    plans.into_iter().flatten().for_each(|plan| plan.scratch(&mut scratch));
-    scratch
-}
-
-impl<B: Sparse> Network<B> {
+impl<B: Backend> Network<B> {
     /// Allocates everything and takes the given weights (in memory order) and running statistics.
     ///
     /// # Errors
@@ -119,11 +113,12 @@ impl<B: Sparse> Network<B> {
         let saved = training.as_ref().map_or(&[][..], |plan| &plan.saved);
         let batch = training.as_ref().map_or(0, |plan| plan.batch).max(inference.batch);
         let gradients = if training.is_some() { weights.len() } else { 0 };
-        let Scratch { convs, norms } = scratch([Some(&inference), training.as_ref()]);
-        backend.reserve(&convs, &norms)?;
+        let plans = training.iter().chain([&inference]);
+        backend.reserve(plans.map(Plan::scratch).collect())?;
+        backend.set_totals(Totals::default())?;
         let activations = Activations::new(&backend, &slots, saved, batch)?;
         let vectors = Vectors {
-            weights: backend.weights(weights)?,
+            weights: backend.upload_weights(weights)?,
             gradients: backend.vector(&vec![0.0; gradients])?,
             statistics: backend.vector(&vec![0.0; running.len()])?,
             sums: backend.sums(running.len())?,
@@ -196,12 +191,6 @@ impl<B: Sparse> Network<B> {
     /// Returns what the optimiser works on: the device, gradients, and weights.
     pub fn parameters(&mut self) -> (&mut B, &B::Vector, &mut B::Vector) {
         (&mut self.backend, &self.vectors.gradients, &mut self.vectors.weights)
-    }
-
-    /// Makes room on the device for a third plan's operations as well. Nothing must have been recorded before.
-    pub(super) fn reserve_too(&mut self, plan: &Plan<B>) -> Result<(), Error> {
-        let Scratch { convs, norms } = scratch([Some(&self.inference), self.training.as_ref(), Some(plan)]);
-        self.backend.reserve(&convs, &norms)
     }
 
     /// Returns what scoring reads, and the device.
@@ -307,7 +296,7 @@ impl<B: Sparse> Network<B> {
     }
 }
 
-fn run<'a, B: Sparse>(
+fn run<'a, B: Backend>(
     pass: Pass,
     n: usize,
     backend: &'a mut B,

@@ -3,9 +3,10 @@
 use super::network::{Activations, Vectors};
 use super::plan::{Mode, Plan};
 use super::{Error as GraphError, Graph, Network};
-use crate::backend::{Error, Loss, Power, Sparse, Target as LossTarget};
+use crate::device::Error;
 pub use crate::ops::step::Statistics;
 use crate::ops::step::{Pass, Run, Wanted};
+use crate::ops::{Backend, Loss, Power, ScoreGradient, ScoredClass};
 
 /// How samples are scored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +32,7 @@ pub enum Target {
 /// A plan, buffers and scores. The buffers are not training's: the activations of all layers stay alive in them.
 ///
 /// Methods that return a device's [`Error`] do so when the device fails.
-pub struct Scoring<B: Sparse> {
+pub struct Scoring<B: Backend> {
     plan: Plan<B>,
     activations: Activations<B>,
     /// [`Run::statistics`], for each image of a batch.
@@ -44,11 +45,11 @@ pub struct Scoring<B: Sparse> {
 ///
 /// # Errors
 /// As [`Plan::new`].
-pub fn plan<B: Sparse>(graph: &Graph, batch: usize) -> Result<Plan<B>, GraphError> {
+pub fn plan<B: Backend>(graph: &Graph, batch: usize) -> Result<Plan<B>, GraphError> {
     Plan::new(graph, batch, Mode::Scoring)
 }
 
-impl<B: Sparse> Scoring<B> {
+impl<B: Backend> Scoring<B> {
     /// Allocates everything on a network's device. Scores are zero.
     ///
     /// # Errors
@@ -57,10 +58,8 @@ impl<B: Sparse> Scoring<B> {
         let graph = network.graph();
         let (weights, statistics) = (graph.layout.weight_count(), graph.layout.statistic_count());
         let classes = graph.nodes[graph.output()].shape.c;
-        network.reserve_too(&plan)?;
         let backend = network.backend();
-        let scratch = super::network::scratch([Some(&plan)]);
-        backend.reserve_scoring(&scratch.convs, &scratch.norms)?;
+        backend.reserve(plan.scratch())?;
         Ok(Scoring {
             activations: Activations::new(backend, &plan.slots, &plan.saved, plan.batch)?,
             statistics: backend.vector(&vec![0.0; plan.batch * statistics])?,
@@ -104,17 +103,17 @@ impl<B: Sparse> Scoring<B> {
         plan.forward(&mut run)?;
         let loss = Loss { n: run.n, classes: *classes, smoothing: 0.0 };
         let labels = &activations.labels;
-        let mut backward = |target| {
+        let mut backward = |class| {
             if let Some(slot) = plan.dlogits {
-                let (logits, mut dlogits) =
-                    (run.tensors[plan.logits].borrow(), run.tensors[slot].borrow_mut());
-                run.backend.score_gradient(&loss, power, target, &logits, labels, &mut dlogits)?;
+                let logits = &*run.tensors[plan.logits].borrow();
+                let dlogits = &mut *run.tensors[slot].borrow_mut();
+                run.backend.score_gradient(&loss, ScoreGradient { power, class, logits, labels, dlogits })?;
             }
             plan.backward(std::iter::repeat(Wanted::ALL), &mut run)
         };
         match target {
-            Target::Label => backward(LossTarget::Label),
-            Target::Expect => (0..*classes).try_for_each(|class| backward(LossTarget::Class(class))),
+            Target::Label => backward(ScoredClass::Label),
+            Target::Expect => (0..*classes).try_for_each(|class| backward(ScoredClass::Number(class))),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::plan::{Plan, Step};
 use super::{Graph, Shape};
-use crate::backend::Sparse;
+use crate::ops::Backend;
 
 /// One step of the forward pass.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,7 +19,7 @@ pub struct Row {
 }
 
 /// Returns the forward steps of a plan with shapes, parameters and FLOPs.
-pub fn rows<B: Sparse>(graph: &Graph, plan: &Plan<B>) -> Vec<Row> {
+pub fn rows<B: Backend>(graph: &Graph, plan: &Plan<B>) -> Vec<Row> {
     let row = |Step { nodes, operation, operands, .. }: &Step<B>| {
         let names: Vec<&str> = nodes.iter().map(|&id| graph.nodes[id].name.as_str()).collect();
         Row {
@@ -34,7 +34,7 @@ pub fn rows<B: Sparse>(graph: &Graph, plan: &Plan<B>) -> Vec<Row> {
 
 /// Returns the floating-point operations of a training step for one image: each convolution and matrix product forward, for
 /// its weights' gradient, and for its input's unless that is the image.
-pub fn training_flops<B: Sparse>(plan: &Plan<B>) -> u64 {
+pub fn training_flops<B: Backend>(plan: &Plan<B>) -> u64 {
     let flops = || plan.steps.iter().map(|step| step.operation.flops());
     let first = flops().find(|&flops| flops > 0).unwrap_or(0);
     3 * flops().sum::<u64>() - first

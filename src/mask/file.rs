@@ -10,9 +10,9 @@ use safetensors::{Dtype, SafeTensors, View};
 use serde::{Deserialize, Serialize};
 
 use super::{Error as MaskError, Mask, Order};
-use crate::backend::Power;
 use crate::checkpoint::atomic;
-use crate::graph::Model;
+use crate::graph::{Model, ModelId};
+use crate::ops::Power;
 
 const KEY: &str = "fishmask";
 
@@ -42,6 +42,13 @@ pub struct About {
     pub expect: bool,
     /// Whether batch norm used the running statistics.
     pub running: bool,
+}
+
+impl About {
+    /// The network that the scores are of.
+    pub fn id(&self) -> ModelId {
+        ModelId::new(self.model, self.width)
+    }
 }
 
 /// The kind of file.
@@ -132,7 +139,7 @@ pub fn load(path: &Path) -> Result<(About, Mask), Error> {
     let json = json.ok_or_else(|| wrong(format!("it has no metadata entry `{KEY}`")))?;
     let about: About =
         serde_json::from_str(json).map_err(|e| wrong(format!("metadata entry `{KEY}`: {e}")))?;
-    let graph = about.model.graph(about.width).map_err(|e| wrong(e.to_string()))?;
+    let graph = about.id().graph().map_err(|e| wrong(e.to_string()))?;
     let indices = file.tensor("indices").map_err(|e| wrong(e.to_string()))?;
     if indices.dtype() != Dtype::U32 {
         return Err(wrong(format!("tensor indices: expected dtype U32, found {}", indices.dtype())));

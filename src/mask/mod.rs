@@ -184,7 +184,7 @@ impl Mask {
     }
 
     /// Length of the flat vector.
-    pub fn weights(&self) -> usize {
+    pub fn weight_count(&self) -> usize {
         self.weights
     }
 

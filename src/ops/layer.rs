@@ -3,8 +3,8 @@
 use std::any::Any;
 use std::fmt::{self, Debug, Display};
 
+use super::backend::Backend;
 use super::step::Step;
-use crate::backend::Sparse;
 
 /// Rows, columns and channels of the activations of one image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +81,7 @@ pub trait Layer: Any + Debug {
 
     /// Returns the step that computes it for up to `batch` images whose first input has shape `x`; none for a layer that
     /// only joins the step before it (see [`Step::absorb`]).
-    fn step<B: Sparse>(&self, batch: usize, x: Shape) -> Option<Box<dyn Step<B>>>
+    fn step<B: Backend>(&self, batch: usize, x: Shape) -> Option<Box<dyn Step<B>>>
     where
         Self: Sized,
     {

@@ -1,17 +1,40 @@
-//! The operations of a network, one folder each: shapes, the layer a graph is built of, and the arithmetic.
+//! The operations that a plan's steps are made of, one folder each: its shape, its trait and parameters in `mod.rs`, its
+//! code for the CPU and for kernels in `cpu` and `cuda`, its kernels' arguments in `args.rs`.
+//!
+//! Activations are NHWC, filters KRSC. Every operation takes buffers its caller owns and a plain description of shapes, and
+//! says whether it overwrites or accumulates. `n`, the number of images, may be anything up to the number the buffers were
+//! made for. Operations fail when the device does.
 
+pub mod augment;
+mod backend;
 pub mod conv;
+mod flat;
+pub mod gather;
 pub mod layer;
 pub mod linear;
+pub mod loss;
 pub mod norm;
 pub mod pool;
 pub mod step;
+pub mod top_k;
 
-use crate::backend::{Pool, Sparse};
+pub use augment::{AugmentOps, Position};
+pub use backend::Backend;
+pub use conv::{Conv, ConvDgrad, ConvFprop, ConvLayer, ConvOps, ConvWgrad};
+pub use flat::{In, Out, Power, Work};
+pub use gather::GatherOps;
+pub use linear::{Linear, LinearBackward, LinearForward, LinearLayer, LinearOps, LinearParameters, Scale};
+pub use loss::{Loss, LossOps, ScoreGradient, ScoredClass, Totals};
+pub use norm::{
+    Add, Affine, BatchNorm, DEAD, Groups, Norm, NormBackward, NormForward, NormOps, Pool, Relu,
+    ResidualGradient, StatisticsOf,
+};
+pub use pool::{AveragePool, GlobalAveragePool, PoolOps};
+pub use top_k::TopKOps;
 
 /// Makes [`Op`] of a list of layers.
 macro_rules! layers {
-    ($($(#[$doc:meta])* $name:ident($layer:ty),)+) => {
+    ($($name:ident($layer:ty),)+) => {
         /// What a node of a graph computes. A new layer is a line of this list.
         #[derive(Clone, Debug, PartialEq)]
         #[allow(missing_docs)] // Each layer is documented where it is defined.
@@ -34,7 +57,7 @@ macro_rules! layers {
             }
 
             /// Returns [`Layer::step`](layer::Layer::step) of the layer.
-            pub fn step<B: Sparse>(&self, batch: usize, x: layer::Shape) -> Option<Box<dyn step::Step<B>>> {
+            pub fn step<B: Backend>(&self, batch: usize, x: layer::Shape) -> Option<Box<dyn step::Step<B>>> {
                 match self {
                     $(Op::$name(layer) => layer::Layer::step(layer, batch, x),)+
                 }
@@ -49,7 +72,7 @@ layers! {
     BatchNorm(norm::BatchNorm),
     Relu(norm::Relu),
     Add(norm::Add),
-    MaxPool(Pool),
+    MaxPool(norm::Pool),
     GlobalAveragePool(pool::GlobalAveragePool),
     Linear(linear::LinearLayer),
     Scale(linear::Scale),

@@ -5,7 +5,9 @@ use std::cell::RefCell;
 use std::fmt::Debug;
 use std::ops::Range;
 
-use crate::backend::{Conv, Error, Norm, Power, Sparse};
+use super::backend::Backend;
+use super::flat::{Out, Power, Work};
+use crate::device::{Error, Scratch};
 
 /// Position of an activation buffer among those of a plan.
 pub type Slot = usize;
@@ -25,6 +27,16 @@ pub enum Pass {
         /// What normalises each image.
         statistics: Statistics,
     },
+}
+
+impl Pass {
+    /// Returns what the backward pass leaves in the flat vector.
+    pub fn out<B: Backend>(self, vector: &mut B::Vector) -> Out<'_, B> {
+        match self {
+            Pass::Infer | Pass::Train => Out::Gradients(vector),
+            Pass::Score { power, .. } => Out::Scores(power, vector),
+        }
+    }
 }
 
 /// The mean and variance that normalise an image that is scored.
@@ -100,7 +112,7 @@ impl Destination {
 
 /// All that steps read and write in one pass over the first `n` images of a batch.
 #[allow(missing_docs)] // Fields without a line have the name of what they hold.
-pub struct Run<'a, B: Sparse> {
+pub struct Run<'a, B: Backend> {
     pub backend: &'a mut B,
     pub n: usize,
     pub pass: Pass,
@@ -123,16 +135,8 @@ pub struct Run<'a, B: Sparse> {
     pub gradients: &'a mut B::Vector,
 }
 
-/// Shapes of the operations that need room on the device beside their buffers.
-#[derive(Clone, Debug, Default, PartialEq)]
-#[allow(missing_docs)] // By kind of operation.
-pub struct Scratch {
-    pub convs: Vec<Conv>,
-    pub norms: Vec<Norm>,
-}
-
 /// One step of a plan: an operation with its shapes, for as many images as the plan's batch.
-pub trait Step<B: Sparse>: Any + Debug {
+pub trait Step<B: Backend>: Any + Debug {
     /// Takes in the layer that alone reads the output, and returns whether it did. From then on the step's output is that
     /// layer's, and any other input of the layer follows the step's own.
     fn absorb(&mut self, layer: &dyn Any) -> bool {
@@ -177,9 +181,10 @@ pub trait Step<B: Sparse>: Any + Debug {
         0
     }
 
-    /// Adds what it needs beside its buffers.
-    fn scratch(&self, scratch: &mut Scratch) {
-        let _ = scratch;
+    /// Returns the scratch that it needs beside its buffers when run for this work.
+    fn scratch(&self, work: Work) -> Scratch {
+        let _ = work;
+        Scratch::default()
     }
 
     /// Computes the output.

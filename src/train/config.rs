@@ -5,11 +5,9 @@ use std::fmt::Display;
 use serde::{Deserialize, Serialize};
 
 use super::{Device, Flags, Masking, Precision, Workers};
-use crate::graph::Model;
+use crate::graph::{Model, ModelId};
 use crate::mask::{Kind, Samples};
 
-/// The widest network. Every canonical index then fits 32 bits, for each of the models.
-const MAX_WIDTH: usize = 512;
 /// More threads than any machine this program is for has cores.
 const MAX_THREADS: usize = 4096;
 
@@ -247,10 +245,8 @@ impl Config {
 /// # Errors
 /// When it cannot, with what it must be.
 pub fn check_width(width: usize) -> Result<(), ConfigError> {
-    if (1..=MAX_WIDTH).contains(&width) {
-        return Ok(());
-    }
-    Err(ConfigError::value("width", width, format!("must be from 1 to {MAX_WIDTH} channels")))
+    let id = ModelId::new(Model::default(), width);
+    id.check().map_err(|need| ConfigError::value("width", width, need))
 }
 
 /// The number of threads meant by `--threads`: one a core when it is not given.

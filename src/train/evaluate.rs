@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
-use crate::backend::{Error, Position, Sparse, Totals};
+use crate::device::Error;
 use crate::graph::{Network, Phase};
+use crate::ops::{Backend, Position, Totals};
 
 /// Runs some images of `data`, in order, through the network with its running statistics. Each batch's
 /// logits \[n,10\] go to `visit`, which says whether to go on; none is returned when it said no. The backend's
@@ -11,7 +12,7 @@ use crate::graph::{Network, Phase};
 ///
 /// # Errors
 /// When the device fails.
-pub fn evaluate<B: Sparse>(
+pub fn evaluate<B: Backend>(
     network: &mut Network<B>,
     data: &mut B::Data,
     images: Range<usize>,

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::Config;
+use crate::checkpoint::Moment;
 use crate::mask::Kind;
 
 /// One epoch's row in the table and in `metrics.jsonl`. Losses are means over images, accuracies percent.
@@ -110,8 +111,8 @@ pub enum Event<'a> {
         workers: &'a [String],
         /// Parameters of the model.
         parameters: usize,
-        /// Epochs and steps already done, when a run is resumed.
-        resumed: Option<(u32, u32)>,
+        /// Where a resumed run goes on.
+        resumed: Option<Moment>,
         /// The run's folder.
         folder: &'a Path,
     },

@@ -7,13 +7,13 @@ use std::time::Instant;
 
 use super::trainer::{Epoch, Trainer};
 use super::{CheckpointState, Config, Error, Event, Listener, Outcome};
-use crate::backend::Sparse;
 use crate::checkpoint::chain::Restored;
 use crate::data::Dataset;
 use crate::distributed::{Communicator, InProcess};
 use crate::graph::network::Batches;
 use crate::graph::{self, Graph, Plan, scoring};
 use crate::mask::{Kind, select};
+use crate::optim::TrainingBackend;
 
 /// Images in an evaluation step, at most.
 const EVALUATION_BATCH: usize = 500;
@@ -40,7 +40,10 @@ pub fn batches(config: &Config) -> Batches {
 ///
 /// # Errors
 /// As [`Plan::new`].
-pub fn scoring_plan<B: Sparse>(config: &Config, graph: &Graph) -> Result<Option<Plan<B>>, graph::Error> {
+pub fn scoring_plan<B: TrainingBackend>(
+    config: &Config,
+    graph: &Graph,
+) -> Result<Option<Plan<B>>, graph::Error> {
     let fisher = config.mask.filter(|mask| mask.kind == Kind::Fisher);
     fisher.map(|mask| scoring::plan(graph, mask.fisher_samples.min(select::BATCH))).transpose()
 }
@@ -56,7 +59,7 @@ pub fn scoring_plan<B: Sparse>(config: &Config, graph: &Graph) -> Result<Option<
 /// When the device fails, a file cannot be written, a listener fails, the loss is no longer finite, or another process
 /// fails.
 #[allow(clippy::too_many_arguments)] // What a run is made of.
-pub fn run<B: Sparse>(
+pub fn run<B: TrainingBackend>(
     backend: B,
     config: &Config,
     dataset: Dataset,
@@ -75,7 +78,7 @@ pub fn run<B: Sparse>(
         Some(comm) => super::worker_state::spread(&mut **comm, resume)?,
         None => resume,
     };
-    if resume.as_ref().is_some_and(|restored| restored.progress.epoch >= config.epochs) {
+    if resume.as_ref().is_some_and(|restored| restored.progress.at.epoch >= config.epochs) {
         return Err(Error::NothingLeft { epochs: config.epochs });
     }
     let mut trainer = Trainer::new(backend, config, dataset, folder, resume, comm, listeners)?;

@@ -5,17 +5,17 @@ use std::path::{Path, PathBuf};
 use super::merging::Merging;
 use super::worker::Worker;
 use super::{CheckpointState, Config, Error, Precision, Rule};
-use crate::backend::Sparse;
-use crate::checkpoint::chain::{self, Progress, Restored, Values, Velocity, Writer};
+use crate::checkpoint::chain::{self, Restored, Values, Velocity, Writer};
 use crate::checkpoint::full::{self, State};
-use crate::checkpoint::{Hash, weights};
-use crate::graph::{Layout, Model, Network};
+use crate::checkpoint::{Hash, Moment, Progress, weights};
+use crate::graph::{Layout, ModelId, Network};
 use crate::mask::Mask;
+use crate::optim::TrainingBackend;
 
 /// A run's folder, and what has been written to it.
 pub(super) struct Saving {
     folder: PathBuf,
-    pub(super) model: (Model, usize),
+    pub(super) id: ModelId,
     /// Whether this process writes.
     pub(super) root: bool,
     /// Whether masks' values are kept, rather than all weights.
@@ -26,8 +26,8 @@ pub(super) struct Saving {
     chain: Option<Writer>,
     /// Else the mask that full checkpoints name.
     mask_file: Option<Hash>,
-    /// Epoch and batch of the last checkpoint.
-    pub at: (u32, u32),
+    /// The place of the last checkpoint.
+    pub at: Moment,
 }
 
 impl Saving {
@@ -39,18 +39,18 @@ impl Saving {
         config: &Config,
         layout: &Layout,
         folder: &Path,
-        at: Option<(u32, u32)>,
+        at: Option<Moment>,
         root: bool,
     ) -> Result<Saving, Error> {
-        let model = (config.model, config.width);
+        let id = ModelId::new(config.model, config.width);
         let strict = config.mask.filter(|mask| mask.update_rule == Rule::Strict);
         let open = |mask: super::Masking| {
             let values = if mask.checkpoint_values == Precision::F16 { Values::F16 } else { Values::F32 };
-            Writer::open(&folder.join("checkpoints"), model, layout, values)
+            Writer::open(&folder.join("checkpoints"), id, layout, values)
         };
         Ok(Saving {
             folder: folder.to_path_buf(),
-            model,
+            id,
             root,
             strict: strict.is_some(),
             resumable: config.mask.is_none_or(|mask| mask.checkpoint_state == CheckpointState::On),
@@ -74,7 +74,7 @@ impl Saving {
     ///
     /// # Errors
     /// When it cannot be written, or the device or another process fails.
-    pub fn checkpoint<B: Sparse>(
+    pub fn checkpoint<B: TrainingBackend>(
         &mut self,
         network: &mut Network<B>,
         workers: &mut [Worker<B>],
@@ -82,7 +82,7 @@ impl Saving {
         mask: Option<&Mask>,
         mut progress: Progress,
     ) -> Result<Option<PathBuf>, Error> {
-        self.at = (progress.epoch, progress.batch);
+        self.at = progress.at;
         let running = network.read_running()?;
         let mut velocity = None;
         match merging {
@@ -106,24 +106,13 @@ impl Saving {
                 let source = |p: &_| network.parameter(p).map_err(Error::from);
                 let path = chain.delta(&progress, velocity.as_deref(), &running, source)?;
                 // Full checkpoints see to theirs.
-                chain::prune_workers(&self.folder.join("checkpoints"), progress.epoch, progress.batch)?;
+                chain::prune_workers(&self.folder.join("checkpoints"), progress.at)?;
                 path
             }
             _ => {
-                let Progress { epoch, batch, totals, train_seconds, total_seconds, .. } = progress;
                 let (weights, mask) = (network.read_weights()?, self.mask_file);
-                let state = State {
-                    epoch,
-                    batch,
-                    totals,
-                    train_seconds,
-                    total_seconds,
-                    weights,
-                    velocity,
-                    running,
-                    mask,
-                };
-                full::save(&self.checkpoints(), self.model, &network.graph().layout, &state)?
+                let state = State { progress, weights, velocity, running, mask };
+                full::save(&self.checkpoints(), self.id, &network.graph().layout, &state)?
             }
         }))
     }
@@ -132,7 +121,7 @@ impl Saving {
     ///
     /// # Errors
     /// When it cannot be written, or the device fails.
-    pub fn write_base<B: Sparse>(
+    pub fn write_base<B: TrainingBackend>(
         &mut self,
         network: &Network<B>,
         progress: Progress,
@@ -146,7 +135,11 @@ impl Saving {
     ///
     /// # Errors
     /// When it cannot be written, or the device fails.
-    pub fn keep_mask<B: Sparse>(&mut self, network: &Network<B>, mask: Option<&Mask>) -> Result<(), Error> {
+    pub fn keep_mask<B: TrainingBackend>(
+        &mut self,
+        network: &Network<B>,
+        mask: Option<&Mask>,
+    ) -> Result<(), Error> {
         let Some(mask) = mask.filter(|_| self.root) else { return Ok(()) };
         let folder = self.checkpoints();
         match &mut self.chain {
@@ -156,7 +149,7 @@ impl Saving {
             }
             None => {
                 let layout = &network.graph().layout;
-                self.mask_file = Some(chain::save_mask(&folder, self.model, layout, mask.indices())?);
+                self.mask_file = Some(chain::save_mask(&folder, self.id, layout, mask.indices())?);
             }
         }
         Ok(())
@@ -166,7 +159,7 @@ impl Saving {
     ///
     /// # Errors
     /// When it cannot be written, or the device fails.
-    pub fn write_final<B: Sparse>(&self, network: &Network<B>) -> Result<(), Error> {
+    pub fn write_final<B: TrainingBackend>(&self, network: &Network<B>) -> Result<(), Error> {
         let (weights, running) = (network.read_weights()?, network.read_running()?);
         let layout = &network.graph().layout;
         Ok(weights::save(&self.folder.join("final.safetensors"), layout, &weights, &running)?)
@@ -176,7 +169,7 @@ impl Saving {
     ///
     /// # Errors
     /// When it holds no velocity, cannot be read, or the device or another process fails.
-    pub fn resume<B: Sparse>(
+    pub fn resume<B: TrainingBackend>(
         &mut self,
         network: &mut Network<B>,
         workers: &mut [Worker<B>],

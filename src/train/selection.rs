@@ -6,17 +6,16 @@ use std::time::Instant;
 
 use super::trainer::Trainer;
 use super::{Error, Event, MaskReport, Masking};
-use crate::backend::Sparse;
 use crate::checkpoint::Hash;
-use crate::checkpoint::chain::Progress;
 use crate::distributed::Aggregate;
 use crate::mask::{Mask, Order, Quota, Samples, select};
+use crate::optim::TrainingBackend;
 
-impl<B: Sparse> Trainer<'_, '_, B> {
+impl<B: TrainingBackend> Trainer<'_, '_, B> {
     /// Selects the mask that is due before the next step, if one is.
     pub(super) fn select_mask(&mut self) -> Result<(), Error> {
-        let Progress { epoch, batch, .. } = self.state;
-        let Some(masking) = self.config.mask.filter(|_| self.timetable.selects(epoch, batch)) else {
+        let at = self.state.at;
+        let Some(masking) = self.config.mask.filter(|_| self.timetable.selects(at)) else {
             return Ok(());
         };
         let (began, exchanged) = (Instant::now(), self.exchanging());
@@ -25,7 +24,7 @@ impl<B: Sparse> Trainer<'_, '_, B> {
                 // What the masks to come build on.
                 None => self.write_base()?,
                 // A mask's last values, before another takes its place.
-                Some(_) if self.saving.at != (epoch, batch) => self.checkpoint()?,
+                Some(_) if self.saving.at != at => self.checkpoint()?,
                 Some(_) => {}
             }
         }
@@ -34,17 +33,17 @@ impl<B: Sparse> Trainer<'_, '_, B> {
             Some(workers) => workers.quota(&masking, layout)?,
             None => masking.quota(layout)?,
         };
-        let mask = self.choose(&masking, quota, self.timetable.draw(epoch, batch))?;
+        let mask = self.choose(&masking, quota, self.timetable.draw(at))?;
         if let Some(merging) = &mut self.merging {
             merging.comm.agree("the mask", Hash::of_indices(mask.indices()).to_string().as_bytes(), None)?;
         }
         let report = MaskReport {
-            epoch: epoch + 1,
+            epoch: at.epoch + 1,
             kind: masking.kind,
             samples: masking.fisher_samples,
             kept: mask.len(),
-            weights: mask.weights(),
-            stayed: self.mask.as_ref().map(|before| before.shared(&mask, &(0..mask.weights()))),
+            weights: mask.weight_count(),
+            stayed: self.mask.as_ref().map(|before| before.shared(&mask, &(0..mask.weight_count()))),
             seconds: began.elapsed().as_secs_f64(),
         };
         self.restrict(mask)?;
@@ -58,7 +57,7 @@ impl<B: Sparse> Trainer<'_, '_, B> {
     fn choose(&mut self, masking: &Masking, quota: Quota, draw: u32) -> Result<Mask, Error> {
         let Trainer { config, network, workers, merging, scoring, state, .. } = self;
         let Some(scoring) = scoring else { return Ok(select::random(network, quota, config.seed, draw)?) };
-        let (rule, count) = (masking.rule(state.epoch), masking.fisher_samples);
+        let (rule, count) = (masking.rule(state.at.epoch), masking.fisher_samples);
         let samples = |part: Range<usize>| Samples {
             first: part.start,
             count: part.len(),

@@ -6,15 +6,17 @@ use super::run::Stop;
 use super::trainer::Trainer;
 use super::worker::Worker;
 use super::{Config, Error, Event, MergeReport};
-use crate::backend::{Place, Position, Sgd, Sparse};
-use crate::checkpoint::chain::Progress;
+use crate::checkpoint::Moment;
+use crate::device::Place;
 use crate::graph::{Network, Phase};
+use crate::ops::Position;
+use crate::optim::{Sgd, TrainingBackend};
 
-impl<B: Sparse> Trainer<'_, '_, B> {
+impl<B: TrainingBackend> Trainer<'_, '_, B> {
     /// Every worker trains up to the next merge or the epoch's end, one after another. Told to stop, the first stops after
     /// its step, and the others where it stands; a process that is not alone stops at the next agreement.
     pub(super) fn segment(&mut self, stop: &Stop) -> Result<(), Error> {
-        let mut until = self.timetable.next(self.state.epoch, self.state.batch);
+        let mut until = self.timetable.next(self.state.at);
         let alone = self.is_alone();
         let mut workers = std::mem::take(&mut self.workers);
         let trained = workers.iter_mut().enumerate().try_for_each(|(place, worker)| {
@@ -22,7 +24,7 @@ impl<B: Sparse> Trainer<'_, '_, B> {
             Ok(())
         });
         self.workers = workers;
-        self.state.batch = until;
+        self.state.at.step = until;
         trained
     }
 
@@ -36,7 +38,7 @@ impl<B: Sparse> Trainer<'_, '_, B> {
         stop: Option<&Stop>,
     ) -> Result<u32, Error> {
         let mut began = Instant::now();
-        let Progress { epoch, batch: from, .. } = self.state;
+        let Moment { epoch, step: from } = self.state.at;
         let (steps, n) = (self.timetable.steps, self.config.batch_size);
         let rates: Vec<f32> = (1..=steps).map(|step| (self.lr(step) / n as f64) as f32).collect();
         let backend = self.network.backend();
@@ -79,7 +81,7 @@ impl<B: Sparse> Trainer<'_, '_, B> {
         }
         let before = worker.totals;
         Err(Error::NotFinite {
-            epoch: self.state.epoch + 1,
+            epoch: self.state.at.epoch + 1,
             step,
             lr: self.lr(step),
             place,
@@ -104,11 +106,11 @@ impl<B: Sparse> Trainer<'_, '_, B> {
 
     /// Finds out whether any process was told to stop, by which signal, and that all are where this one is.
     pub(super) fn agree(&mut self, stop: &Stop) -> Result<Option<i32>, Error> {
-        let Progress { epoch, batch, .. } = self.state;
+        let Moment { epoch, step } = self.state.at;
         match &mut self.merging {
             None => Ok(stop.signal()),
             Some(merging) => {
-                let at = [epoch.to_le_bytes(), batch.to_le_bytes()].concat();
+                let at = [epoch.to_le_bytes(), step.to_le_bytes()].concat();
                 Ok(merging.comm.agree("the place in the training", &at, stop.signal())?)
             }
         }
@@ -120,13 +122,17 @@ impl<B: Sparse> Trainer<'_, '_, B> {
         let began = Instant::now();
         merging.merge(network, workers)?;
         let seconds = began.elapsed().as_secs_f64();
-        let report = MergeReport { epoch: state.epoch + 1, step: state.batch, seconds };
+        let report = MergeReport { epoch: state.at.epoch + 1, step: state.at.step, seconds };
         self.tell(&Event::Merge(&report))
     }
 }
 
 /// A training step of a worker, whose weights the network has.
-fn step<B: Sparse>(network: &mut Network<B>, worker: &mut Worker<B>, config: &Config) -> Result<(), Error> {
+fn step<B: TrainingBackend>(
+    network: &mut Network<B>,
+    worker: &mut Worker<B>,
+    config: &Config,
+) -> Result<(), Error> {
     let n = config.batch_size;
     let sgd = Sgd { momentum: config.momentum as f32, weight_decay: (config.weight_decay * n as f64) as f32 };
     let Worker { update, data, recording, .. } = worker;

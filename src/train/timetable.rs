@@ -1,6 +1,7 @@
 //! When workers merge and masks are selected.
 
 use super::Config;
+use crate::checkpoint::Moment;
 
 /// The moments of a run, each by the steps that every worker has done before it.
 #[derive(Clone, Copy, Debug)]
@@ -22,49 +23,49 @@ impl Timetable {
         Timetable { steps, epochs: config.epochs, merges, masks }
     }
 
-    fn done(&self, epoch: u32, batch: u32) -> u64 {
-        u64::from(epoch) * u64::from(self.steps) + u64::from(batch)
+    fn done(&self, at: Moment) -> u64 {
+        u64::from(at.epoch) * u64::from(self.steps) + u64::from(at.step)
     }
 
     /// Whether workers merge here: every so many steps, and before the first mask and the end, which the merged model is
     /// for.
-    pub fn merges(&self, epoch: u32, batch: u32) -> bool {
+    pub fn merges(&self, at: Moment) -> bool {
         let Some((every, _)) = self.merges else { return false };
-        let done = self.done(epoch, batch);
-        let first_mask = self.masks.map(|(warmup, _)| self.done(warmup, 0));
+        let done = self.done(at);
+        let first_mask = self.masks.map(|(warmup, _)| self.done(Moment::new(warmup, 0)));
         done > 0
             && (done.is_multiple_of(every.into())
-                || done == self.done(self.epochs, 0)
+                || done == self.done(Moment::new(self.epochs, 0))
                 || first_mask == Some(done))
     }
 
     /// Steps of this epoch after which workers next merge, or the epoch ends.
-    pub fn next(&self, epoch: u32, batch: u32) -> u32 {
+    pub fn next(&self, at: Moment) -> u32 {
         let Some((every, _)) = self.merges else { return self.steps };
-        let left = u64::from(every) - self.done(epoch, batch) % u64::from(every);
-        self.steps.min(u32::try_from(u64::from(batch) + left).unwrap_or(u32::MAX))
+        let left = u64::from(every) - self.done(at) % u64::from(every);
+        self.steps.min(u32::try_from(u64::from(at.step) + left).unwrap_or(u32::MAX))
     }
 
     /// Whether a mask is selected here, before the next step.
-    pub fn selects(&self, epoch: u32, batch: u32) -> bool {
+    pub fn selects(&self, at: Moment) -> bool {
         let Some((warmup, every_epochs)) = self.masks else { return false };
-        let (done, first) = (self.done(epoch, batch), self.done(warmup, 0));
+        let (done, first) = (self.done(at), self.done(Moment::new(warmup, 0)));
         if done <= first {
             return done == first;
         }
         match self.merges {
             Some((_, 0)) => false,
             Some((steps, merges)) => done.is_multiple_of(u64::from(steps) * u64::from(merges)),
-            None => batch == 0 && every_epochs > 0 && (epoch - warmup).is_multiple_of(every_epochs),
+            None => at.step == 0 && every_epochs > 0 && (at.epoch - warmup).is_multiple_of(every_epochs),
         }
     }
 
     /// What tells one selection's samples from another's: the epoch or, where masks are selected after merges, how many
     /// merges there were.
-    pub fn draw(&self, epoch: u32, batch: u32) -> u32 {
+    pub fn draw(&self, at: Moment) -> u32 {
         match self.merges {
-            None => epoch,
-            Some((every, _)) => (self.done(epoch, batch) / u64::from(every)) as u32,
+            None => at.epoch,
+            Some((every, _)) => (self.done(at) / u64::from(every)) as u32,
         }
     }
 }
@@ -73,9 +74,9 @@ impl Timetable {
 mod tests {
     use super::*;
 
-    fn all(of: impl Fn(u32, u32) -> bool, steps: u32, epochs: u32) -> Vec<(u32, u32)> {
-        let places = (0..epochs).flat_map(|epoch| (0..=steps).map(move |batch| (epoch, batch)));
-        places.filter(|&(epoch, batch)| of(epoch, batch)).collect()
+    fn all(of: impl Fn(Moment) -> bool, steps: u32, epochs: u32) -> Vec<(u32, u32)> {
+        let places = (0..epochs).flat_map(|epoch| (0..=steps).map(move |step| (epoch, step)));
+        places.filter(|&(epoch, step)| of(Moment::new(epoch, step))).collect()
     }
 
     #[test]
@@ -83,23 +84,26 @@ mod tests {
         let t = Timetable { steps: 5, epochs: 4, merges: Some((4, 2)), masks: Some((1, 0)) };
         // After 4, 5 (the first mask), 8, 12, 16 and 20 steps; an epoch's end is the next one's beginning.
         let merges = [(0, 4), (0, 5), (1, 0), (1, 3), (2, 2), (3, 1), (3, 5)];
-        assert_eq!(all(|e, b| t.merges(e, b), 5, 4), merges);
+        assert_eq!(all(|at| t.merges(at), 5, 4), merges);
         // After 5 steps, and after 8 and 16.
-        assert_eq!(all(|e, b| t.selects(e, b), 5, 4), [(0, 5), (1, 0), (1, 3), (3, 1)]);
-        assert_eq!([t.next(0, 0), t.next(0, 4), t.next(1, 0), t.next(1, 3), t.next(3, 1)], [4, 5, 3, 5, 5]);
-        assert_eq!([t.draw(0, 0), t.draw(1, 0), t.draw(1, 3), t.draw(3, 5)], [0, 1, 2, 5]);
+        assert_eq!(all(|at| t.selects(at), 5, 4), [(0, 5), (1, 0), (1, 3), (3, 1)]);
+        let next = [(0, 0), (0, 4), (1, 0), (1, 3), (3, 1)].map(|(e, s)| t.next(Moment::new(e, s)));
+        assert_eq!(next, [4, 5, 3, 5, 5]);
+        let draws = [(0, 0), (1, 0), (1, 3), (3, 5)].map(|(e, s)| t.draw(Moment::new(e, s)));
+        assert_eq!(draws, [0, 1, 2, 5]);
         let never = Timetable { merges: Some((100, 0)), masks: None, ..t };
-        assert_eq!(all(|e, b| never.merges(e, b), 5, 4), [(3, 5)]);
-        assert_eq!(all(|e, b| never.selects(e, b), 5, 4), []);
+        assert_eq!(all(|at| never.merges(at), 5, 4), [(3, 5)]);
+        assert_eq!(all(|at| never.selects(at), 5, 4), []);
     }
 
     #[test]
     fn a_single_worker_selects_by_epochs() {
         let t = Timetable { steps: 5, epochs: 6, merges: None, masks: Some((1, 2)) };
         // The end of an epoch is the next one's beginning.
-        assert_eq!(all(|e, b| t.selects(e, b), 4, 6), [(1, 0), (3, 0), (5, 0)]);
+        assert_eq!(all(|at| t.selects(at), 4, 6), [(1, 0), (3, 0), (5, 0)]);
         let fixed = Timetable { masks: Some((0, 0)), ..t };
-        assert_eq!(all(|e, b| fixed.selects(e, b), 4, 6), [(0, 0)]);
-        assert!(!t.merges(0, 5) && t.next(0, 2) == 5 && t.draw(3, 0) == 3);
+        assert_eq!(all(|at| fixed.selects(at), 4, 6), [(0, 0)]);
+        assert!(!t.merges(Moment::new(0, 5)));
+        assert_eq!((t.next(Moment::new(0, 2)), t.draw(Moment::new(3, 0))), (5, 3));
     }
 }

@@ -11,14 +11,16 @@ use super::summary::Memory;
 use super::timetable::Timetable;
 use super::worker::{Worker, shard};
 use super::{Config, EpochReport, Error, Event, Listener, evaluate};
-use crate::backend::{Sparse, Totals};
-use crate::checkpoint::chain::{Progress, Restored};
+use crate::checkpoint::chain::Restored;
+use crate::checkpoint::{Moment, Progress};
 use crate::data::Dataset;
 use crate::distributed::Communicator;
 use crate::graph::network::plans;
 use crate::graph::{Network, Scoring};
 use crate::mask::Mask;
+use crate::ops::Totals;
 use crate::optim::PiecewiseLinear;
+use crate::optim::TrainingBackend;
 
 /// How an epoch ended.
 pub(super) enum Epoch {
@@ -28,7 +30,7 @@ pub(super) enum Epoch {
 }
 
 /// A run under way.
-pub(super) struct Trainer<'a, 'l, B: Sparse> {
+pub(super) struct Trainer<'a, 'l, B: TrainingBackend> {
     pub(super) config: &'a Config,
     /// With a single worker its weights; else the merged model.
     pub(super) network: Network<B>,
@@ -53,9 +55,9 @@ pub(super) struct Trainer<'a, 'l, B: Sparse> {
     pub(super) listeners: &'a mut [&'l mut dyn Listener],
 }
 
-impl<'a, 'l, B: Sparse> Trainer<'a, 'l, B> {
+impl<'a, 'l, B: TrainingBackend> Trainer<'a, 'l, B> {
     pub(super) fn new(
-        backend: B,
+        mut backend: B,
         config: &'a Config,
         dataset: Dataset,
         folder: &Path,
@@ -89,7 +91,7 @@ impl<'a, 'l, B: Sparse> Trainer<'a, 'l, B> {
             return Err(Error::NoRoom { model, width, batch_size, workers, needed, device, free });
         }
         let parameters = graph.layout.weight_count();
-        let resumed = resume.as_ref().map(|restored| (restored.progress.epoch, restored.progress.batch));
+        let resumed = resume.as_ref().map(|restored| restored.progress.at);
         let (weights, running) = match &resume {
             Some(restored) => (restored.weights.clone(), restored.running.clone()),
             None => (graph.layout.initial_weights(config.seed), graph.layout.initial_statistics()),
@@ -177,12 +179,11 @@ impl<'a, 'l, B: Sparse> Trainer<'a, 'l, B> {
 
     /// Trains and evaluates an epoch, or what is left of it.
     pub(super) fn epoch(&mut self, stop: &Stop) -> Result<Epoch, Error> {
-        while self.state.batch < self.timetable.steps {
+        while self.state.at.step < self.timetable.steps {
             self.select_mask()?;
             self.segment(stop)?;
             let signal = self.agree(stop)?;
-            let Progress { epoch, batch, .. } = self.state;
-            if self.timetable.merges(epoch, batch) {
+            if self.timetable.merges(self.state.at) {
                 self.merge()?;
             }
             if let Some(signal) = signal {
@@ -197,7 +198,12 @@ impl<'a, 'l, B: Sparse> Trainer<'a, 'l, B> {
         let report = self.report(test, test_seconds)?;
         let total_seconds = report.total_seconds;
         let test_accuracy = Some(report.test_accuracy);
-        self.state = Progress { epoch: report.epoch, total_seconds, test_accuracy, ..Progress::default() };
+        self.state = Progress {
+            at: Moment::new(report.epoch, 0),
+            total_seconds,
+            test_accuracy,
+            ..Progress::default()
+        };
         self.workers.iter_mut().for_each(|worker| worker.totals = Totals::default());
         self.tell(&Event::Epoch(&report))?;
         let last = report.epoch == self.config.epochs;
@@ -247,7 +253,7 @@ impl<'a, 'l, B: Sparse> Trainer<'a, 'l, B> {
         let percent = |totals: Totals| 100.0 * totals.correct as f64 / totals.images as f64;
         let exchange = self.merging.as_mut().map(Merging::take);
         let exchanging = exchange.map_or(0.0, |e| e.waiting_seconds + e.exchanging_seconds);
-        let Progress { epoch, train_seconds, total_seconds, .. } = self.state;
+        let Progress { at: Moment { epoch, .. }, train_seconds, total_seconds, .. } = self.state;
         Ok(EpochReport {
             epoch: epoch + 1,
             lr: self.lr(self.timetable.steps),
@@ -266,7 +272,7 @@ impl<'a, 'l, B: Sparse> Trainer<'a, 'l, B> {
 
     /// The schedule's value at step `step`, counted from 1, of the current epoch.
     pub(super) fn lr(&self, step: u32) -> f64 {
-        self.schedule.at(f64::from(self.state.epoch) + f64::from(step) / f64::from(self.timetable.steps))
+        self.schedule.at(f64::from(self.state.at.epoch) + f64::from(step) / f64::from(self.timetable.steps))
     }
 
     /// Seconds of exchanges in this epoch so far.
@@ -280,7 +286,7 @@ impl<'a, 'l, B: Sparse> Trainer<'a, 'l, B> {
         Progress {
             // The time of exchanges is not in the epoch's training time.
             total_seconds: state.total_seconds + self.exchanging(),
-            test_accuracy: state.test_accuracy.filter(|_| state.batch == 0),
+            test_accuracy: state.test_accuracy.filter(|_| state.at.step == 0),
             ..state
         }
     }

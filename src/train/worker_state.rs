@@ -6,18 +6,19 @@ use super::Error;
 use super::merging::{Merging, WORDS, pack, unpack};
 use super::saving::Saving;
 use super::worker::Worker;
-use crate::backend::{Sparse, Totals};
-use crate::checkpoint::Hash;
 use crate::checkpoint::chain::{
-    Part, Progress, Restored, Velocity, Worker as WorkerState, Workers, WorkersState, save_workers,
+    Part, Restored, Velocity, Worker as WorkerState, Workers, WorkersState, save_workers,
 };
+use crate::checkpoint::{Hash, Moment, Progress};
 use crate::distributed::{self, Communicator};
 use crate::graph::Network;
 use crate::mask::Mask;
+use crate::ops::Totals;
+use crate::optim::TrainingBackend;
 
 impl Saving {
     /// Length of a worker's tensor: under a strict mask a value for each weight of its own mask.
-    fn length<B: Sparse>(
+    fn length<B: TrainingBackend>(
         &self,
         network: &Network<B>,
         merging: &Merging<B>,
@@ -33,7 +34,7 @@ impl Saving {
     }
 
     /// Writes all workers' own weights, running statistics, velocities and totals, one after another.
-    pub(super) fn save_workers<B: Sparse>(
+    pub(super) fn save_workers<B: TrainingBackend>(
         &self,
         network: &mut Network<B>,
         workers: &mut [Worker<B>],
@@ -58,13 +59,12 @@ impl Saving {
         let state = |totals: Totals| WorkerState { totals, values, running: statistics, velocity };
         let workers_state = totals.into_iter().map(state).collect();
         let state = WorkersState {
-            epoch: progress.epoch,
-            batch: progress.batch,
-            weights: Hash::of_model(&weights, running),
+            at: progress.at,
+            model: Hash::of_model(&weights, running),
             workers: workers_state,
             run: merging.remember(),
         };
-        save_workers::<Error>(&self.checkpoints(), self.model, &state, |rank, part, take| {
+        save_workers::<Error>(&self.checkpoints(), self.id, &state, |rank, part, take| {
             let length = state.workers[rank].length(part);
             fetch(network, workers, merging, (rank, part, length), take)
         })?;
@@ -72,7 +72,7 @@ impl Saving {
     }
 
     /// Gives every worker what [`Saving::save_workers`] kept of it.
-    pub(super) fn restore_workers<B: Sparse>(
+    pub(super) fn restore_workers<B: TrainingBackend>(
         &self,
         network: &mut Network<B>,
         workers: &mut [Worker<B>],
@@ -80,13 +80,12 @@ impl Saving {
         mask: Option<&Mask>,
         restored: &Restored,
     ) -> Result<(), Error> {
-        let (epoch, batch) = (restored.progress.epoch, restored.progress.batch);
         let size = merging.comm.size();
         let mut file = None;
         if self.root {
-            let opened = Workers::open(&Workers::path(&self.checkpoints(), epoch, batch), self.model)?;
+            let opened = Workers::open(&Workers::path(&self.checkpoints(), restored.progress.at), self.id)?;
             let weights = network.graph().layout.to_canonical(&restored.weights);
-            opened.check_weights(Hash::of_model(&weights, &restored.running))?;
+            opened.check_model(Hash::of_model(&weights, &restored.running))?;
             let found = opened.state.workers.len();
             if found != size {
                 return Err(Error::Workers { expected: size, found });
@@ -123,7 +122,7 @@ impl Saving {
 }
 
 /// The root takes a tensor of a worker, whose process sends it; weights and velocity in the order the device has them.
-fn fetch<B: Sparse>(
+fn fetch<B: TrainingBackend>(
     network: &mut Network<B>,
     workers: &mut [Worker<B>],
     merging: &mut Merging<B>,
@@ -162,7 +161,7 @@ pub(super) fn spread(
     let mut bytes = vec![];
     if let Some(Restored { progress, weights, running, mask, .. }) = &restored {
         let mask_len = mask.as_ref().map_or(u64::MAX, |mask| mask.len() as u64);
-        let lengths = [progress.epoch.into(), progress.batch.into(), weights.len() as u64, mask_len];
+        let lengths = [progress.at.epoch.into(), progress.at.step.into(), weights.len() as u64, mask_len];
         bytes.extend_from_slice(bytemuck::cast_slice(&lengths));
         bytes.extend_from_slice(bytemuck::cast_slice(weights));
         bytes.extend_from_slice(bytemuck::cast_slice(mask.as_deref().unwrap_or_default()));
@@ -178,7 +177,8 @@ pub(super) fn spread(
     let (weights, rest) = rest.split_at(size_of::<f32>() * lengths[2] as usize);
     let (mask, running) = rest.split_at(if masked { size_of::<u32>() * lengths[3] as usize } else { 0 });
     let mask: Vec<u32> = bytemuck::allocation::pod_collect_to_vec(mask);
-    let progress = Progress { epoch: lengths[0] as u32, batch: lengths[1] as u32, ..Progress::default() };
+    let at = Moment::new(lengths[0] as u32, lengths[1] as u32);
+    let progress = Progress { at, ..Progress::default() };
     Ok(Some(Restored {
         path: PathBuf::new(),
         progress,

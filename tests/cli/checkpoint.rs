@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use crate::support::chain::{Run, bits, three_masks};
 use crate::support::cli::{SMALL, finish, succeed, timeless_metrics, train};
-use fishmask::checkpoint::{RunLock, weights};
+use fishmask::checkpoint::{Moment, RunLock, weights};
 use fishmask::graph::Model;
 use tempfile::{TempDir, tempdir};
 
@@ -50,15 +50,15 @@ fn list_shows_what_each_takes() {
     assert_eq!(lines.len(), 2 + 1 + runs.len());
     let dense = 4.0 * (layout.weight_count() + layout.statistic_count()) as f64;
     for (line, run) in lines[3..].iter().zip(&runs) {
-        let (epoch, batch) = (run.progress.epoch, run.progress.batch);
-        let file = format!("run/checkpoints/epoch-{epoch:04}-step-{batch:05}.delta.safetensors");
+        let Moment { epoch, step } = run.progress.at;
+        let file = format!("run/checkpoints/epoch-{epoch:04}-step-{step:05}.delta.safetensors");
         let bytes = fs::metadata(folder.path().join(file)).unwrap().len();
         let share = format!("{:.2}%", 100.0 * bytes as f64 / dense);
         let accuracy = run.progress.test_accuracy.map_or("-".into(), |a| format!("{a:.2}"));
         let kept = (layout.weight_count() / 4).to_string();
         assert_eq!(
             line[..],
-            [&epoch.to_string(), &batch.to_string(), "delta", &kept, &bytes.to_string(), &share, &accuracy]
+            [&epoch.to_string(), &step.to_string(), "delta", &kept, &bytes.to_string(), &share, &accuracy]
         );
     }
     assert_eq!(lines[2][2..4], ["base", &layout.weight_count().to_string()]);
@@ -68,7 +68,7 @@ fn list_shows_what_each_takes() {
 fn restore_writes_what_the_run_had() {
     let (folder, runs) = run();
     for (run, step) in runs.iter().zip([0, 0, 0, 5, 0, 0, 0, 1]) {
-        let epoch = run.progress.epoch;
+        let epoch = run.progress.at.epoch;
         let out =
             good(folder.path(), &format!("restore run --epoch {epoch} --step {step} --out F.safetensors"));
         assert!(out.contains(&format!("epoch-{epoch:04}-step-{step:05}.delta.safetensors")), "{out}");
@@ -206,7 +206,7 @@ fn the_script_restores_the_same_weights() {
         finish(command.output().unwrap())
     };
     for (run, step) in [(&runs[1], 0), (&runs[3], 5), (&runs[7], 1)] {
-        let epoch = run.progress.epoch;
+        let epoch = run.progress.at.epoch;
         let (code, out, err) = read(&format!("run --epoch {epoch} --step {step} --out P.safetensors"));
         assert_eq!(code, Some(0), "{out}{err}");
         assert!(out.starts_with("weights: "), "{out}");

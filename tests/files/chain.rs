@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use crate::support::chain::{ID, Run, bits, names, place, small, three_masks, verified};
-use fishmask::checkpoint::chain::{Chain, Kind, Progress, Values, Velocity, Writer, diff};
+use crate::support::chain::{
+    ID, Run, SCHEDULE, begin_three_masks, bits, names, place, small, three_masks, verified,
+};
+use fishmask::checkpoint::chain::{Chain, Kind, Values, Velocity, Writer, diff};
 use fishmask::checkpoint::full::{self, State};
-use fishmask::checkpoint::{Error, Hash, Problem, weights};
-use fishmask::graph::{Init, Layout, Model};
+use fishmask::checkpoint::{Error, Hash, Moment, Problem, Progress, weights};
+use fishmask::graph::{Init, Layout, Model, ModelId};
 use half::f16;
 use tempfile::tempdir;
 
@@ -18,7 +20,7 @@ fn every_delta_restores_bit_for_bit() {
     let runs = three_masks(folder.path(), layout.clone());
     let chain = verified(folder.path(), &layout);
     for run in &runs {
-        let restored = chain.load(run.progress.epoch, run.progress.batch).unwrap();
+        let restored = chain.load(run.progress.at).unwrap();
         run.assert_restored(&restored);
     }
     runs[7].assert_restored(&chain.load_latest().unwrap().unwrap());
@@ -34,8 +36,8 @@ fn every_delta_restores_bit_for_bit() {
             _ => None,
         })
         .collect();
-    let weights: Vec<Hash> = chain.checkpoints().iter().filter_map(|c| c.weights).collect();
-    let expected = [0, 0, 2, 2, 4, 4, 6, 6].map(|i| weights[i]);
+    let models: Vec<Hash> = chain.checkpoints().iter().filter_map(|c| c.model).collect();
+    let expected = [0, 0, 2, 2, 4, 4, 6, 6].map(|i| models[i]);
     assert_eq!(parents, expected);
 }
 
@@ -53,12 +55,12 @@ fn awkward_values_survive() {
     let special = special.map(f32::from_bits);
     run.weights[10..17].copy_from_slice(&special);
     run.velocity[3..10].copy_from_slice(&special);
-    let totals = fishmask::backend::Totals { loss: f64::NEG_INFINITY, correct: 3, images: u64::MAX };
+    let totals = fishmask::ops::Totals { loss: f64::NEG_INFINITY, correct: 3, images: u64::MAX };
     let (train_seconds, total_seconds) = (-0.0, f64::from_bits(1));
-    run.progress =
-        Progress { epoch: 9999, batch: 99999, totals, train_seconds, total_seconds, test_accuracy: None };
+    let at = Moment::new(9999, 99999);
+    run.progress = Progress { at, totals, train_seconds, total_seconds, test_accuracy: None };
     run.delta(&mut writer);
-    let restored = verified(folder.path(), &run.layout).load(9999, 99999).unwrap();
+    let restored = verified(folder.path(), &run.layout).load(at).unwrap();
     assert_eq!((bits(&restored.weights), bits(&restored.running)), (bits(&run.weights), bits(&run.running)));
     let Velocity::Kept(velocity) = restored.velocity else { panic!("no velocity") };
     assert_eq!(bits(&velocity), bits(&run.velocity));
@@ -82,10 +84,10 @@ fn a_base_is_a_file_of_weights_in_canonical_order() {
     assert!(bytes[data..] == flat);
     let chain = verified(folder.path(), &layout);
     let hash = blake3::hash(&flat).to_hex();
-    assert_eq!(chain.checkpoints()[0].weights.unwrap().to_string(), hash.as_str());
+    assert_eq!(chain.checkpoints()[0].model.unwrap().to_string(), hash.as_str());
     assert!(chain.latest().is_none(), "a base alone has nothing to go on with");
     assert_eq!(chain.load_latest().unwrap(), None);
-    assert_eq!(chain.load(0, 0).unwrap().weights, run.weights);
+    assert_eq!(chain.load(Moment::new(0, 0)).unwrap().weights, run.weights);
 }
 
 /// What a run writes after it was stopped and went on is what it would have written.
@@ -96,23 +98,14 @@ fn a_writer_that_goes_on_writes_the_same_files() {
     };
     let (whole, stopped) = (tempdir().unwrap(), tempdir().unwrap());
     three_masks(whole.path(), small());
-    let mut run = Run::new(small());
-    run.base(&mut run.open(stopped.path()));
-    let mut second = vec![];
-    for (i, times) in
-        [[(1, 0), (2, 0)], [(3, 0), (3, 5)], [(4, 0), (5, 0)], [(6, 0), (6, 1)]].iter().enumerate()
-    {
-        run.choose(7);
-        match i {
-            1 => second = run.mask.clone(),
-            3 => run.mask = second.clone(),
-            _ => {}
-        }
-        for &(epoch, batch) in times {
+    let (mut run, masks) = begin_three_masks(stopped.path(), small());
+    for (mask, moments) in SCHEDULE {
+        run.keep(masks[mask].clone());
+        for (epoch, step) in moments {
             // A new writer each time.
             let mut writer = run.open(stopped.path());
             run.begin_mask(&mut writer);
-            run.train(epoch, batch);
+            run.train(epoch, step);
             run.delta(&mut writer);
         }
     }
@@ -148,7 +141,7 @@ fn f16_values_restore_rounded_in_every_place_a_mask_has_kept() {
         run.train(epoch, 0);
         writer.delta(&run.progress, None, &run.running, run.source()).unwrap();
         kept_once.extend_from_slice(&run.mask);
-        let restored = verified(folder.path(), &run.layout).load(epoch, 0).unwrap();
+        let restored = verified(folder.path(), &run.layout).load(Moment::new(epoch, 0)).unwrap();
         let mut expected = run.weights.clone();
         for &index in &kept_once {
             let at = place(&run.layout, index);
@@ -187,7 +180,7 @@ fn a_new_base_forgets_which_values_were_rounded() {
         let at = place(&run.layout, index);
         expected[at] = f16::from_f32(run.weights[at]).to_f32();
     }
-    let restored = verified(folder.path(), &run.layout).load(2, 0).unwrap();
+    let restored = verified(folder.path(), &run.layout).load(Moment::new(2, 0)).unwrap();
     assert_eq!(bits(&restored.weights), bits(&expected));
     assert!(expected.iter().any(|&v| v != f16::from_f32(v).to_f32()), "the first mask's are exact again");
 }
@@ -224,7 +217,7 @@ fn a_delta_that_would_not_restore_is_not_written() {
     assert!(refused(delta(&mut writer, &moved)).contains("weights outside the mask changed"));
     // The chain is none the worse for it.
     run.delta(&mut writer);
-    run.assert_restored(&verified(folder.path(), &run.layout).load(1, 0).unwrap());
+    run.assert_restored(&verified(folder.path(), &run.layout).load(Moment::new(1, 0)).unwrap());
     // A new base ends the mask.
     run.base(&mut writer);
     assert!(refused(delta(&mut writer, &run)).ends_with("no mask is in force"));
@@ -278,11 +271,7 @@ fn a_full_checkpoint_belongs_to_the_chain_with_its_mask() {
     let runs = three_masks(folder.path(), small());
     let (layout, last) = (small(), &runs[7]);
     let state = State {
-        epoch: 6,
-        batch: 2,
-        totals: last.progress.totals,
-        train_seconds: 1.0,
-        total_seconds: 2.0,
+        progress: Progress { at: Moment::new(6, 2), ..last.progress },
         weights: vec![4.0; 29],
         velocity: Some(vec![5.0; 29]),
         running: vec![6.0; 10],
@@ -331,7 +320,7 @@ fn pruned_to_any_length_the_rest_restores_the_same() {
         assert_eq!(deltas().count(), kept.len());
         assert_eq!(chain.checkpoints().len(), kept.len() + 1, "one base");
         for run in kept {
-            run.assert_restored(&chain.load(run.progress.epoch, run.progress.batch).unwrap());
+            run.assert_restored(&chain.load(run.progress.at).unwrap());
         }
         // Deltas 0 and 1 build on the base; those after on a delta that goes, unless it is kept.
         let rebased = keep <= 6;
@@ -347,7 +336,7 @@ fn pruned_to_any_length_the_rest_restores_the_same() {
         run.begin_mask(&mut writer);
         run.train(7, 0);
         run.delta(&mut writer);
-        run.assert_restored(&verified(folder.path(), &small()).load(7, 0).unwrap());
+        run.assert_restored(&verified(folder.path(), &small()).load(Moment::new(7, 0)).unwrap());
     }
 }
 
@@ -373,7 +362,7 @@ fn a_prune_cut_short_anywhere_leaves_a_chain_that_verifies() {
             }
             let chain = verified(folder.path(), &small());
             for run in &runs[8 - keep..] {
-                run.assert_restored(&chain.load(run.progress.epoch, run.progress.batch).unwrap());
+                run.assert_restored(&chain.load(run.progress.at).unwrap());
             }
             chain.prune(keep).unwrap();
             assert_eq!(names(folder.path()), names(whole.path()), "{keep}, {removals}");
@@ -410,11 +399,7 @@ fn a_base_beside_the_newest_checkpoint_is_not_pruned() {
     run.train(1, 0);
     run.base(&mut writer);
     let state = State {
-        epoch: 1,
-        batch: 0,
-        totals: run.progress.totals,
-        train_seconds: 1.0,
-        total_seconds: 2.0,
+        progress: run.progress,
         weights: run.weights.clone(),
         velocity: Some(vec![0.0; 29]),
         running: run.running.clone(),
@@ -423,7 +408,7 @@ fn a_base_beside_the_newest_checkpoint_is_not_pruned() {
     full::save(folder.path(), ID, &run.layout, &state).unwrap();
     fs::write(folder.path().join(".epoch-0002-step-00000.safetensors.7.partial"), "").unwrap();
     let chain = verified(folder.path(), &run.layout);
-    assert_eq!(chain.load(1, 0).unwrap().velocity, Velocity::Dense(vec![0.0; 29]));
+    assert_eq!(chain.load(Moment::new(1, 0)).unwrap().velocity, Velocity::Dense(vec![0.0; 29]));
     chain.prune(1).unwrap();
     let expected = ["base-0001-step-00000.safetensors", "epoch-0001-step-00000.safetensors"];
     assert_eq!(names(folder.path()), expected);
@@ -437,7 +422,7 @@ fn a_base_beside_the_newest_checkpoint_is_not_pruned() {
     run.begin_mask(&mut writer);
     run.train(2, 0);
     run.delta(&mut writer);
-    run.assert_restored(&verified(folder.path(), &run.layout).load(2, 0).unwrap());
+    run.assert_restored(&verified(folder.path(), &run.layout).load(Moment::new(2, 0)).unwrap());
 }
 
 #[test]
@@ -464,14 +449,14 @@ fn a_delta_is_as_small_as_its_content() {
     let weights =
         |p: &fishmask::graph::layout::Parameter| Ok::<_, Error>(vec![1e-4 * p.offset as f32; p.count()]);
     let running = graph.layout.initial_statistics();
-    let id = (Model::Resnet34, 64);
+    let id = ModelId::new(Model::Resnet34, 64);
     for (values, each) in [(Values::F32, 4), (Values::F16, 2)] {
         let mut writer = Writer::open(folder.path(), id, &graph.layout, values).unwrap();
         writer.base(&Progress::default(), &running, weights).unwrap();
         let kept = graph.layout.weight_count() / 200;
         let indices: Vec<u32> = (0..kept as u32).map(|i| 200 * i + i % 7).collect();
         writer.mask(&indices, &running, weights).unwrap();
-        let at = Progress { epoch: 1, test_accuracy: Some(87.5), ..Progress::default() };
+        let at = Progress { at: Moment::new(1, 0), test_accuracy: Some(87.5), ..Progress::default() };
         let path = writer.delta(&at, None, &running, weights).unwrap();
         let (bytes, content) = (path.metadata().unwrap().len() as usize, each * kept + 4 * running.len());
         assert!(bytes <= content + content / 50, "{bytes} bytes for {content}");

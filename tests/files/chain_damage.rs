@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::support::chain::forge::{Named, forged};
 use crate::support::chain::{ID, Run, bits, names, small};
 use fishmask::checkpoint::chain::Chain;
-use fishmask::checkpoint::{Error, Hash, Problem, weights};
+use fishmask::checkpoint::{Error, Hash, Moment, Problem, weights};
 use safetensors::tensor::Dtype;
 use serde_json::{Value, json};
 use tempfile::{TempDir, tempdir};
@@ -53,7 +53,7 @@ impl Fixture {
 
     #[track_caller]
     fn refusal(&self, epoch: u32) -> Error {
-        self.read().load(epoch, 0).unwrap_err()
+        self.read().load(Moment::new(epoch, 0)).unwrap_err()
     }
 
     /// Rewrites a file with other tensors or metadata, and a guard that fits them. `name` is the file's new name.
@@ -75,7 +75,7 @@ fn every_change_is_found(changes: impl Fn(&[u8]) -> Vec<Vec<u8>>) {
             let chain = f.read();
             assert!(chain.verify().iter().any(|file| file.result.is_err()), "{name}, change {i}");
             for (epoch, run) in (1..).zip(&f.runs) {
-                match chain.load(epoch, 0) {
+                match chain.load(Moment::new(epoch, 0)) {
                     Ok(restored) => {
                         // Of files that this epoch does not need.
                         let mask = f.mask_name(2);
@@ -127,7 +127,7 @@ fn bytes_after_the_end() {
 #[test]
 fn a_missing_parent_is_named_by_its_hash() {
     let f = Fixture::new();
-    let parent = f.read().checkpoints()[1].weights.unwrap();
+    let parent = f.read().checkpoints()[1].model.unwrap();
     fs::remove_file(f.path(FIRST)).unwrap();
     let text = f.refusal(2).to_string();
     let expected = format!(
@@ -311,11 +311,13 @@ fn equal_weights_make_no_circle() {
     for epoch in 1..=3 {
         run.choose(4);
         run.begin_mask(&mut writer);
-        run.progress.epoch = epoch;
+        run.progress.at.epoch = epoch;
         run.delta(&mut writer);
     }
     let chain = crate::support::chain::verified(folder.path(), &small());
-    run.assert_restored(&chain.load(3, 0).unwrap());
+    run.assert_restored(&chain.load(Moment::new(3, 0)).unwrap());
     chain.prune(1).unwrap();
-    run.assert_restored(&crate::support::chain::verified(folder.path(), &small()).load(3, 0).unwrap());
+    run.assert_restored(
+        &crate::support::chain::verified(folder.path(), &small()).load(Moment::new(3, 0)).unwrap(),
+    );
 }

@@ -56,7 +56,7 @@ fn write(folder: &Path) -> Result<(), Error> {
     writer.mask(&run.mask, &run.running, run.source())?;
     println!("\nbegun");
     loop {
-        let epoch = run.progress.epoch + 1;
+        let epoch = run.progress.at.epoch + 1;
         if epoch.is_multiple_of(3) {
             run.choose(5000);
             writer.mask(&run.mask, &run.running, run.source())?;
@@ -78,7 +78,7 @@ fn helper(folder: &Path) -> Command {
 }
 
 fn newest(chain: &Chain) -> u32 {
-    chain.latest().map_or(0, |c| c.progress.epoch)
+    chain.latest().map_or(0, |c| c.progress.at.epoch)
 }
 
 #[test]

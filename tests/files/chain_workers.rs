@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use crate::support::chain::forge::{Named, forged};
 use crate::support::chain::{ID, Run, bits, names, small, verified};
-use fishmask::backend::Totals;
 use fishmask::checkpoint::chain::{Chain, Part, Velocity, Worker, Workers, WorkersState, save_workers};
 use fishmask::checkpoint::full::{self, State};
-use fishmask::checkpoint::{Error, Hash, Problem};
-use fishmask::graph::Model;
+use fishmask::checkpoint::{Error, Hash, Moment, Problem, Progress};
+use fishmask::graph::{Model, ModelId};
+use fishmask::ops::Totals;
 use safetensors::SafeTensors;
 use safetensors::tensor::Dtype;
 use serde_json::{Value, json};
@@ -35,10 +35,10 @@ fn state(run: &Run, workers: usize) -> WorkersState {
         running: 10,
         velocity: if rank == 2 { 0 } else { 5 },
     };
-    let weights = Hash::of_model(&run.layout.to_canonical(&run.weights), &run.running);
-    let (epoch, batch) = (run.progress.epoch, run.progress.batch);
+    let model = Hash::of_model(&run.layout.to_canonical(&run.weights), &run.running);
+    let at = run.progress.at;
     let run = r#"{"streams": [1, "check"], "é": "\"\""}"#.into();
-    WorkersState { epoch, batch, weights, workers: (0..workers).map(worker).collect(), run }
+    WorkersState { at, model, workers: (0..workers).map(worker).collect(), run }
 }
 
 /// Writes it, in slices of three values.
@@ -87,7 +87,7 @@ impl Fixture {
     }
 
     fn path(&self, epoch: u32) -> PathBuf {
-        Workers::path(self.folder.path(), epoch, 0)
+        Workers::path(self.folder.path(), Moment::new(epoch, 0))
     }
 
     fn read(&self) -> Chain {
@@ -110,10 +110,10 @@ fn workers_round_trip_bit_for_bit() {
         let folder = tempdir().unwrap();
         let state = state(&Run::new(small()), workers);
         let path = save(folder.path(), &state);
-        assert_eq!(path, Workers::path(folder.path(), 0, 0));
+        assert_eq!(path, Workers::path(folder.path(), Moment::default()));
         let open = Workers::open(&path, ID).unwrap();
         assert_read(&open, &state);
-        open.check_weights(state.weights).unwrap();
+        open.check_model(state.model).unwrap();
         // What is open is not what is written later.
         save(folder.path(), &WorkersState { workers: vec![Worker::default()], ..state.clone() });
         assert_read(&open, &state);
@@ -147,13 +147,13 @@ fn the_chain_knows_them() {
     assert_eq!(paths, [None, Some(f.path(1)), Some(f.path(2))]);
     assert_eq!(chain.verify().len(), 6);
     let restored = chain.load_latest().unwrap().unwrap();
-    assert_eq!((restored.progress.epoch, restored.velocity), (2, Velocity::Absent));
+    assert_eq!((restored.progress.at.epoch, restored.velocity), (2, Velocity::Absent));
 }
 
 /// For every change: it is not opened, verification fails, and the merged model is what it was.
 fn every_change_is_found(changes: impl Fn(&[u8]) -> Vec<Vec<u8>>) {
     let f = Fixture::new();
-    let before = f.read().load(2, 0).unwrap();
+    let before = f.read().load(Moment::new(2, 0)).unwrap();
     let good = fs::read(f.path(2)).unwrap();
     for (i, bad) in changes(&good).into_iter().enumerate() {
         fs::write(f.path(2), bad).unwrap();
@@ -191,7 +191,7 @@ fn one_bit_flipped_in_every_byte() {
 #[test]
 fn what_is_missing_or_of_another_model_is_said() {
     let f = Fixture::new();
-    let other = Workers::open(&f.path(1), (Model::Resnet9, 5)).unwrap_err().to_string();
+    let other = Workers::open(&f.path(1), ModelId::new(Model::Resnet9, 5)).unwrap_err().to_string();
     assert!(other.ends_with("a checkpoint of resnet9 of width 4, not of resnet9 of width 5"), "{other}");
     fs::remove_file(f.path(1)).unwrap();
     let error = Workers::open(&f.path(1), ID).unwrap_err();
@@ -239,8 +239,8 @@ fn tensors_that_are_not_three_a_worker_are_refused() {
 #[test]
 fn verification_wants_the_merged_model_of_the_checkpoint() {
     let f = Fixture::new();
-    let merged = f.states[0].weights;
-    save(f.folder.path(), &WorkersState { weights: merged, ..f.states[1].clone() });
+    let model = f.states[0].model;
+    save(f.folder.path(), &WorkersState { model, ..f.states[1].clone() });
     let bad: Vec<_> = f.read().verify().into_iter().filter(|file| file.result.is_err()).collect();
     assert_eq!(bad.len(), 1);
     let error = bad.into_iter().next().unwrap().result.unwrap_err();
@@ -256,7 +256,7 @@ fn verification_wants_the_merged_model_of_the_checkpoint() {
 fn pruned_after_their_checkpoints() {
     let f = Fixture::new();
     // A program killed before it wrote the checkpoint.
-    save(f.folder.path(), &WorkersState { epoch: 3, ..f.states[1].clone() });
+    save(f.folder.path(), &WorkersState { at: Moment::new(3, 0), ..f.states[1].clone() });
     verified(f.folder.path(), &small());
     let before: HashMap<String, Vec<u8>> = names(f.folder.path())
         .into_iter()
@@ -300,11 +300,7 @@ fn beside_full_checkpoints_the_newest_two_stay() {
             continue;
         }
         let state = State {
-            epoch,
-            batch: 0,
-            totals: Totals::default(),
-            train_seconds: 0.0,
-            total_seconds: 0.0,
+            progress: Progress { at: Moment::new(epoch, 0), ..Progress::default() },
             weights: run.weights.clone(),
             velocity: None,
             running: run.running.clone(),
@@ -324,7 +320,7 @@ fn beside_full_checkpoints_the_newest_two_stay() {
         ]
     );
     // Those of another model are found out.
-    let other = WorkersState { epoch: 3, ..state(&run, 2) };
+    let other = WorkersState { at: Moment::new(3, 0), ..state(&run, 2) };
     save(folder.path(), &other);
     let chain = Chain::read(folder.path(), ID, &small()).unwrap();
     assert!(chain.verify().iter().any(|file| file.result.is_err()));
@@ -334,13 +330,9 @@ fn beside_full_checkpoints_the_newest_two_stay() {
 #[test]
 fn full_checkpoints_leave_others_workers_alone() {
     let f = Fixture::new();
-    save(f.folder.path(), &WorkersState { epoch: 9, ..f.states[1].clone() });
+    save(f.folder.path(), &WorkersState { at: Moment::new(9, 0), ..f.states[1].clone() });
     let state = State {
-        epoch: 3,
-        batch: 0,
-        totals: Totals::default(),
-        train_seconds: 0.0,
-        total_seconds: 0.0,
+        progress: Progress { at: Moment::new(3, 0), ..Progress::default() },
         weights: vec![0.0; 29],
         velocity: None,
         running: vec![0.0; 10],
@@ -381,7 +373,7 @@ fn the_program_lists_and_verifies_them() {
             )
         })
     );
-    save(folder.path(), &WorkersState { weights: Hash::of_indices(&[]), ..state(&run, 2) });
+    save(folder.path(), &WorkersState { model: Hash::of_indices(&[]), ..state(&run, 2) });
     let (good, text) = out("verify");
     assert!(!good && text.ends_with("1 of 4 files are bad\n"), "{text}");
 }

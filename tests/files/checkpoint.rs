@@ -4,11 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use fishmask::backend::Totals;
 use fishmask::checkpoint::chain::{Chain, Velocity};
 use fishmask::checkpoint::full::{self, State};
-use fishmask::checkpoint::{Error, Problem, weights};
-use fishmask::graph::{Init, Layout, Model};
+use fishmask::checkpoint::{Error, Moment, Problem, Progress, weights};
+use fishmask::graph::{Init, Layout, Model, ModelId};
+use fishmask::ops::Totals;
 use proptest::prelude::*;
 use safetensors::tensor::{Dtype, TensorView};
 use tempfile::TempDir;
@@ -36,13 +36,15 @@ fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|v| v.to_bits()).collect()
 }
 
-fn state(layout: &Layout, epoch: u32, batch: u32) -> State {
+fn state(layout: &Layout, epoch: u32, step: u32) -> State {
     State {
-        epoch,
-        batch,
-        totals: Totals { loss: 0.1 + 0.2, correct: 3, images: u64::MAX },
-        train_seconds: 1.0 / 3.0,
-        total_seconds: f64::from_bits(1),
+        progress: Progress {
+            at: Moment::new(epoch, step),
+            totals: Totals { loss: 0.1 + 0.2, correct: 3, images: u64::MAX },
+            train_seconds: 1.0 / 3.0,
+            total_seconds: f64::from_bits(1),
+            test_accuracy: None,
+        },
         weights: awkward(layout.weight_count(), 1),
         velocity: Some(awkward(layout.weight_count(), 2)),
         running: awkward(layout.statistic_count(), 3),
@@ -52,18 +54,18 @@ fn state(layout: &Layout, epoch: u32, batch: u32) -> State {
 
 #[track_caller]
 fn assert_same(a: &State, b: &State) {
-    assert_eq!(
-        (a.epoch, a.batch, a.totals.correct, a.totals.images),
-        (b.epoch, b.batch, b.totals.correct, b.totals.images)
-    );
-    let floats = |s: &State| [s.totals.loss, s.train_seconds, s.total_seconds].map(f64::to_bits);
-    assert_eq!(floats(a), floats(b));
+    let whole = |Progress { at, totals, .. }: Progress| (at, totals.correct, totals.images);
+    assert_eq!(whole(a.progress), whole(b.progress));
+    let floats = |Progress { totals, train_seconds, total_seconds, .. }: Progress| {
+        [totals.loss, train_seconds, total_seconds].map(f64::to_bits)
+    };
+    assert_eq!(floats(a.progress), floats(b.progress));
     assert_eq!(bits(&a.weights), bits(&b.weights));
     assert_eq!(a.velocity.as_deref().map(bits), b.velocity.as_deref().map(bits));
     assert_eq!(bits(&a.running), bits(&b.running));
 }
 
-const ID: (Model, usize) = (Model::Resnet9, 4);
+const ID: ModelId = ModelId::new(Model::Resnet9, 4);
 
 struct Fixture {
     layout: Layout,
@@ -315,7 +317,7 @@ fn full_checkpoints_round_trip_bit_for_bit() {
     let f = Fixture::new();
     for (epoch, batch, loss) in [(0, 1, f64::NAN), (3, 0, -0.0), (9999, 99999, f64::INFINITY)] {
         let mut state = state(&f.layout, epoch, batch);
-        state.totals.loss = loss;
+        state.progress.totals.loss = loss;
         let path = full::save(f.folder.path(), ID, &f.layout, &state).unwrap();
         assert_same(&full::load(&path, ID, &f.layout).unwrap(), &state);
     }
@@ -367,7 +369,7 @@ fn a_damaged_newest_checkpoint_is_named_with_the_older_and_never_passed_over() {
 fn a_checkpoint_of_another_model_or_of_none_is_refused() {
     let f = Fixture::new();
     let path = full::save(f.folder.path(), ID, &f.layout, &state(&f.layout, 1, 0)).unwrap();
-    let text = full::load(&path, (Model::Resnet34, 8), &f.layout).unwrap_err().to_string();
+    let text = full::load(&path, ModelId::new(Model::Resnet34, 8), &f.layout).unwrap_err().to_string();
     assert!(text.ends_with("a checkpoint of resnet9 of width 4, not of resnet34 of width 8"), "{text}");
     let error = full::load(&f.weights(), ID, &f.layout).unwrap_err();
     assert!(matches!(error.problem(), Problem::NotCheckpoint { .. }), "{error}");

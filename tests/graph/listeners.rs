@@ -4,7 +4,8 @@ use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 
-use fishmask::backend::cpu::Cpu;
+use fishmask::checkpoint::Moment;
+use fishmask::device::Cpu;
 use fishmask::mask::Kind;
 use fishmask::train::listeners::{Bar, DawnLog, Metrics, Table};
 use fishmask::train::{
@@ -28,7 +29,7 @@ const REPORT: EpochReport = EpochReport {
 };
 
 /// Tells a listener a whole run of two epochs.
-fn tell(listener: &mut dyn Listener, data: &str, resumed: Option<(u32, u32)>, outcome: &Outcome) {
+fn tell(listener: &mut dyn Listener, data: &str, resumed: Option<Moment>, outcome: &Outcome) {
     let config = Config::new(&Flags::default(), || Err("no GPU".into())).unwrap().0;
     let folder = Path::new("runs/a");
     let second = EpochReport { epoch: 2, lr: 0.0, test_accuracy: 100.0, total_seconds: 1234.56, ..REPORT };
@@ -49,7 +50,7 @@ fn finished() -> Outcome {
     Outcome::Finished(EpochReport { epoch: 2, test_accuracy: 75.126, total_seconds: 1234.56, ..REPORT })
 }
 
-fn table(data: &str, resumed: Option<(u32, u32)>, outcome: &Outcome) -> String {
+fn table(data: &str, resumed: Option<Moment>, outcome: &Outcome) -> String {
     let mut table = Table::new(
         vec![],
         Reasons { device: "auto: no GPU".into(), preset: "auto: the device is a CPU".into() },
@@ -79,7 +80,7 @@ epoch      lr  train loss  train acc  test loss  test acc  train s  test s  tota
 
 #[test]
 fn table_of_the_synthetic_set_names_it_everywhere() {
-    let text = table("synthetic", Some((3, 0)), &finished());
+    let text = table("synthetic", Some(Moment::new(3, 0)), &finished());
     let lines: Vec<&str> = text.lines().collect();
     let header =
         "data     synthetic (made-up pictures, not CIFAR-10): 10,000 training images, 10,000 test images";
@@ -93,7 +94,7 @@ fn table_of_the_synthetic_set_names_it_everywhere() {
 #[test]
 fn table_of_a_stopped_run_says_how_to_go_on() {
     for (signal, name) in [(2, "SIGINT"), (15, "SIGTERM"), (1, "signal 1")] {
-        let text = table("CIFAR-10", Some((0, 5)), &Outcome::Interrupted(signal));
+        let text = table("CIFAR-10", Some(Moment::new(0, 5)), &Outcome::Interrupted(signal));
         assert!(text.contains("\nresumed  after step 5 of epoch 1\n\nepoch "));
         let last =
             format!("\nstopped by {name}; the checkpoint is written; go on with: train --resume runs/a\n");
@@ -243,7 +244,7 @@ fn a_resumed_log_has_one_header() {
     let open = || fs::File::options().create(true).append(true).open(&path).unwrap();
     tell(&mut DawnLog::append(open()).unwrap(), "CIFAR-10", None, &finished());
     let first = fs::read_to_string(&path).unwrap();
-    tell(&mut DawnLog::append(open()).unwrap(), "CIFAR-10", Some((2, 0)), &finished());
+    tell(&mut DawnLog::append(open()).unwrap(), "CIFAR-10", Some(Moment::new(2, 0)), &finished());
     let rows = first.strip_prefix("epoch\thours\ttop1Accuracy\n").unwrap();
     assert_eq!(fs::read_to_string(&path).unwrap(), format!("{first}{rows}"));
 }
@@ -284,7 +285,7 @@ fn what_cannot_be_written_stops_the_run_by_name() {
 #[test]
 fn the_bar_hears_a_run_without_a_terminal() {
     // Its drawing needs a terminal; that it takes every event, and those of a resumed epoch, does not.
-    tell(&mut Bar::stderr(), "CIFAR-10", Some((0, 77)), &Outcome::Interrupted(2));
+    tell(&mut Bar::stderr(), "CIFAR-10", Some(Moment::new(0, 77)), &Outcome::Interrupted(2));
 }
 
 #[test]

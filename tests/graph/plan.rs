@@ -4,14 +4,13 @@ use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use fishmask::backend::cpu::Cpu;
-use fishmask::backend::{AveragePool, Conv, Linear, Norm, Pool};
+use fishmask::device::Cpu;
 use fishmask::graph::network::{Batches, plans, shared_slots};
 use fishmask::graph::plan::{Destination, Mode, Slot, Step};
 use fishmask::graph::{Error, Graph, Init, Model, NodeId, Op, Shape, summary};
-use fishmask::ops::conv::ConvLayer;
-use fishmask::ops::linear::{LinearLayer, Scale};
-use fishmask::ops::norm::{Add, BatchNorm, Relu};
+use fishmask::ops::{
+    Add, AveragePool, BatchNorm, Conv, ConvLayer, Linear, LinearLayer, Norm, Pool, Relu, Scale,
+};
 
 type Plan = fishmask::graph::Plan<Cpu>;
 

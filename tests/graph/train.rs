@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use crate::support::train::{
     config, final_bytes, layout, masking, stopped_and_resumed_ends_with_the_same_bits, train, train_from,
 };
-use fishmask::backend::Power;
-use fishmask::checkpoint::chain::{Chain, Kind, Progress, Restored, Velocity};
-use fishmask::checkpoint::weights;
+use fishmask::checkpoint::chain::{Chain, Kind, Restored, Velocity};
+use fishmask::checkpoint::{Moment, Progress, weights};
+use fishmask::graph::ModelId;
 use fishmask::graph::scoring::Statistics;
 use fishmask::mask;
+use fishmask::ops::Power;
 use fishmask::train::{CheckpointState, Config, Error, FisherTarget, Masking, Outcome, Precision, Rule};
 
 /// The newest full checkpoint of a run.
@@ -119,13 +120,14 @@ fn a_finished_run_has_nothing_left() {
     assert_eq!(final_bytes(folder.path()), before);
 }
 
-/// What a folder's checkpoints restore to, oldest first: (epoch, batch, weights in memory order).
+/// What a folder's checkpoints restore to, oldest first: (epoch, step, weights in memory order).
 fn restored(config: &Config, folder: &Path) -> Vec<(u32, u32, Vec<f32>)> {
     let layout = config.model.graph(config.width).unwrap().layout;
-    let chain = Chain::read(&folder.join("checkpoints"), (config.model, config.width), &layout).unwrap();
+    let chain =
+        Chain::read(&folder.join("checkpoints"), ModelId::new(config.model, config.width), &layout).unwrap();
     let load = |c: &fishmask::checkpoint::chain::Checkpoint| {
         let restored = chain.restore(c).unwrap();
-        (restored.progress.epoch, restored.progress.batch, restored.weights)
+        (restored.progress.at.epoch, restored.progress.at.step, restored.weights)
     };
     chain.checkpoints().iter().map(load).collect()
 }
@@ -147,9 +149,13 @@ fn what_a_mask_leaves_alone(config: &Config) {
         let [report] = watch.masks[..] else { panic!("{:?}", watch.masks) };
         assert_eq!((report.kept, report.samples), (layout.weight_count() / 20, 40));
         assert_eq!(watch.reports[0].kept, report.kept);
-        let chain =
-            Chain::read(&folder.path().join("checkpoints"), (config.model, config.width), &layout).unwrap();
-        let last = chain.load(1, 0).unwrap();
+        let chain = Chain::read(
+            &folder.path().join("checkpoints"),
+            ModelId::new(config.model, config.width),
+            &layout,
+        )
+        .unwrap();
+        let last = chain.load(Moment::new(1, 0)).unwrap();
         let mask = mask::Mask::new(last.mask.unwrap(), layout.weight_count()).unwrap();
         assert_eq!(mask.len(), report.kept);
         let (before, after) = (layout.to_canonical(&first), layout.to_canonical(&last.weights));
@@ -237,7 +243,7 @@ fn chains_of_a_run() {
             if mask_every == 0 { 1 } else { 3_usize.div_ceil(mask_every as usize) }
         );
         let found = restored(&config, folder.path());
-        assert_eq!(found.iter().map(|(epoch, batch, _)| (*epoch, *batch)).collect::<Vec<_>>(), expected);
+        assert_eq!(found.iter().map(|(epoch, step, _)| (*epoch, *step)).collect::<Vec<_>>(), expected);
         assert!(found[0].2 == layout.initial_weights(config.seed));
         let (last, _) = weights::load(&folder.path().join("final.safetensors"), &layout).unwrap();
         assert!(found[found.len() - 1].2 == last);
@@ -255,12 +261,16 @@ fn without_state_a_run_keeps_values_and_cannot_be_resumed() {
         // Of the epoch it was in, nothing: it could not be gone on with.
         let found = restored(&config, folder.path());
         assert_eq!(
-            found.iter().map(|(epoch, batch, _)| (*epoch, *batch)).collect::<Vec<_>>(),
+            found.iter().map(|(epoch, step, _)| (*epoch, *step)).collect::<Vec<_>>(),
             [(0, 0), (1, 0)]
         );
         let layout = config.model.graph(config.width).unwrap().layout;
-        let chain =
-            Chain::read(&folder.path().join("checkpoints"), (config.model, config.width), &layout).unwrap();
+        let chain = Chain::read(
+            &folder.path().join("checkpoints"),
+            ModelId::new(config.model, config.width),
+            &layout,
+        )
+        .unwrap();
         assert_eq!(chain.load_latest().unwrap().unwrap().velocity, Velocity::Absent);
         let message = train(&config, folder.path(), None).0.unwrap_err().to_string();
         assert!(message.contains("--checkpoint-state off"), "{message}");
@@ -283,7 +293,7 @@ fn one_kept_weight_of_a_layer_moves() {
     let mask: Vec<u32> = layout.parameters.iter().map(|p| p.offset as u32 + p.count() as u32 / 2).collect();
     let state = Restored {
         path: "none".into(),
-        progress: Progress { batch: 1, ..Progress::default() },
+        progress: Progress { at: Moment::new(0, 1), ..Progress::default() },
         weights: layout.initial_weights(config.seed),
         running: layout.initial_statistics(),
         velocity: Velocity::Dense(vec![0.0; layout.weight_count()]),
@@ -307,7 +317,8 @@ fn decay_moves_what_the_published_rule_masks_by_the_schedule() {
     let layout = layout(&config);
     let folder = tempfile::tempdir().unwrap();
     train(&config, folder.path(), None).0.unwrap();
-    let kept = crate::support::train::chain(&config, folder.path()).load(1, 0).unwrap().mask.unwrap();
+    let kept =
+        crate::support::train::chain(&config, folder.path()).load(Moment::new(1, 0)).unwrap().mask.unwrap();
     let (after, _) = weights::load(&folder.path().join("final.safetensors"), &layout).unwrap();
     let [before, after] = [layout.initial_weights(config.seed), after].map(|w| layout.to_canonical(&w));
     // Of a weight that begins at 1, on the summed loss of 32 images.

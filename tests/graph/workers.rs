@@ -8,15 +8,15 @@ use crate::support::gpu::on_gpu;
 use crate::support::train::{
     Watch, chain, layout, masking, stopped_and_resumed_ends_with_the_same_bits, train, train_from,
 };
-use fishmask::backend::Backend;
-use fishmask::backend::cpu::Cpu;
-use fishmask::checkpoint::chain::{Progress, Restored, Velocity};
-use fishmask::checkpoint::{Problem, weights};
+use fishmask::checkpoint::chain::{Restored, Velocity};
+use fishmask::checkpoint::{Moment, Problem, Progress, weights};
 use fishmask::data::synthetic;
+use fishmask::device::Cpu;
 use fishmask::distributed::Aggregate;
 use fishmask::graph::Network;
 use fishmask::graph::network::{Batches, plans};
 use fishmask::mask::{Kind, Mask};
+use fishmask::ops::Backend;
 use fishmask::rng::{Purpose, Stream};
 use fishmask::train::{
     CheckpointState, Config, Error, Listener, Masking, Outcome, Precision, Rule, WorkerMasks, Workers,
@@ -134,7 +134,7 @@ fn workers_go_on_from_the_merged_model_with_their_own_velocity() {
         let (config, folder) = (alone(&config, rank), tempfile::tempdir().unwrap());
         let (outcome, _) = train_from(&config, folder.path(), Some(first_state(&self::config())), Some(10));
         assert!(matches!(outcome, Ok(Outcome::Interrupted(15))), "{outcome:?}");
-        chain(&config, folder.path()).load(0, 10).unwrap()
+        chain(&config, folder.path()).load(Moment::new(0, 10)).unwrap()
     });
     let weights = halves.each_ref().map(|half| layout.to_canonical(&half.weights));
     let running = halves.each_ref().map(|half| half.running.clone());
@@ -163,7 +163,7 @@ fn workers_that_keep_every_weight_are_dense_workers() {
 
 /// The mask of a run's last checkpoint.
 fn last_mask(config: &Config, folder: &Path) -> Mask {
-    let restored = chain(config, folder).load(config.epochs, 0).unwrap();
+    let restored = chain(config, folder).load(Moment::new(config.epochs, 0)).unwrap();
     Mask::new(restored.mask.unwrap(), layout(config).weight_count()).unwrap()
 }
 
@@ -230,7 +230,7 @@ fn workers_score_the_samples_of_one_between_them() {
     };
     let one = mask(None);
     let three = mask(Some(Workers { count: 3, reselect_merges: 0, ..several() }));
-    let shared = one.shared(&three, &(0..one.weights()));
+    let shared = one.shared(&three, &(0..one.weight_count()));
     assert!(one.len() == three.len() && one.len() - shared <= 2, "{shared} of {}", one.len());
 }
 

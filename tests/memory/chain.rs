@@ -2,10 +2,10 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use fishmask::checkpoint::chain::{Progress, Values, Worker, Workers, WorkersState, Writer, save_workers};
-use fishmask::checkpoint::{Error, Hash};
-use fishmask::graph::Model;
+use fishmask::checkpoint::chain::{Values, Worker, Workers, WorkersState, Writer, save_workers};
+use fishmask::checkpoint::{Error, Hash, Moment, Progress};
 use fishmask::graph::layout::Parameter;
+use fishmask::graph::{Model, ModelId};
 use tempfile::tempdir;
 
 static LIVE: AtomicUsize = AtomicUsize::new(0);
@@ -32,7 +32,8 @@ fn peak<T>(f: impl FnOnce() -> T) -> usize {
 pub fn writing_takes_less_than_the_vector() {
     for (model, width, shares) in [(Model::Resnet34, 16, [200, 50, 10]), (Model::Resnet9, 16, [200, 50, 10])]
     {
-        let layout = model.graph(width).unwrap().layout;
+        let id = ModelId::new(model, width);
+        let layout = id.graph().unwrap().layout;
         let (vector, running) = (4 * layout.weight_count(), layout.initial_statistics());
         // Made parameter by parameter: what a source holds counts as well.
         let source = |p: &Parameter| Ok::<_, Error>(vec![1e-3 * p.offset as f32; p.count()]);
@@ -42,7 +43,7 @@ pub fn writing_takes_less_than_the_vector() {
         let worker = Worker { values, velocity, running: running.len(), ..Worker::default() };
         let workers = vec![worker; 3];
         let state =
-            WorkersState { epoch: 1, batch: 0, weights: Hash::of_indices(&[]), workers, run: String::new() };
+            WorkersState { at: Moment::new(1, 0), model: Hash::of_indices(&[]), workers, run: String::new() };
         let write = |rank: usize, part, take: &mut dyn FnMut(&[f32])| {
             let mut left = state.workers[rank].length(part);
             while left > 0 {
@@ -51,15 +52,15 @@ pub fn writing_takes_less_than_the_vector() {
             }
             Ok::<_, Error>(())
         };
-        let writing = peak(|| save_workers(folder.path(), (model, width), &state, write).unwrap());
-        let path = Workers::path(folder.path(), 1, 0);
-        let opening = peak(|| Workers::open(&path, (model, width)).unwrap());
+        let writing = peak(|| save_workers(folder.path(), id, &state, write).unwrap());
+        let path = Workers::path(folder.path(), Moment::new(1, 0));
+        let opening = peak(|| Workers::open(&path, id).unwrap());
         println!("{model}, 3 workers' {vector} bytes twice: writing {writing}, opening {opening}");
         assert!(writing < vector / 4, "{model}: {writing} of {vector} bytes for three workers");
         assert!(opening < 5 << 20, "{model}: {opening} bytes to check a file");
         for values in [Values::F32, Values::F16] {
             let folder = tempdir().unwrap();
-            let mut writer = Writer::open(folder.path(), (model, width), &layout, values).unwrap();
+            let mut writer = Writer::open(folder.path(), id, &layout, values).unwrap();
             let at = Progress::default();
             let base = peak(|| writer.base(&at, &running, source).unwrap());
             assert!(base < vector / 2, "{model}: {base} of {vector} bytes for a base");

@@ -3,15 +3,15 @@
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use fishmask::backend::Power;
-use fishmask::backend::cpu::Cpu;
-use fishmask::backend::cuda::Cuda;
 use fishmask::checkpoint::chain::{Chain, Restored};
 use fishmask::data::{Dataset, synthetic};
-use fishmask::driver::cuda::Gpu;
-use fishmask::driver::emulated::Emulated;
-use fishmask::graph::{Layout, Model};
+use fishmask::device::Cpu;
+use fishmask::device::Cuda;
+use fishmask::device::emulated::Emulated;
+use fishmask::device::gpu::Gpu;
+use fishmask::graph::{Layout, Model, ModelId};
 use fishmask::mask::Kind;
+use fishmask::ops::Power;
 use fishmask::train::{
     self, CheckpointState, Config, EpochReport, Error, Event, FisherTarget, Listener, MaskReport, Masking,
     Outcome, Precision, Rule, Stop,
@@ -102,7 +102,8 @@ impl Listener for Watch {
 
 /// What a run's folder holds.
 pub fn chain(config: &Config, folder: &Path) -> Chain {
-    Chain::read(&folder.join("checkpoints"), (config.model, config.width), &layout(config)).unwrap()
+    Chain::read(&folder.join("checkpoints"), ModelId::new(config.model, config.width), &layout(config))
+        .unwrap()
 }
 
 /// Trains in `folder`, from a state or from the beginning: outcome and what was heard.

@@ -4,13 +4,13 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::Progress;
-use super::workers::{self, TotalsFields};
-use crate::backend::Totals;
 use crate::checkpoint::container::KEY;
 use crate::checkpoint::hash::feed;
-use crate::checkpoint::{Error, Hash, Problem, bits};
-use crate::graph::Model;
+use crate::checkpoint::moment::FileKind;
+use crate::checkpoint::progress::TotalsFields;
+use crate::checkpoint::{Error, Hash, Moment, Problem, Progress};
+use crate::graph::ModelId;
+use crate::ops::Totals;
 
 /// Changes whenever a file written by one program cannot be read by the other.
 const FORMAT: u32 = 1;
@@ -19,8 +19,8 @@ const FORMAT: u32 = 1;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Header {
     format: u32,
-    pub model: Model,
-    pub width: usize,
+    #[serde(flatten)]
+    pub id: ModelId,
     /// BLAKE3 of the file's data (what follows its header) and this JSON with an empty `check`.
     check: String,
     #[serde(flatten)]
@@ -32,73 +32,47 @@ pub struct Header {
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Contents {
     Base {
-        weights: Hash,
+        #[serde(rename = "weights")]
+        model: Hash,
         #[serde(flatten)]
-        progress: Fields,
+        progress: Progress,
     },
     Mask {
         mask: Hash,
     },
     Delta {
-        weights: Hash,
+        #[serde(rename = "weights")]
+        model: Hash,
         parent: Hash,
         mask: Hash,
         #[serde(flatten)]
-        progress: Fields,
+        progress: Progress,
     },
     Workers {
-        /// Of the merged model.
-        weights: Hash,
-        epoch: u32,
-        batch: u32,
+        /// The merged model.
+        #[serde(rename = "weights")]
+        model: Hash,
+        #[serde(flatten)]
+        at: Moment,
         /// One a worker.
-        totals: Vec<TotalsFields>,
+        totals: Vec<WorkerTotals>,
         run: String,
     },
 }
 
-/// [`Progress`] as JSON.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Fields {
-    epoch: u32,
-    batch: u32,
-    #[serde(with = "bits")]
-    loss: f64,
-    correct: u64,
-    images: u64,
-    #[serde(with = "bits")]
-    train_seconds: f64,
-    #[serde(with = "bits")]
-    total_seconds: f64,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    test_accuracy: Option<f64>,
-}
-
-impl From<&Progress> for Fields {
-    fn from(p: &Progress) -> Fields {
-        let Progress { epoch, batch, totals, train_seconds, total_seconds, test_accuracy } = *p;
-        let Totals { loss, correct, images } = totals;
-        Fields { epoch, batch, loss, correct, images, train_seconds, total_seconds, test_accuracy }
-    }
-}
-
-impl From<&Fields> for Progress {
-    fn from(f: &Fields) -> Progress {
-        let Fields { epoch, batch, loss, correct, images, train_seconds, total_seconds, test_accuracy } = *f;
-        let totals = Totals { loss, correct, images };
-        Progress { epoch, batch, totals, train_seconds, total_seconds, test_accuracy }
-    }
-}
+/// [`Totals`] in a list.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct WorkerTotals(#[serde(with = "TotalsFields")] pub Totals);
 
 impl Header {
-    pub fn new((model, width): (Model, usize), contents: Contents) -> Header {
-        Header { format: FORMAT, model, width, check: String::new(), contents }
+    pub fn new(id: ModelId, contents: Contents) -> Header {
+        Header { format: FORMAT, id, check: String::new(), contents }
     }
 
-    /// The JSON that guards data, which `data` has been fed; always of the same length. A base's weights are its data.
+    /// The JSON that guards data, which `data` has been fed; always of the same length. A base's model is its data.
     pub fn seal(mut self, mut data: blake3::Hasher) -> Result<String, serde_json::Error> {
-        if let Contents::Base { weights, .. } = &mut self.contents {
-            *weights = Hash::of(&data);
+        if let Contents::Base { model, .. } = &mut self.contents {
+            *model = Hash::of(&data);
         }
         let json = serde_json::to_string(&self)?;
         self.check = Hash::of(data.update(json.as_bytes())).to_string();
@@ -144,14 +118,15 @@ impl Header {
     /// The name that a file of this content has.
     pub fn file_name(&self) -> String {
         match &self.contents {
-            Contents::Base { progress: p, .. } => {
-                format!("base-{:04}-step-{:05}.safetensors", p.epoch, p.batch)
-            }
-            Contents::Mask { mask } => format!("mask-{}.safetensors", mask.short()),
-            Contents::Delta { progress: p, .. } => {
-                format!("epoch-{:04}-step-{:05}.delta.safetensors", p.epoch, p.batch)
-            }
-            &Contents::Workers { epoch, batch, .. } => workers::file_name(epoch, batch),
+            Contents::Base { progress, .. } => FileKind::Base.file_name(progress.at),
+            Contents::Mask { mask } => mask_name(*mask),
+            Contents::Delta { progress, .. } => FileKind::Delta.file_name(progress.at),
+            Contents::Workers { at, .. } => FileKind::Workers.file_name(*at),
         }
     }
+}
+
+/// The name of a mask's file.
+pub fn mask_name(mask: Hash) -> String {
+    format!("mask-{}.safetensors", mask.short())
 }

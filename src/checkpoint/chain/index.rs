@@ -2,13 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Progress;
 use super::file;
+use super::header::mask_name;
 use super::look::{Found, look, names};
 use crate::checkpoint::container::Bytes;
-use crate::checkpoint::full::Time;
-use crate::checkpoint::{Error, Hash, Problem};
-use crate::graph::{Layout, Model};
+use crate::checkpoint::{Error, Hash, Moment, Problem, Progress};
+use crate::graph::{Layout, ModelId};
 
 /// What a checkpoint is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +16,7 @@ pub enum Kind {
     Base,
     /// The new values of a mask.
     Delta {
-        /// The `weights` hash of the checkpoint it builds on.
+        /// The model that the checkpoint it builds on restores to.
         parent: Hash,
         /// The hash of its mask's indices.
         mask: Hash,
@@ -40,15 +39,16 @@ pub struct Checkpoint {
     pub kind: Kind,
     /// When it was written.
     pub progress: Progress,
-    /// The hash of the weights it restores to; a full checkpoint has none.
-    pub weights: Option<Hash>,
+    /// The hash of the model it restores to; a full checkpoint has none.
+    pub model: Option<Hash>,
     /// Weights it holds.
     pub kept: usize,
 }
 
 impl Checkpoint {
-    pub(super) fn time(&self) -> Time {
-        self.progress.time()
+    /// The place in the run that it is of.
+    pub fn at(&self) -> Moment {
+        self.progress.at
     }
 
     pub(super) fn is_base(&self) -> bool {
@@ -80,7 +80,7 @@ pub struct WorkersFile {
     pub path: PathBuf,
     /// Its length.
     pub bytes: u64,
-    pub(super) time: Time,
+    pub(super) at: Moment,
 }
 
 /// The checkpoints of a run, whole chains and full ones, as its files' heads tell. Heads are read once; what is
@@ -88,8 +88,7 @@ pub struct WorkersFile {
 #[derive(Debug)]
 pub struct Chain {
     pub(super) folder: PathBuf,
-    pub(super) model: Model,
-    pub(super) width: usize,
+    pub(super) id: ModelId,
     pub(super) layout: Layout,
     /// By time; of one time, base, delta, full.
     pub(super) checkpoints: Vec<Checkpoint>,
@@ -105,21 +104,21 @@ impl Chain {
     ///
     /// # Errors
     /// When the folder cannot be read. A file that cannot be used is an error where it is asked for.
-    pub fn read(folder: &Path, (model, width): (Model, usize), layout: &Layout) -> Result<Chain, Error> {
+    pub fn read(folder: &Path, id: ModelId, layout: &Layout) -> Result<Chain, Error> {
         let (mut checkpoints, mut masks, mut workers, mut broken) = (vec![], vec![], vec![], vec![]);
         for path in names(folder)? {
-            match look(&path, Some((model, width))).map(|(_, found)| found) {
+            match look(&path, Some(id)).map(|(_, found)| found) {
                 Ok(Found::Checkpoint(checkpoint)) => checkpoints.push(checkpoint),
                 Ok(Found::Mask(mask)) => masks.push(mask),
                 Ok(Found::Workers(file)) => workers.push(file),
                 Err(error) => broken.push(error),
             }
         }
-        let order = |c: &Checkpoint| (c.time(), !c.is_base(), matches!(c.kind, Kind::Full { .. }));
+        let order = |c: &Checkpoint| (c.at(), !c.is_base(), matches!(c.kind, Kind::Full { .. }));
         checkpoints.sort_by_key(order);
-        workers.sort_by_key(|file: &WorkersFile| file.time);
+        workers.sort_by_key(|file: &WorkersFile| file.at);
         let (folder, layout) = (folder.to_path_buf(), layout.clone());
-        Ok(Chain { folder, model, width, layout, checkpoints, masks, workers, broken })
+        Ok(Chain { folder, id, layout, checkpoints, masks, workers, broken })
     }
 
     /// As [`Chain::read`], of the model that the first usable file names.
@@ -130,11 +129,11 @@ impl Chain {
         let mut first = None;
         for path in names(folder)? {
             match look(&path, None) {
-                Ok(((model, width), _)) => {
+                Ok((id, _)) => {
                     let bad = |e: crate::graph::Error| {
                         Error::new(&path, Problem::NotChain { reason: e.to_string() })
                     };
-                    return Chain::read(folder, (model, width), &model.graph(width).map_err(bad)?.layout);
+                    return Chain::read(folder, id, &id.graph().map_err(bad)?.layout);
                 }
                 Err(error) => first = first.or(Some(error)),
             }
@@ -147,9 +146,9 @@ impl Chain {
         &self.folder
     }
 
-    /// Model and width.
-    pub fn model(&self) -> (Model, usize) {
-        (self.model, self.width)
+    /// The model and its width.
+    pub fn id(&self) -> ModelId {
+        self.id
     }
 
     /// The model's layout.
@@ -164,7 +163,7 @@ impl Chain {
 
     /// The file with the workers' states that belongs to a checkpoint; one worker alone has none.
     pub fn workers(&self, checkpoint: &Checkpoint) -> Option<&WorkersFile> {
-        self.workers.iter().find(|file| !checkpoint.is_base() && file.time == checkpoint.time())
+        self.workers.iter().find(|file| !checkpoint.is_base() && file.at == checkpoint.at())
     }
 
     /// What is wrong with files whose head cannot be used.
@@ -182,12 +181,11 @@ impl Chain {
         4 * (self.layout.weight_count() + self.layout.statistic_count()) as u64
     }
 
-    /// The checkpoint that a delta builds on: the base if several restore to the same weights.
+    /// The checkpoint that a delta builds on: the base if several restore to the same model.
     pub(super) fn parent(&self, child: &Checkpoint, parent: Hash) -> Result<&Checkpoint, Error> {
-        // A delta's parent is always older: equal weights at different times make no circle.
+        // A delta's parent is always older: equal models at different moments make no circle.
         let fits = |c: &&Checkpoint| {
-            c.weights == Some(parent)
-                && if c.is_base() { c.time() <= child.time() } else { c.time() < child.time() }
+            c.model == Some(parent) && if c.is_base() { c.at() <= child.at() } else { c.at() < child.at() }
         };
         let found = self.checkpoints.iter().filter(fits).min_by_key(|c| !c.is_base());
         found.ok_or_else(|| self.why_missing(child, parent))
@@ -199,7 +197,7 @@ impl Chain {
         if let Some(error) = fault(&child.path) {
             return error;
         }
-        let older = |c: &&Checkpoint| c.time() <= child.time() && !matches!(c.kind, Kind::Full { .. });
+        let older = |c: &&Checkpoint| c.at() <= child.at() && !matches!(c.kind, Kind::Full { .. });
         let others = self.checkpoints.iter().filter(older).map(|c| &*c.path);
         let damaged = others.filter(|path| fault(path).is_some());
         let broken = self.broken.iter().map(Error::path).chain(damaged).map(Path::to_path_buf).collect();
@@ -211,10 +209,10 @@ impl Chain {
         let found = self.masks.iter().find(|file| file.hash == mask);
         found.ok_or_else(|| {
             // A file that is there and cannot be used is the thing to tell of.
-            let name = format!("mask-{}.safetensors", mask.short());
+            let name = mask_name(mask);
             let path = self.folder.join(&name);
             let fault =
-                file::read(&needs.path, &mut Bytes::default()).err().filter(|_| needs.weights.is_some());
+                file::read(&needs.path, &mut Bytes::default()).err().filter(|_| needs.model.is_some());
             let there = || self.read_mask(&path).err().filter(|_| path.exists());
             fault.or_else(there).unwrap_or_else(|| Error::new(&needs.path, Problem::MaskMissing { name }))
         })

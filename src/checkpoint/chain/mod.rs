@@ -10,7 +10,7 @@
 //!   workers, which then has no velocity: `worker.N.values`, `worker.N.running` and `worker.N.velocity` of each, f32, in
 //!   the order that the run keeps them in.
 //!
-//! Each base and delta carries `weights`, the hash of the vector it restores to ([`Hash::of_model`]). A delta names its
+//! Each base and delta carries as `weights` the hash of the model it restores to ([`Hash::of_model`]). A delta names its
 //! mask by the hash of its indices, and its parent by that one's `weights`: so any file that restores to the same
 //! vector can take a parent's place. The parent is the last checkpoint before the mask came into force: deltas hold
 //! values, not differences, so those of one mask supersede each other, and a chain is as deep as there were masks.
@@ -32,40 +32,14 @@ mod workers;
 mod write;
 
 use super::Hash;
-use super::full::Time;
-use crate::backend::Totals;
 
 pub use diff::{Changes, diff};
 pub use index::{Chain, Checkpoint, Kind, WorkersFile};
 pub use prune::Pruned;
 pub use read::{Restored, Velocity};
 pub use verify::Verified;
-pub(super) use workers::workers_time;
 pub use workers::{Part, Worker, Workers, WorkersState, prune_workers, save_workers};
 pub use write::{Values, Writer, save_mask};
-
-/// Where a run is, and how it fared.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Progress {
-    /// Epochs completed.
-    pub epoch: u32,
-    /// Steps done of the epoch after those.
-    pub batch: u32,
-    /// Training totals of that epoch so far.
-    pub totals: Totals,
-    /// Training time of that epoch so far, in seconds.
-    pub train_seconds: f64,
-    /// Training time before that epoch, in seconds.
-    pub total_seconds: f64,
-    /// Test accuracy after the last completed epoch in percent, where it is known.
-    pub test_accuracy: Option<f64>,
-}
-
-impl Progress {
-    fn time(&self) -> Time {
-        (self.epoch, self.batch)
-    }
-}
 
 /// A model's vectors as a chain's hashes see them.
 struct Vector {

@@ -22,7 +22,7 @@ pub struct Pruned {
 
 impl Chain {
     /// Removes all but the newest `keep` checkpoints and what they need. Where a kept delta builds on one that must go,
-    /// a base with the same weights is written first. Killed at any moment, it leaves a chain that verifies. Files that
+    /// a base with the same model is written first. Killed at any moment, it leaves a chain that verifies. Files that
     /// cannot be read stay. Whoever calls this holds the run's [`RunLock`](crate::checkpoint::RunLock), and reads the
     /// chain anew afterwards.
     ///
@@ -44,7 +44,7 @@ impl Chain {
         }
         // A base after the newest is where the run goes on.
         let bases = self.checkpoints.iter().filter(|c| c.is_base());
-        needed.extend(bases.filter(|c| c.time() >= newest.time()).map(|c| &*c.path));
+        needed.extend(bases.filter(|c| c.at() >= newest.at()).map(|c| &*c.path));
 
         atomic::remove_leftovers(&self.folder)?;
         let mut rebased = BTreeSet::new();
@@ -65,7 +65,7 @@ impl Chain {
         let masks: BTreeSet<Hash> = kept.iter().filter_map(|c| c.mask()).collect();
         let masks = self.masks.iter().filter(|file| !masks.contains(&file.hash));
         // Those of checkpoints that went, or never came to be.
-        let stays = |file: &WorkersFile| kept.iter().any(|c| c.time() == file.time);
+        let stays = |file: &WorkersFile| kept.iter().any(|c| c.at() == file.at);
         let workers = self.workers.iter().filter(|file| !stays(file));
         let going = others.iter().chain(&bases).map(|c| (&c.path, c.bytes));
         let going = going.chain(workers.map(|file| (&file.path, file.bytes)));
@@ -83,12 +83,11 @@ impl Chain {
     fn rebase(&self, delta: &Checkpoint) -> Result<PathBuf, Error> {
         let restored = self.restore(delta)?;
         let source = |p: &Parameter| Ok::<_, Error>(restored.weights[p.range()].to_vec());
-        let model = (self.model, self.width);
-        let (path, weights) =
-            write_base(&self.folder, model, &self.layout, &delta.progress, &restored.running, source)?;
-        match delta.weights {
-            Some(expected) if expected != weights => {
-                Err(Error::new(&path, Problem::Restored { expected, found: weights }))
+        let (path, model) =
+            write_base(&self.folder, self.id, &self.layout, &delta.progress, &restored.running, source)?;
+        match delta.model {
+            Some(expected) if expected != model => {
+                Err(Error::new(&path, Problem::Restored { expected, found: model }))
             }
             _ => Ok(path),
         }

@@ -7,12 +7,13 @@ use safetensors::Dtype;
 
 use super::header::Contents;
 use super::index::{Chain, Checkpoint, Kind};
-use super::look::{check_model, named_time};
+use super::look::{check_model, named_moment};
 use super::workers::Workers;
-use super::{Progress, Vector, file};
+use super::{Vector, file};
 use crate::checkpoint::container::{self, Bytes};
+use crate::checkpoint::moment::FileKind;
 use crate::checkpoint::weights::{self, Flat};
-use crate::checkpoint::{Error, Hash, Problem, full};
+use crate::checkpoint::{Error, Hash, Moment, Problem, Progress, full};
 
 /// Momentum, as a checkpoint keeps it.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,28 +51,25 @@ pub(super) struct Delta {
 }
 
 impl Chain {
-    /// Restores the checkpoint after `epoch` epochs and `batch` steps of the next; of several the full one, then the
-    /// delta.
+    /// Restores the checkpoint of a moment; of several the full one, then the delta.
     ///
     /// # Errors
     /// When there is none, or as [`Chain::restore`].
-    pub fn load(&self, epoch: u32, batch: u32) -> Result<Restored, Error> {
-        if let Some(found) = self.checkpoints.iter().rfind(|c| c.time() == (epoch, batch)) {
+    pub fn load(&self, at: Moment) -> Result<Restored, Error> {
+        if let Some(found) = self.checkpoints.iter().rfind(|c| c.at() == at) {
             return self.restore(found);
         }
-        if let Some(path) =
-            self.broken.iter().map(Error::path).find(|p| named_time(p) == Some((epoch, batch)))
-        {
+        if let Some(path) = self.broken.iter().map(Error::path).find(|p| named_moment(p) == Some(at)) {
             return Err(self.why_broken(path));
         }
-        let mut names: Vec<String> = self.checkpoints.iter().map(|c| describe(c.time())).collect();
+        let mut names: Vec<String> = self.checkpoints.iter().map(|c| c.at().to_string()).collect();
         names.dedup();
         let found = match &names[..] {
             [] => "none".to_string(),
             [first, .., last] if names.len() > 4 => format!("{} from {first} to {last}", names.len()),
             few => few.join(", "),
         };
-        Err(Error::new(&self.folder, Problem::Absent { epoch, batch, found }))
+        Err(Error::new(&self.folder, Problem::Absent { at, found }))
     }
 
     /// Restores the newest checkpoint that a run can go on from; none when there is none.
@@ -80,11 +78,11 @@ impl Chain {
     /// As [`Chain::restore`]. When the newest cannot be used, no other is used in its place: the error names both, and
     /// the user decides.
     pub fn load_latest(&self) -> Result<Option<Restored>, Error> {
-        let real = |path: &&Path| !is_base(path);
+        let real = |path: &&Path| !matches!(FileKind::of(path), Some((FileKind::Base, _)));
         let broken = self.broken.iter().map(Error::path).filter(real);
-        let broken = broken.filter_map(|path| Some((named_time(path)?, path))).max();
+        let broken = broken.filter_map(|path| Some((named_moment(path)?, path))).max();
         let error = match (self.latest(), broken) {
-            (Some(newest), broken) if broken.is_none_or(|(time, _)| time <= newest.time()) => {
+            (Some(newest), broken) if broken.is_none_or(|(at, _)| at <= newest.at()) => {
                 match self.restore(newest) {
                     Ok(restored) => return Ok(Some(restored)),
                     Err(error) => error,
@@ -106,7 +104,7 @@ impl Chain {
     pub fn restore(&self, checkpoint: &Checkpoint) -> Result<Restored, Error> {
         let path = checkpoint.path.clone();
         if let Kind::Full { mask } = checkpoint.kind {
-            let state = full::load(&path, (self.model, self.width), &self.layout)?;
+            let state = full::load(&path, self.id, &self.layout)?;
             let mask = mask.map(|mask| self.mask(mask, checkpoint)).transpose()?;
             return Ok(Restored {
                 path,
@@ -151,29 +149,19 @@ impl Chain {
     pub(super) fn why_broken(&self, path: &Path) -> Error {
         let mut bytes = Bytes::default();
         let unusable = || Error::new(path, Problem::NotChain { reason: "its head cannot be used".into() });
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        match full::parse_name(&name) {
-            _ if name.ends_with(".workers.safetensors") => {
-                Workers::open(path, (self.model, self.width)).err().unwrap_or_else(unusable)
-            }
-            Some(_) => {
-                full::load(path, (self.model, self.width), &self.layout).err().unwrap_or_else(unusable)
-            }
-            None => {
-                let file = file::read(path, &mut bytes);
-                let model = file.and_then(|f| {
-                    check_model(path, (self.model, self.width), (f.header.model, f.header.width))
-                });
-                model.err().unwrap_or_else(unusable)
-            }
-        }
+        let result = match FileKind::of(path) {
+            Some((FileKind::Workers, _)) => Workers::open(path, self.id).map(drop),
+            Some((FileKind::Full, _)) => full::load(path, self.id, &self.layout).map(drop),
+            _ => file::read(path, &mut bytes).and_then(|file| check_model(path, self.id, file.header.id)),
+        };
+        result.err().unwrap_or_else(unusable)
     }
 
     /// Reads a base.
     pub(super) fn base(&self, base: &Checkpoint) -> Result<Vector, Error> {
         let mut bytes = Bytes::default();
         let file = file::read(&base.path, &mut bytes)?;
-        let &Contents::Base { weights: expected, .. } = &file.header.contents else {
+        let &Contents::Base { model: expected, .. } = &file.header.contents else {
             return Err(Error::new(&base.path, Problem::NotChain { reason: "it is no base".into() }));
         };
         let all = weights::expected(&self.layout);
@@ -243,7 +231,7 @@ impl Chain {
             vector.canonical[index as usize] = value;
         }
         vector.running = delta.running;
-        if let Some(expected) = checkpoint.weights {
+        if let Some(expected) = checkpoint.model {
             check_hash(&checkpoint.path, expected, vector)?;
         }
         Ok(delta.velocity)
@@ -258,7 +246,7 @@ impl Chain {
     pub(super) fn read_mask(&self, path: &Path) -> Result<Vec<u32>, Error> {
         let mut bytes = Bytes::default();
         let file = file::read(path, &mut bytes)?;
-        check_model(path, (self.model, self.width), (file.header.model, file.header.width))?;
+        check_model(path, self.id, file.header.id)?;
         file.only(&["indices"])?;
         let (bytes, _) = file.flat("indices", &[Dtype::U32], None)?;
         let indices: Vec<u32> = bytes.as_chunks::<4>().0.iter().map(|&b| u32::from_le_bytes(b)).collect();
@@ -300,17 +288,5 @@ fn check_hash(path: &Path, expected: Hash, vector: &Vector) -> Result<(), Error>
     match vector.hash() {
         found if found == expected => Ok(()),
         found => Err(Error::new(path, Problem::Restored { expected, found })),
-    }
-}
-
-fn is_base(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("base-"))
-}
-
-/// A time in words.
-fn describe((epoch, batch): full::Time) -> String {
-    match batch {
-        0 => format!("epoch {epoch}"),
-        _ => format!("epoch {epoch} step {batch}"),
     }
 }

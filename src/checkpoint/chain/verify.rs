@@ -19,7 +19,7 @@ pub struct Verified {
 /// What the vector being carried from checkpoint to checkpoint is.
 struct At {
     vector: Vector,
-    weights: Option<Hash>,
+    model: Option<Hash>,
     /// Parent and mask of the delta it is of.
     delta: Option<(Hash, Hash)>,
     mask: Option<(Hash, Vec<u32>)>,
@@ -60,29 +60,29 @@ impl Chain {
     /// Checks a file of workers, and that its merged model is that of the checkpoint it lies beside. It may lie beside
     /// none: a program was killed between the two.
     pub(super) fn verify_workers(&self, file: &WorkersFile) -> Result<(), Error> {
-        let workers = Workers::open(&file.path, (self.model, self.width))?;
-        let beside = self.checkpoints.iter().rfind(|c| !c.is_base() && c.time() == file.time);
+        let workers = Workers::open(&file.path, self.id)?;
+        let beside = self.checkpoints.iter().rfind(|c| !c.is_base() && c.at() == file.at);
         let Some(checkpoint) = beside else { return Ok(()) };
-        // A full checkpoint does not tell its own.
-        let found = match checkpoint.weights {
+        // A full checkpoint has no stored hash: compute it.
+        let found = match checkpoint.model {
             Some(found) => found,
             None => {
                 let restored = self.restore(checkpoint)?;
                 Hash::of_model(&self.layout.to_canonical(&restored.weights), &restored.running)
             }
         };
-        workers.check_weights(found)
+        workers.check_model(found)
     }
 
     /// Restores a base or delta: from the one before, if that is its parent or was of the same mask, so that a whole
     /// chain costs one pass; else from its base.
     fn step(&self, c: &Checkpoint, before: Option<At>) -> Result<At, Error> {
         let Kind::Delta { parent, mask } = c.kind else {
-            return Ok(At { vector: self.base(c)?, weights: c.weights, delta: None, mask: None });
+            return Ok(At { vector: self.base(c)?, model: c.model, delta: None, mask: None });
         };
         // The parent must be there, whether or not it is needed.
         let above = self.parent(c, parent)?;
-        let usable = |at: &At| at.weights == Some(parent) || at.delta == Some((parent, mask));
+        let usable = |at: &At| at.model == Some(parent) || at.delta == Some((parent, mask));
         let before = match before.filter(usable) {
             Some(before) => before,
             None => self.step(above, None)?,
@@ -90,6 +90,6 @@ impl Chain {
         let mut vector = before.vector;
         let (delta, indices) = self.delta(c, before.mask)?;
         self.apply(c, delta, &indices.1, &mut vector)?;
-        Ok(At { vector, weights: c.weights, delta: Some((parent, mask)), mask: Some(indices) })
+        Ok(At { vector, model: c.model, delta: Some((parent, mask)), mask: Some(indices) })
     }
 }

@@ -4,17 +4,16 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use safetensors::Dtype;
-use serde::{Deserialize, Serialize};
-
 use super::file::{self, Entry, Failed, Head, Spec};
-use super::header::{Contents, Header};
+use super::header::{Contents, Header, WorkerTotals};
 use super::look::check_model;
-use crate::backend::Totals;
-use crate::checkpoint::full::{self, Time};
+use crate::checkpoint::full::KEPT;
 use crate::checkpoint::hash::feed;
-use crate::checkpoint::{Error, Hash, Problem, bits};
-use crate::graph::Model;
+use crate::checkpoint::moment::FileKind;
+use crate::checkpoint::{Error, Hash, Moment, Problem};
+use crate::graph::ModelId;
+use crate::ops::Totals;
+use safetensors::Dtype;
 
 /// A tensor of a worker's, in the order of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,25 +67,14 @@ impl Worker {
 /// What a file of workers says besides its tensors.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WorkersState {
-    /// Epochs completed, as the checkpoint that it lies beside.
-    pub epoch: u32,
-    /// Steps done of the next, as well.
-    pub batch: u32,
+    /// The place in the run, which is that of the checkpoint it lies beside.
+    pub at: Moment,
     /// The hash of the merged model as that checkpoint restores it ([`Hash::of_model`]).
-    pub weights: Hash,
+    pub model: Hash,
     /// The workers, by rank.
     pub workers: Vec<Worker>,
     /// What else the run wants back: any text.
     pub run: String,
-}
-
-/// [`Totals`] as JSON.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct TotalsFields {
-    #[serde(with = "bits")]
-    loss: f64,
-    correct: u64,
-    images: u64,
 }
 
 /// Writes the workers' state into `folder`. Write it before the checkpoint that it belongs to: killed in between, the run
@@ -103,17 +91,15 @@ pub struct TotalsFields {
 /// If there is no worker, or `source` gives more or fewer values than the worker's length says.
 pub fn save_workers<E: From<Error>>(
     folder: &Path,
-    model: (Model, usize),
+    id: ModelId,
     state: &WorkersState,
     mut source: impl FnMut(usize, Part, &mut dyn FnMut(&[f32])) -> Result<(), E>,
 ) -> Result<PathBuf, E> {
     assert!(!state.workers.is_empty(), "a run has a worker");
-    let totals = |Totals { loss, correct, images }| TotalsFields { loss, correct, images };
     let contents = Contents::Workers {
-        weights: state.weights,
-        epoch: state.epoch,
-        batch: state.batch,
-        totals: state.workers.iter().map(|worker| totals(worker.totals)).collect(),
+        model: state.model,
+        at: state.at,
+        totals: state.workers.iter().map(|worker| WorkerTotals(worker.totals)).collect(),
         run: state.run.clone(),
     };
     let all = || (0..).zip(&state.workers).flat_map(|(rank, w)| Part::ALL.map(|part| (rank, w, part)));
@@ -121,7 +107,7 @@ pub fn save_workers<E: From<Error>>(
         Spec::flat(&part.name(rank), Dtype::F32, worker.length(part))
     };
     let specs: Vec<Spec> = all().map(spec).collect();
-    let (path, _) = file::write(folder, Header::new(model, contents), &specs, |out| {
+    let (path, _) = file::write(folder, Header::new(id, contents), &specs, |out| {
         for (rank, worker, part) in all() {
             let (mut given, mut written) = (0, Ok(()));
             let mut take = |values: &[f32]| {
@@ -151,9 +137,9 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// The file beside the checkpoint of a time.
-    pub fn path(folder: &Path, epoch: u32, batch: u32) -> PathBuf {
-        folder.join(file_name(epoch, batch))
+    /// The file beside the checkpoint of a moment.
+    pub fn path(folder: &Path, at: Moment) -> PathBuf {
+        folder.join(FileKind::Workers.file_name(at))
     }
 
     /// Opens a file and reads it once, to check it.
@@ -161,7 +147,7 @@ impl Workers {
     /// # Errors
     /// When it is missing or cannot be read, is of another model, is not what was written, or has not three tensors for
     /// each worker it tells of.
-    pub fn open(path: &Path, model: (Model, usize)) -> Result<Workers, Error> {
+    pub fn open(path: &Path, id: ModelId) -> Result<Workers, Error> {
         let io = Error::io(path, "read it");
         let mut file = File::open(path).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => Error::new(path, Problem::WorkersMissing),
@@ -171,19 +157,18 @@ impl Workers {
         let header = Header::parse(path, head.json.as_deref())?;
         header.check_hashed(path, head.json.as_deref().unwrap_or_default(), hash(&mut file).map_err(&io)?)?;
         file::check_name(path, &header.file_name())?;
-        check_model(path, model, (header.model, header.width))?;
-        let Contents::Workers { weights, epoch, batch, totals, run } = header.contents else {
+        check_model(path, id, header.id)?;
+        let Contents::Workers { model, at, totals, run } = header.contents else {
             return Err(Error::new(path, Problem::NotChain { reason: "it holds no workers".into() }));
         };
         let tensors = tensors(path, &head, totals.len())?;
-        let worker =
-            |(TotalsFields { loss, correct, images }, tensors): (TotalsFields, &[(u64, usize); 3])| {
-                let [values, running, velocity] = tensors.map(|(_, length)| length);
-                Worker { totals: Totals { loss, correct, images }, values, running, velocity }
-            };
+        let worker = |(WorkerTotals(totals), tensors): (WorkerTotals, &[(u64, usize); 3])| {
+            let [values, running, velocity] = tensors.map(|(_, length)| length);
+            Worker { totals, values, running, velocity }
+        };
         let workers = totals.into_iter().zip(&tensors).map(worker).collect();
         let places = tensors.iter().map(|tensors| tensors.map(|(begin, _)| begin)).collect();
-        let state = WorkersState { epoch, batch, weights, workers, run };
+        let state = WorkersState { at, model, workers, run };
         Ok(Workers { state, path: path.to_path_buf(), file, places })
     }
 
@@ -211,8 +196,8 @@ impl Workers {
     ///
     /// # Errors
     /// When it is another.
-    pub fn check_weights(&self, found: Hash) -> Result<(), Error> {
-        let expected = self.state.weights;
+    pub fn check_model(&self, found: Hash) -> Result<(), Error> {
+        let expected = self.state.model;
         if found == expected {
             return Ok(());
         }
@@ -220,27 +205,17 @@ impl Workers {
     }
 }
 
-/// Removes the workers' states but the newest two of those up to this epoch and step. Later ones cannot be of this run. The
+/// Removes the workers' states but the newest two of those up to now. Later ones cannot be of this run. The
 /// checkpoints that they lie beside stay: they can be restored, but not gone on from.
 ///
 /// # Errors
 /// When the folder cannot be read, or a file not removed.
-pub fn prune_workers(folder: &Path, epoch: u32, batch: u32) -> Result<(), Error> {
-    let mut files = full::list(folder, workers_time)?;
-    files.retain(|(time, _)| *time <= (epoch, batch));
-    let surplus = files.len().saturating_sub(full::KEPT);
+pub fn prune_workers(folder: &Path, now: Moment) -> Result<(), Error> {
+    let mut files = FileKind::list(folder, &[FileKind::Workers])?;
+    files.retain(|(at, _)| *at <= now);
+    let surplus = files.len().saturating_sub(KEPT);
     let remove = |path: &PathBuf| std::fs::remove_file(path).map_err(Error::io(path, "remove it"));
     files[..surplus].iter().try_for_each(|(_, path)| remove(path))
-}
-
-/// The name of the file of a time.
-pub fn file_name(epoch: u32, batch: u32) -> String {
-    format!("epoch-{epoch:04}-step-{batch:05}.workers.safetensors")
-}
-
-/// Epoch and step in the name of a file of workers.
-pub fn workers_time(name: &str) -> Option<Time> {
-    full::parse_name(&format!("{}.safetensors", name.strip_suffix(".workers.safetensors")?))
 }
 
 /// Hashes the rest of a file, piece by piece.

@@ -6,7 +6,6 @@ use half::f16;
 use rayon::prelude::*;
 use safetensors::Dtype;
 
-use super::Progress;
 use super::base::write_base;
 use super::file::{self, Spec};
 use super::header::{Contents, Header};
@@ -14,9 +13,9 @@ use super::index::{Chain, Kind};
 use super::read::check_indices;
 use crate::checkpoint::container::little_endian;
 use crate::checkpoint::hash::feed;
-use crate::checkpoint::{Error, Hash, Problem};
+use crate::checkpoint::{Error, Hash, Problem, Progress};
 use crate::graph::layout::Parameter;
-use crate::graph::{Layout, Model};
+use crate::graph::{Layout, ModelId};
 
 /// How a delta's values are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,7 +31,7 @@ pub enum Values {
 /// The last checkpoint of the chain being written.
 #[derive(Clone, Copy)]
 struct Head {
-    weights: Hash,
+    model: Hash,
     /// Of a delta.
     mask: Option<Hash>,
     /// Of a delta.
@@ -46,7 +45,7 @@ const PIECE: usize = 1 << 16;
 struct Mask {
     hash: Hash,
     indices: Vec<u32>,
-    /// The `weights` hash of what its deltas build on.
+    /// The model that its deltas build on.
     parent: Hash,
     /// Of the weights as restored, with 0 in the mask's places.
     outside: Vec<u32>,
@@ -58,7 +57,7 @@ struct Mask {
 /// Weights come from `source`, which is asked for one parameter's at a time, in memory order, first to last.
 pub struct Writer {
     folder: PathBuf,
-    model: (Model, usize),
+    id: ModelId,
     layout: Layout,
     values: Values,
     head: Option<Head>,
@@ -72,27 +71,22 @@ impl Writer {
     ///
     /// # Errors
     /// When the folder cannot be read.
-    pub fn open(
-        folder: &Path,
-        model: (Model, usize),
-        layout: &Layout,
-        values: Values,
-    ) -> Result<Writer, Error> {
-        let chain = Chain::read(folder, model, layout)?;
+    pub fn open(folder: &Path, id: ModelId, layout: &Layout, values: Values) -> Result<Writer, Error> {
+        let chain = Chain::read(folder, id, layout)?;
         let head = chain.checkpoints().iter().rev().find_map(|c| {
             let (mask, parent) = match c.kind {
                 Kind::Base => (None, None),
                 Kind::Delta { parent, mask } => (Some(mask), Some(parent)),
                 Kind::Full { .. } => return None,
             };
-            c.weights.map(|weights| Head { weights, mask, parent })
+            c.model.map(|model| Head { model, mask, parent })
         });
         let (folder, layout) = (folder.to_path_buf(), layout.clone());
         let rounded = match values {
             Values::F32 => vec![],
             Values::F16 => vec![0; layout.weight_count().div_ceil(64)],
         };
-        Ok(Writer { folder, model, layout, values, head, mask: None, rounded })
+        Ok(Writer { folder, id, layout, values, head, mask: None, rounded })
     }
 
     /// Writes all weights, for deltas to build on. Returns the file.
@@ -108,8 +102,8 @@ impl Writer {
         running: &[f32],
         source: impl FnMut(&Parameter) -> Result<Vec<f32>, E>,
     ) -> Result<PathBuf, E> {
-        let (path, weights) = write_base(&self.folder, self.model, &self.layout, at, running, source)?;
-        self.head = Some(Head { weights, mask: None, parent: None });
+        let (path, model) = write_base(&self.folder, self.id, &self.layout, at, running, source)?;
+        self.head = Some(Head { model, mask: None, parent: None });
         self.mask = None;
         self.rounded.fill(0);
         Ok(path)
@@ -133,13 +127,13 @@ impl Writer {
     ) -> Result<Hash, E> {
         let Some(head) = self.head else { return Err(self.refuse("there is no base to build on").into()) };
         let found = self.pass(indices, false, running, source)?;
-        if found.weights != head.weights {
+        if found.model != head.model {
             let reason = "the mask changed when the weights were not those of the last checkpoint";
             return Err(self.refuse(reason).into());
         }
-        let hash = save_mask(&self.folder, self.model, &self.layout, indices)?;
+        let hash = save_mask(&self.folder, self.id, &self.layout, indices)?;
         // The same mask as before, chosen again or after a resumption, supersedes its own deltas.
-        let parent = head.parent.filter(|_| head.mask == Some(hash)).unwrap_or(head.weights);
+        let parent = head.parent.filter(|_| head.mask == Some(hash)).unwrap_or(head.model);
         self.mask = Some(Mask { hash, indices: indices.to_vec(), parent, outside: found.outside });
         Ok(hash)
     }
@@ -180,14 +174,14 @@ impl Writer {
             let reason = format!("weight {i} is beyond what f16 holds; use --checkpoint-values f32");
             return Err(self.refuse(&reason).into());
         }
-        let (weights, parent) = (found.weights, mask.parent);
-        let contents = Contents::Delta { weights, parent, mask: mask.hash, progress: at.into() };
+        let (model, parent) = (found.model, mask.parent);
+        let contents = Contents::Delta { model, parent, mask: mask.hash, progress: *at };
         // Four-byte values first, so that all of them lie at multiples of four.
         let mut specs = vec![Spec::flat("running", Dtype::F32, running.len())];
         specs.extend(velocity.map(|_| Spec::flat("velocity", Dtype::F32, kept)));
         let dtype = if self.values == Values::F16 { Dtype::F16 } else { Dtype::F32 };
         specs.push(Spec::flat("values", dtype, kept));
-        let header = Header::new(self.model, contents);
+        let header = Header::new(self.id, contents);
         let (path, _) = file::write::<E>(&self.folder, header, &specs, |out| {
             out.write(running)?;
             out.write(velocity.unwrap_or_default())?;
@@ -196,7 +190,7 @@ impl Writer {
                 Values::F16 => out.write(&found.values.iter().map(|&v| f16::from_f32(v)).collect::<Vec<_>>()),
             }
         })?;
-        self.head = Some(Head { weights, mask: Some(mask.hash), parent: Some(parent) });
+        self.head = Some(Head { model, mask: Some(mask.hash), parent: Some(parent) });
         if self.values == Values::F16 {
             mask.indices.iter().for_each(|&i| self.rounded[i as usize / 64] |= 1 << (i % 64));
         }
@@ -234,7 +228,7 @@ impl Writer {
             }
         }
         feed(&mut whole, &little_endian(running));
-        Ok(Found { values, weights: Hash::of(&whole), outside, overflow })
+        Ok(Found { values, model: Hash::of(&whole), outside, overflow })
     }
 
     /// Makes of weights, the first of which is `begin`, what a reader restores. `kept` are those about to be written;
@@ -265,14 +259,9 @@ impl Writer {
 ///
 /// # Errors
 /// When the indices are no mask of the model, or the file cannot be written.
-pub fn save_mask(
-    folder: &Path,
-    model: (Model, usize),
-    layout: &Layout,
-    indices: &[u32],
-) -> Result<Hash, Error> {
+pub fn save_mask(folder: &Path, id: ModelId, layout: &Layout, indices: &[u32]) -> Result<Hash, Error> {
     let hash = Hash::of_indices(indices);
-    let header = Header::new(model, Contents::Mask { mask: hash });
+    let header = Header::new(id, Contents::Mask { mask: hash });
     check_indices(&folder.join(header.file_name()), indices, layout.weight_count())?;
     let spec = Spec::flat("indices", Dtype::U32, indices.len());
     file::write::<Error>(folder, header, &[spec], |out| out.write(indices))?;
@@ -290,8 +279,8 @@ fn checksum(weights: &[f32]) -> u32 {
 /// What a pass over the weights found.
 struct Found {
     values: Vec<f32>,
-    /// Of the whole vector and the running statistics.
-    weights: Hash,
+    /// All weights and the running statistics.
+    model: Hash,
     /// A checksum a piece of the weights with 0 in the kept places.
     outside: Vec<u32>,
     /// The first kept weight that is finite, and infinite as f16.

@@ -45,3 +45,47 @@ impl Model {
         }
     }
 }
+
+/// A model at a width: what weights, masks and checkpoints are of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelId {
+    /// The architecture.
+    pub model: Model,
+    /// Channels of its stem.
+    pub width: usize,
+}
+
+impl ModelId {
+    /// The widest network. Every canonical index then fits 32 bits, for each of the models.
+    pub const MAX_WIDTH: usize = 512;
+
+    /// A model at a width.
+    pub const fn new(model: Model, width: usize) -> ModelId {
+        ModelId { model, width }
+    }
+
+    /// Whether there can be such a network; the error says what its width must be.
+    ///
+    /// # Errors
+    /// A width of 0 or above [`ModelId::MAX_WIDTH`].
+    pub fn check(self) -> Result<(), String> {
+        match self.width {
+            1..=Self::MAX_WIDTH => Ok(()),
+            _ => Err(format!("must be from 1 to {} channels", Self::MAX_WIDTH)),
+        }
+    }
+
+    /// The network.
+    ///
+    /// # Errors
+    /// As [`Model::graph`].
+    pub fn graph(self) -> Result<Graph, Error> {
+        self.model.graph(self.width)
+    }
+}
+
+impl std::fmt::Display for ModelId {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(f, "{} of width {}", self.model, self.width)
+    }
+}

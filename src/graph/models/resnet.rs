@@ -1,10 +1,9 @@
 //! torchvision's ResNets of basic blocks, with the 3x3 stem that small images need.
 
-use crate::backend::Pool;
 use crate::graph::{Error, Graph, Init, NodeId, Shape};
 use crate::ops::conv::ConvLayer;
 use crate::ops::linear::LinearLayer;
-use crate::ops::norm::{Add, BatchNorm, Relu};
+use crate::ops::norm::{Add, BatchNorm, Pool, Relu};
 use crate::ops::pool::GlobalAveragePool;
 
 /// Returns a ResNet whose stages have so many `blocks`; a stage has twice the channels of the one before, the first

@@ -1,10 +1,9 @@
 //! resnet9, cifar10-fast's network for the DAWNBench contest.
 
-use crate::backend::Pool;
 use crate::graph::{Error, Graph, Init, NodeId, Shape};
 use crate::ops::conv::ConvLayer;
 use crate::ops::linear::{LinearLayer, Scale};
-use crate::ops::norm::{Add, BatchNorm, Relu};
+use crate::ops::norm::{Add, BatchNorm, Pool, Relu};
 
 /// Returns resnet9 with `width` channels after its first convolution.
 pub(super) fn graph(input: Shape, classes: usize, width: usize) -> Result<Graph, Error> {

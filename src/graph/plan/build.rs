@@ -3,13 +3,12 @@
 use super::fuse::Group;
 use super::slots::{Value, assign};
 use super::{Destination, Gradients, Mode, Operands, Plan, Step};
-use crate::backend::Sparse;
 use crate::graph::{Error, Graph, NodeId};
+use crate::ops::Backend;
 
 /// A plan in the making. Slots are numbers of values until [`Builder::build`] assigns buffers.
-pub(super) struct Builder<'a, B: Sparse> {
+pub(super) struct Builder<'a, B: Backend> {
     graph: &'a Graph,
-    mode: Mode,
     plan: Plan<B>,
     /// The nodes that each step reads, in the order of its inputs.
     inputs: Vec<Vec<NodeId>>,
@@ -22,14 +21,13 @@ pub(super) struct Builder<'a, B: Sparse> {
     clock: usize,
 }
 
-impl<'a, B: Sparse> Builder<'a, B> {
+impl<'a, B: Backend> Builder<'a, B> {
     pub fn new(graph: &'a Graph, batch: usize, mode: Mode) -> Self {
         let nodes = graph.nodes.len();
         let (steps, slots, saved) = (vec![], vec![], vec![]);
         Builder {
             graph,
-            mode,
-            plan: Plan { batch, steps, slots, saved, images: 0, logits: 0, dlogits: None },
+            plan: Plan { mode, batch, steps, slots, saved, images: 0, logits: 0, dlogits: None },
             inputs: vec![],
             values: vec![],
             output: vec![None; nodes],
@@ -49,7 +47,7 @@ impl<'a, B: Sparse> Builder<'a, B> {
         let last = self.graph.output();
         self.plan.logits = self.input(last)?;
         let (computed, done) = (self.values.len(), self.clock);
-        if self.mode != Mode::Inference {
+        if self.plan.mode != Mode::Inference {
             let gradient = self.value(last);
             self.gradient[last] = Some(gradient);
             self.plan.dlogits = Some(gradient);
@@ -58,7 +56,7 @@ impl<'a, B: Sparse> Builder<'a, B> {
                 self.plan.steps[step].gradients = Some(self.backward(step)?);
             }
         }
-        if self.mode == Mode::Scoring {
+        if self.plan.mode == Mode::Scoring {
             let again = self.values[..computed].iter_mut().filter(|value| value.last > done);
             again.for_each(|value| value.last = self.clock);
             self.values[self.plan.logits].last = self.clock;
@@ -109,7 +107,7 @@ impl<'a, B: Sparse> Builder<'a, B> {
         }
         operands.output = self.value(last);
         self.output[last] = Some(operands.output);
-        if self.mode != Mode::Inference && operation.saved_bytes() > 0 {
+        if self.plan.mode != Mode::Inference && operation.saved_bytes() > 0 {
             operands.saved = Some(self.plan.saved.len());
             self.plan.saved.push(operation.saved_bytes());
         }

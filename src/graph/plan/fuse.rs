@@ -1,11 +1,11 @@
 //! Decides which nodes one step computes.
 
-use crate::backend::Sparse;
 use crate::graph::{Error, Graph, NodeId};
+use crate::ops::Backend;
 use crate::ops::step::Step;
 
 /// A step in the making.
-pub(super) struct Group<B: Sparse> {
+pub(super) struct Group<B: Backend> {
     /// The nodes it computes, first to last.
     pub nodes: Vec<NodeId>,
     /// The nodes it reads: those of its first node, then those that absorbed nodes read beside it.
@@ -15,7 +15,7 @@ pub(super) struct Group<B: Sparse> {
 
 /// Groups nodes into steps. A step absorbs the reader of its output as long as there is only one and the operation can.
 /// A group runs where its last node stands, when all its inputs are ready.
-pub(super) fn fuse<B: Sparse>(graph: &Graph, batch: usize) -> Result<Vec<Group<B>>, Error> {
+pub(super) fn fuse<B: Backend>(graph: &Graph, batch: usize) -> Result<Vec<Group<B>>, Error> {
     let mut taken = vec![false; graph.nodes.len()];
     let mut groups = vec![];
     for (id, node) in graph.nodes.iter().enumerate().skip(1) {

@@ -7,9 +7,10 @@ mod slots;
 use std::any::Any;
 
 use super::{Error, Graph, NodeId};
-use crate::backend::{Error as DeviceError, Sparse};
+use crate::device::{Error as DeviceError, Scratch};
 pub use crate::ops::step::{Destination, Gradients, Operands, Slot};
-use crate::ops::step::{Run, Scratch, Wanted};
+use crate::ops::step::{Run, Wanted};
+use crate::ops::{Backend, Work};
 
 /// What a plan is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +25,7 @@ pub enum Mode {
 }
 
 /// A step of a plan: what it computes, and where its operands lie.
-pub struct Step<B: Sparse> {
+pub struct Step<B: Backend> {
     /// The nodes it computes, first to last; the last one's output is the step's.
     pub nodes: Vec<NodeId>,
     /// The operation, with `n` = the plan's batch.
@@ -36,7 +37,9 @@ pub struct Step<B: Sparse> {
 }
 
 /// Steps and buffers of one network at one batch size.
-pub struct Plan<B: Sparse> {
+pub struct Plan<B: Backend> {
+    /// What it is for.
+    pub mode: Mode,
     /// Largest number of images in a batch.
     pub batch: usize,
     /// Steps in the order of the forward pass; the backward pass takes them last to first.
@@ -53,7 +56,7 @@ pub struct Plan<B: Sparse> {
     pub dlogits: Option<Slot>,
 }
 
-impl<B: Sparse> Plan<B> {
+impl<B: Backend> Plan<B> {
     /// Returns the plan for batches of up to `batch` images.
     ///
     /// # Errors
@@ -95,9 +98,13 @@ impl<B: Sparse> Plan<B> {
         self.slots.iter().sum::<usize>() * element + self.saved.iter().sum::<usize>()
     }
 
-    /// Adds what its operations need on the device beside their buffers.
-    pub fn scratch(&self, scratch: &mut Scratch) {
-        self.steps.iter().for_each(|step| step.operation.scratch(scratch));
+    /// Returns the scratch that its operations need on the device beside their buffers.
+    pub fn scratch(&self) -> Scratch {
+        let work = match self.mode {
+            Mode::Inference | Mode::Training => Work::Train,
+            Mode::Scoring => Work::Score,
+        };
+        self.steps.iter().map(|step| step.operation.scratch(work)).collect()
     }
 
     /// Returns the operations of one type, in the order of the forward pass.

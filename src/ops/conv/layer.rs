@@ -1,8 +1,11 @@
 //! Convolution as a layer of a graph and a step of a plan.
 
-use crate::backend::{Conv, Error, Sparse};
+use super::{Conv, ConvDgrad, ConvFprop, ConvWgrad};
+use crate::device::{Error, Scratch};
+use crate::ops::backend::Backend;
+use crate::ops::flat::{In, Work};
 use crate::ops::layer::{Init, Layer, NewParameter, Shape, single};
-use crate::ops::step::{Destination, Gradients, Operands, Pass, Run, Scratch, Step};
+use crate::ops::step::{Destination, Gradients, Operands, Pass, Run, Step};
 
 /// A square convolution without bias.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -49,12 +52,12 @@ impl Layer for ConvLayer {
         inputs.iter().map(filter).collect()
     }
 
-    fn step<B: Sparse>(&self, batch: usize, x: Shape) -> Option<Box<dyn Step<B>>> {
+    fn step<B: Backend>(&self, batch: usize, x: Shape) -> Option<Box<dyn Step<B>>> {
         Some(Box::new(self.geometry(batch, x)))
     }
 }
 
-impl<B: Sparse> Step<B> for Conv {
+impl<B: Backend> Step<B> for Conv {
     fn leaves_sums(&self) -> bool {
         true
     }
@@ -67,34 +70,40 @@ impl<B: Sparse> Step<B> for Conv {
         Conv { n: 1, ..*self }.flops()
     }
 
-    fn scratch(&self, scratch: &mut Scratch) {
-        scratch.convs.push(*self);
+    fn scratch(&self, work: Work) -> Scratch {
+        B::conv_scratch(self, work)
     }
 
     fn forward(&self, at: &Operands, run: &mut Run<B>) -> Result<(), Error> {
         let conv = Conv { n: run.n, ..*self };
-        let (x, mut y) = (run.tensors[at.inputs[0]].borrow(), run.tensors[at.output].borrow_mut());
         let sums = (run.pass == Pass::Train && !at.statistics.is_empty())
             .then(|| (&mut *run.sums, at.statistics.clone()));
-        run.backend.conv_fprop(&conv, &x, run.weights, at.parameters[0].clone(), &mut y, sums)
+        let buffers = ConvFprop {
+            x: &*run.tensors[at.inputs[0]].borrow(),
+            filter: In { vector: run.weights, at: at.parameters[0].clone() },
+            y: &mut *run.tensors[at.output].borrow_mut(),
+            sums,
+        };
+        run.backend.conv_fprop(&conv, buffers)
     }
 
     fn backward(&self, at: &Operands, gradients: &Gradients, run: &mut Run<B>) -> Result<(), Error> {
         let conv = Conv { n: run.n, ..*self };
-        let filter = &at.parameters[0];
-        let dy = run.tensors[gradients.output].borrow();
+        let filter = at.parameters[0].clone();
+        let dy = &*run.tensors[gradients.output].borrow();
         if run.wanted.gradients {
-            let x = run.tensors[at.inputs[0]].borrow();
-            match run.pass {
-                Pass::Score { power, .. } => {
-                    run.backend.conv_score(&conv, power, &x, &dy, run.gradients, filter.clone())?;
-                }
-                _ => run.backend.conv_wgrad(&conv, &x, &dy, run.gradients, filter.clone())?,
-            }
+            let x = &*run.tensors[at.inputs[0]].borrow();
+            let into = run.pass.out(run.gradients);
+            run.backend.conv_wgrad(&conv, ConvWgrad { x, dy, filter: filter.clone(), into })?;
         }
-        let Some(slot) = gradients.inputs[0].slot().filter(|_| run.wanted.inputs) else { return Ok(()) };
-        let accumulate = matches!(gradients.inputs[0], Destination::Accumulate(_));
-        let mut dx = run.tensors[slot].borrow_mut();
-        run.backend.conv_dgrad(&conv, &dy, run.weights, filter.clone(), &mut dx, accumulate)
+        let to = gradients.inputs[0];
+        let Some(slot) = to.slot().filter(|_| run.wanted.inputs) else { return Ok(()) };
+        let buffers = ConvDgrad {
+            dy,
+            filter: In { vector: run.weights, at: filter },
+            dx: &mut *run.tensors[slot].borrow_mut(),
+            accumulate: matches!(to, Destination::Accumulate(_)),
+        };
+        run.backend.conv_dgrad(&conv, buffers)
     }
 }

@@ -2,9 +2,11 @@
 
 use std::any::Any;
 
-use crate::backend::{Error, Linear, Sparse};
+use super::{Linear, LinearBackward, LinearForward, LinearParameters};
+use crate::device::Error;
+use crate::ops::backend::Backend;
 use crate::ops::layer::{Init, Layer, NewParameter, Shape, single};
-use crate::ops::step::{Gradients, Operands, Pass, Run, Step};
+use crate::ops::step::{Gradients, Operands, Run, Step};
 
 /// A matrix product with a weight \[K,C\], and a bias if it is to have one. Both begin as [`Init::fan_in`].
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -35,7 +37,7 @@ impl Layer for LinearLayer {
         [weight].into_iter().chain(bias).collect()
     }
 
-    fn step<B: Sparse>(&self, n: usize, x: Shape) -> Option<Box<dyn Step<B>>> {
+    fn step<B: Backend>(&self, n: usize, x: Shape) -> Option<Box<dyn Step<B>>> {
         Some(Box::new(Linear { n, c: x.c, k: self.k, scale: 1.0 }))
     }
 }
@@ -46,7 +48,7 @@ impl Layer for Scale {
     }
 }
 
-impl<B: Sparse> Step<B> for Linear {
+impl<B: Backend> Step<B> for Linear {
     fn absorb(&mut self, layer: &dyn Any) -> bool {
         let Some(Scale(factor)) = layer.downcast_ref() else { return false };
         let first = self.scale == 1.0;
@@ -61,24 +63,30 @@ impl<B: Sparse> Step<B> for Linear {
     }
 
     fn forward(&self, at: &Operands, run: &mut Run<B>) -> Result<(), Error> {
-        let linear = Linear { n: run.n, ..*self };
-        let (x, mut y) = (run.tensors[at.inputs[0]].borrow(), run.tensors[at.output].borrow_mut());
-        let (weight, bias) = (at.parameters[0].clone(), at.parameters.get(1).cloned());
-        run.backend.linear_forward(&linear, &x, run.weights, weight, bias, &mut y)
+        let buffers = LinearForward {
+            x: &*run.tensors[at.inputs[0]].borrow(),
+            weights: run.weights,
+            parameters: &parameters(at),
+            y: &mut *run.tensors[at.output].borrow_mut(),
+        };
+        run.backend.linear_forward(&Linear { n: run.n, ..*self }, buffers)
     }
 
     fn backward(&self, at: &Operands, gradients: &Gradients, run: &mut Run<B>) -> Result<(), Error> {
+        // A plan always gives its gradient a slot: this step cannot write nowhere.
         let Some(dx) = gradients.inputs[0].slot() else { return Ok(()) };
-        let linear = Linear { n: run.n, ..*self };
-        let (x, dy) = (run.tensors[at.inputs[0]].borrow(), run.tensors[gradients.output].borrow());
-        let mut dx = run.tensors[dx].borrow_mut();
-        let (weights, to) = (run.weights, &mut *run.gradients);
-        let (weight, bias) = (at.parameters[0].clone(), at.parameters.get(1).cloned());
-        match run.pass {
-            Pass::Score { power, .. } => {
-                run.backend.linear_score(&linear, power, &x, &dy, weights, weight, bias, &mut dx, to)
-            }
-            _ => run.backend.linear_backward(&linear, &x, &dy, weights, weight, bias, &mut dx, to),
-        }
+        let buffers = LinearBackward {
+            x: &*run.tensors[at.inputs[0]].borrow(),
+            dy: &*run.tensors[gradients.output].borrow(),
+            weights: run.weights,
+            parameters: &parameters(at),
+            dx: &mut *run.tensors[dx].borrow_mut(),
+            into: run.pass.out(run.gradients),
+        };
+        run.backend.linear_backward(&Linear { n: run.n, ..*self }, buffers)
     }
+}
+
+fn parameters(at: &Operands) -> LinearParameters {
+    LinearParameters { weight: at.parameters[0].clone(), bias: at.parameters.get(1).cloned() }
 }

@@ -2,11 +2,12 @@
 
 use std::any::Any;
 
-use crate::backend::{
-    Affine, Error, Moments, Norm, NormBackward, NormForward, Pool, ResidualGradient, Sparse,
-};
+use super::{Affine, Groups, Norm, NormBackward, NormForward, Pool, ResidualGradient, StatisticsOf};
+use crate::device::{Error, Scratch};
+use crate::ops::backend::Backend;
+use crate::ops::flat::Work;
 use crate::ops::layer::{Init, Layer, NewParameter, Shape, single};
-use crate::ops::step::{Destination, Gradients, Operands, Pass, Run, Scratch, Statistics, Step};
+use crate::ops::step::{Destination, Gradients, Operands, Pass, Run, Statistics, Step};
 
 /// Batch normalisation by channel. Its weight begins at 1, its bias at 0. A convolution that nothing else reads comes
 /// before it.
@@ -38,7 +39,7 @@ impl Layer for BatchNorm {
         inputs.first().map(|x| x.c)
     }
 
-    fn step<B: Sparse>(&self, n: usize, Shape { h, w, c }: Shape) -> Option<Box<dyn Step<B>>> {
+    fn step<B: Backend>(&self, n: usize, Shape { h, w, c }: Shape) -> Option<Box<dyn Step<B>>> {
         Some(Box::new(Norm { n, h, w, c, relu: false, residual: false, relu_sum: false, pool: None }))
     }
 }
@@ -59,7 +60,28 @@ impl Layer for Add {
     }
 }
 
-impl<B: Sparse> Step<B> for Norm {
+/// The largest value of each window; joins a batch norm.
+impl Layer for Pool {
+    fn output(&self, inputs: &[Shape]) -> Result<Shape, String> {
+        let Shape { h, w, c } = single(inputs)?;
+        let Pool { size, stride, pad } = *self;
+        if h.min(w) + 2 * pad < size {
+            return Err(format!("a {size}x{size} window is larger than its {h}x{w} input"));
+        }
+        if stride == 0 {
+            return Err("a stride of 0 never ends".into());
+        }
+        if 2 * pad > size {
+            return Err(format!("padding {pad} is more than half of a {size}x{size} window"));
+        }
+        if size > 15 {
+            return Err(format!("a {size}x{size} window has more places than a byte can number"));
+        }
+        Ok(Shape { h: self.outputs(h), w: self.outputs(w), c })
+    }
+}
+
+impl<B: Backend> Step<B> for Norm {
     /// Takes in a ReLU, an addition, a ReLU of the sum, and a max pool, each at most once and in this order.
     fn absorb(&mut self, layer: &dyn Any) -> bool {
         let Norm { relu, residual, relu_sum, pool, .. } = self;
@@ -100,47 +122,40 @@ impl<B: Sparse> Step<B> for Norm {
         }
     }
 
-    fn scratch(&self, scratch: &mut Scratch) {
-        scratch.norms.push(*self);
+    fn scratch(&self, work: Work) -> Scratch {
+        B::norm_scratch(self, work)
     }
 
     fn forward(&self, at: &Operands, run: &mut Run<B>) -> Result<(), Error> {
         let norm = Norm { n: run.n, ..*self };
-        let (own, normalising) = (at.statistics.clone(), self.statistics(at, run));
+        let normalising = self.statistics(at, run);
         let x = run.tensors[at.inputs[0]].borrow();
         let residual = at.inputs.get(1).map(|&slot| run.tensors[slot].borrow());
-        match run.pass {
-            Pass::Infer => run.backend.running_statistics(run.running, run.statistics, own)?,
-            Pass::Train => {
-                let count = norm.n * norm.h * norm.w;
-                run.backend.batch_statistics(count, run.sums, run.statistics, run.running, own)?;
+        let groups = groups(run.pass);
+        let of = match run.pass {
+            Pass::Train => StatisticsOf::Batch { sums: run.sums, running: run.running },
+            Pass::Score { statistics: Statistics::Own, .. } => StatisticsOf::EachImage { x: &*x },
+            Pass::Infer | Pass::Score { .. } => {
+                StatisticsOf::Running { running: run.running, from: at.statistics.clone(), groups }
             }
-            Pass::Score { statistics, .. } => {
-                let of = match statistics {
-                    Statistics::Own => Moments::Sample(&*x),
-                    Statistics::Running => Moments::Running(&*run.running, own),
-                };
-                run.backend.sample_moments(&norm, of, run.statistics, normalising.clone())?;
-            }
-        }
+        };
+        run.backend.norm_statistics(&norm, of, run.statistics, normalising.clone())?;
         let buffers = NormForward {
             x: &*x,
             residual: residual.as_deref(),
             weights: run.weights,
             affine: &affine(at),
-            moments: run.statistics,
+            groups,
+            statistics: run.statistics,
             at: normalising,
             y: &mut *run.tensors[at.output].borrow_mut(),
             winners: at.saved.map(|i| &mut run.saved[i]),
         };
-        match run.pass {
-            Pass::Score { .. } => run.backend.sample_norm_forward(&norm, buffers),
-            _ => run.backend.norm_forward(&norm, buffers),
-        }
+        run.backend.norm_forward(&norm, buffers)
     }
 
     fn backward(&self, at: &Operands, gradients: &Gradients, run: &mut Run<B>) -> Result<(), Error> {
-        // It follows a convolution, never the images.
+        // A plan always gives its gradient a slot: this step cannot write nowhere.
         let Some(dx) = gradients.inputs[0].slot() else { return Ok(()) };
         let (norm, normalising) = (Norm { n: run.n, ..*self }, self.statistics(at, run));
         let to = gradients.inputs.get(1).copied().unwrap_or(Destination::Nowhere);
@@ -152,8 +167,9 @@ impl<B: Sparse> Step<B> for Norm {
             winners: at.saved.map(|i| &run.saved[i]),
             weights: run.weights,
             affine: &affine(at),
-            moments: run.statistics,
+            statistics: run.statistics,
             at: normalising,
+            constant: matches!(run.pass, Pass::Score { statistics: Statistics::Running, .. }),
             dy: &mut *run.tensors[gradients.output].borrow_mut(),
             dx: &mut *run.tensors[dx].borrow_mut(),
             residual: match (to, residual.as_deref_mut()) {
@@ -162,15 +178,17 @@ impl<B: Sparse> Step<B> for Norm {
                 (Destination::InPlace, _) => ResidualGradient::InPlace,
                 _ => ResidualGradient::None,
             },
-            gradients: run.gradients,
+            into: run.pass.out(run.gradients),
         };
-        match run.pass {
-            Pass::Score { power, statistics } => {
-                let through = statistics == Statistics::Own;
-                run.backend.sample_norm_backward(&norm, power, through, buffers)
-            }
-            _ => run.backend.norm_backward(&norm, buffers),
-        }
+        run.backend.norm_backward(&norm, buffers)
+    }
+}
+
+/// Which images this pass normalises together.
+fn groups(pass: Pass) -> Groups {
+    match pass {
+        Pass::Infer | Pass::Train => Groups::Batch,
+        Pass::Score { .. } => Groups::EachImage,
     }
 }
 
@@ -180,11 +198,11 @@ fn affine(at: &Operands) -> Affine {
 
 impl Norm {
     /// Where the statistics lie that normalise in this pass; scoring has a mean and deviation for each image.
-    fn statistics<B: Sparse>(&self, at: &Operands, run: &Run<B>) -> std::ops::Range<usize> {
+    fn statistics<B: Backend>(&self, at: &Operands, run: &Run<B>) -> std::ops::Range<usize> {
         let own = &at.statistics;
-        match run.pass {
-            Pass::Score { .. } => self.n * own.start..self.n * own.start + run.n * own.len(),
-            _ => own.clone(),
+        match groups(run.pass) {
+            Groups::Batch => own.clone(),
+            Groups::EachImage => self.n * own.start..self.n * own.start + run.n * own.len(),
         }
     }
 }

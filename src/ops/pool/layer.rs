@@ -1,6 +1,8 @@
-//! Pooling as layers of a graph, and the mean over all pixels as a step of a plan.
+//! The mean over all pixels as a layer of a graph and a step of a plan.
 
-use crate::backend::{AveragePool, Error, Pool, Sparse};
+use super::AveragePool;
+use crate::device::Error;
+use crate::ops::backend::Backend;
 use crate::ops::layer::{Layer, Shape, single};
 use crate::ops::step::{Destination, Gradients, Operands, Run, Step};
 
@@ -8,38 +10,17 @@ use crate::ops::step::{Destination, Gradients, Operands, Run, Step};
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GlobalAveragePool;
 
-/// The largest value of each window; joins a batch norm.
-impl Layer for Pool {
-    fn output(&self, inputs: &[Shape]) -> Result<Shape, String> {
-        let Shape { h, w, c } = single(inputs)?;
-        let Pool { size, stride, pad } = *self;
-        if h.min(w) + 2 * pad < size {
-            return Err(format!("a {size}x{size} window is larger than its {h}x{w} input"));
-        }
-        if stride == 0 {
-            return Err("a stride of 0 never ends".into());
-        }
-        if 2 * pad > size {
-            return Err(format!("padding {pad} is more than half of a {size}x{size} window"));
-        }
-        if size > 15 {
-            return Err(format!("a {size}x{size} window has more places than a byte can number"));
-        }
-        Ok(Shape { h: self.outputs(h), w: self.outputs(w), c })
-    }
-}
-
 impl Layer for GlobalAveragePool {
     fn output(&self, inputs: &[Shape]) -> Result<Shape, String> {
         Ok(Shape { h: 1, w: 1, c: single(inputs)?.c })
     }
 
-    fn step<B: Sparse>(&self, n: usize, Shape { h, w, c }: Shape) -> Option<Box<dyn Step<B>>> {
+    fn step<B: Backend>(&self, n: usize, Shape { h, w, c }: Shape) -> Option<Box<dyn Step<B>>> {
         Some(Box::new(AveragePool { n, h, w, c }))
     }
 }
 
-impl<B: Sparse> Step<B> for AveragePool {
+impl<B: Backend> Step<B> for AveragePool {
     fn keeps_input(&self) -> bool {
         false
     }

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::path::Path;
 
+use crate::checkpoint::Moment;
 use crate::mask::Kind;
 use crate::train::SYNTHETIC;
 use crate::train::{
@@ -38,7 +39,7 @@ impl<W: Write> Table<W> {
         steps: u32,
         workers: &[String],
         parameters: usize,
-        resumed: Option<(u32, u32)>,
+        resumed: Option<Moment>,
         folder: &Path,
     ) -> io::Result<()> {
         let out = &mut self.out;
@@ -64,8 +65,10 @@ impl<W: Write> Table<W> {
         }
         writeln!(out, "folder   {}", folder.display())?;
         match resumed {
-            Some((epoch, 0)) => writeln!(out, "resumed  after epoch {epoch}")?,
-            Some((epoch, step)) => writeln!(out, "resumed  after step {step} of epoch {}", epoch + 1)?,
+            Some(Moment { epoch, step: 0 }) => writeln!(out, "resumed  after epoch {epoch}")?,
+            Some(Moment { epoch, step }) => {
+                writeln!(out, "resumed  after step {step} of epoch {}", epoch + 1)?
+            }
             None => {}
         }
         writeln!(out)?;

@@ -1,9 +1,9 @@
 //! Masks: their flags and presets.
 
-use fishmask::backend::Power;
 use fishmask::graph::Model;
 use fishmask::graph::scoring::Statistics;
 use fishmask::mask::Kind;
+use fishmask::ops::Power;
 use fishmask::train::{CheckpointState, Config, FisherTarget, Precision, Rule};
 
 use super::{contradiction, flags, refusal, resolve};

@@ -2,10 +2,10 @@
 
 use std::env;
 
-use fishmask::backend::cuda::args::counter::{ADVANCE, AdvanceArgs};
-use fishmask::driver::cuda::Gpu;
-use fishmask::driver::kernels::FatBinary;
-use fishmask::driver::{Driver, Error, Kernel, Launch};
+use fishmask::device::cuda::args::{ADVANCE, AdvanceArgs};
+use fishmask::device::driver::{Driver, Error, Kernel, Launch};
+use fishmask::device::gpu::Gpu;
+use fishmask::device::kernels::FatBinary;
 
 use super::counts;
 use crate::support::gpu::gpu;

@@ -4,14 +4,14 @@ pub mod forge;
 
 use std::path::Path;
 
-use fishmask::backend::Totals;
-use fishmask::checkpoint::Error;
-use fishmask::checkpoint::chain::{Chain, Progress, Restored, Values, Velocity, Writer};
+use fishmask::checkpoint::chain::{Chain, Restored, Values, Velocity, Writer};
+use fishmask::checkpoint::{Error, Moment, Progress};
 use fishmask::graph::layout::{Layout, Parameter};
-use fishmask::graph::{Init, Model};
+use fishmask::graph::{Init, Model, ModelId};
+use fishmask::ops::Totals;
 use fishmask::rng::{Purpose, Stream};
 
-pub const ID: (Model, usize) = (Model::Resnet9, 4);
+pub const ID: ModelId = ModelId::new(Model::Resnet9, 4);
 
 /// 29 weights (a 2x3x2x2 filter, five scales) and ten statistics.
 pub fn small() -> Layout {
@@ -56,8 +56,8 @@ impl Run {
         |p| Ok(self.weights[p.range()].to_vec())
     }
 
-    /// Chooses so many weights at random.
-    pub fn choose(&mut self, kept: usize) {
+    /// So many weights at random.
+    pub fn draw_mask(&mut self, kept: usize) -> Vec<u32> {
         let mut stream = self.draw();
         let mut all: Vec<u32> = (0..self.layout.weight_count() as u32).collect();
         for i in 0..kept {
@@ -66,12 +66,23 @@ impl Run {
         }
         all.truncate(kept);
         all.sort_unstable();
-        self.mask = all;
-        self.velocity = vec![0.0; kept];
+        all
+    }
+
+    /// Keeps the weights of a mask from now on, at rest.
+    pub fn keep(&mut self, mask: Vec<u32>) {
+        self.velocity = vec![0.0; mask.len()];
+        self.mask = mask;
+    }
+
+    /// Keeps so many weights at random from now on.
+    pub fn choose(&mut self, kept: usize) {
+        let mask = self.draw_mask(kept);
+        self.keep(mask);
     }
 
     /// Trains up to a moment: the kept weights and all running statistics change.
-    pub fn train(&mut self, epoch: u32, batch: u32) {
+    pub fn train(&mut self, epoch: u32, step: u32) {
         let mut stream = self.draw();
         for i in 0..self.mask.len() {
             let place = place(&self.layout, self.mask[i]);
@@ -81,8 +92,9 @@ impl Run {
         self.running.iter_mut().for_each(|v| *v += stream.uniform());
         let totals = Totals { loss: stream.normal(), correct: u64::from(epoch), images: u64::MAX };
         let (train_seconds, total_seconds) = (stream.normal(), 1.0 / 3.0);
-        let test_accuracy = (batch == 0).then_some(f64::from(epoch) + 0.25);
-        self.progress = Progress { epoch, batch, totals, train_seconds, total_seconds, test_accuracy };
+        let test_accuracy = (step == 0).then_some(f64::from(epoch) + 0.25);
+        let at = Moment::new(epoch, step);
+        self.progress = Progress { at, totals, train_seconds, total_seconds, test_accuracy };
     }
 
     pub fn open(&self, folder: &Path) -> Writer {
@@ -118,28 +130,30 @@ pub fn place(layout: &Layout, index: u32) -> usize {
     p.offset + p.memory_index(index - p.offset)
 }
 
-/// A chain of three masks, the second again after the third, with a checkpoint within an epoch; and the run as it was at
-/// each delta.
-pub fn three_masks(folder: &Path, layout: Layout) -> Vec<Run> {
+/// The masks of [`three_masks`], by number, each with the (epoch, step) of its two checkpoints. The second comes into
+/// force again after the third, and two checkpoints lie within an epoch.
+pub const SCHEDULE: [(usize, [(u32, u32); 2]); 4] =
+    [(0, [(1, 0), (2, 0)]), (1, [(3, 0), (3, 5)]), (2, [(4, 0), (5, 0)]), (1, [(6, 0), (6, 1)])];
+
+/// A run whose base is written, and the three masks that it will train under, each of a quarter of the weights.
+pub fn begin_three_masks(folder: &Path, layout: Layout) -> (Run, [Vec<u32>; 3]) {
     let mut run = Run::new(layout);
-    let mut writer = run.open(folder);
-    run.base(&mut writer);
-    let mut runs = vec![];
+    run.base(&mut run.open(folder));
     let kept = run.layout.weight_count() / 4;
-    let mut second = vec![];
-    for (mask, times) in
-        [(1, [(1, 0), (2, 0)]), (2, [(3, 0), (3, 5)]), (3, [(4, 0), (5, 0)]), (2, [(6, 0), (6, 1)])]
-    {
-        run.choose(kept);
-        match runs.len() {
-            2 => second = run.mask.clone(),
-            6 => run.mask = second.clone(),
-            _ => {}
-        }
-        assert_eq!(runs.len() == 6, mask == 2 && times[0].0 == 6);
+    let masks = [(); 3].map(|()| run.draw_mask(kept));
+    (run, masks)
+}
+
+/// Writes a chain of three masks by [`SCHEDULE`]. Returns the run as it was at each delta.
+pub fn three_masks(folder: &Path, layout: Layout) -> Vec<Run> {
+    let (mut run, masks) = begin_three_masks(folder, layout);
+    let mut writer = run.open(folder);
+    let mut runs = vec![];
+    for (mask, moments) in SCHEDULE {
+        run.keep(masks[mask].clone());
         run.begin_mask(&mut writer);
-        for (epoch, batch) in times {
-            run.train(epoch, batch);
+        for (epoch, step) in moments {
+            run.train(epoch, step);
             run.delta(&mut writer);
             runs.push(run.clone());
         }
