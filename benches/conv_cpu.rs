@@ -79,7 +79,7 @@ fn layers(model: Model, width: usize, batch: usize) -> Result<Vec<(String, Conv)
 }
 
 fn layer(cli: &Cli, name: &str, conv: &Conv) -> Result<(), Failure> {
-    let chosen = conv::algorithm(conv);
+    let chosen = cpu::algorithm(conv);
     for algorithm in [Algorithm::Im2col, Algorithm::Winograd2, Algorithm::Winograd4] {
         let able = algorithm == Algorithm::Im2col || (conv.r, conv.stride, conv.pad) == (3, 1, 1);
         if algorithm != chosen && !(cli.all_algorithms && able) {

@@ -64,7 +64,7 @@ fn main() -> Result<(), Failure> {
     }
 }
 
-fn run<B: Sparse>(cli: &Cli, make: impl Fn() -> B) -> Result<(), Failure> {
+fn run<B: TrainingBackend>(cli: &Cli, make: impl Fn() -> B) -> Result<(), Failure> {
     let device = make().device();
     println!("{device}, width {WIDTH}, {} samples a round by {}, {ROUNDS} rounds", cli.samples, cli.batch);
     println!(
@@ -97,7 +97,7 @@ fn run<B: Sparse>(cli: &Cli, make: impl Fn() -> B) -> Result<(), Failure> {
 }
 
 /// A network, and noise to score it by.
-struct Ours<B: Sparse> {
+struct Ours<B: TrainingBackend> {
     network: Network<B>,
     scoring: Scoring<B>,
     quota: Quota,
@@ -105,7 +105,7 @@ struct Ours<B: Sparse> {
     labels: Vec<u8>,
 }
 
-impl<B: Sparse> Ours<B> {
+impl<B: TrainingBackend> Ours<B> {
     fn new(model: Model, backend: B, cli: &Cli) -> Result<Self, Failure> {
         let graph = model.graph(WIDTH)?;
         let quota = Quota::new(&graph.layout, 0.02)?;

@@ -12,7 +12,6 @@ use fishmask::data::IMAGE;
 use fishmask::device::Cpu;
 use fishmask::graph::network::{Batches, plans};
 use fishmask::graph::{Model, Network, Phase, summary};
-use fishmask::ops::Backend;
 use fishmask::optim::{Moves, RateOps, Sgd, SgdBuffers, SgdOps};
 use fishmask::rng::{Purpose, Stream};
 

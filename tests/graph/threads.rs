@@ -4,12 +4,12 @@ use crate::support::{channels_last, labels, normals, on_threads};
 use fishmask::device::Cpu;
 use fishmask::graph::network::{Batches, plans};
 use fishmask::graph::{Model, Network, Phase};
-use fishmask::ops::{Backend, Totals};
-use fishmask::optim::{Moves, RateOps, Sgd, SgdBuffers, SgdOps};
+use fishmask::ops::Totals;
+use fishmask::optim::{Moves, Sgd, SgdBuffers, TrainingBackend};
 
 /// Bits of the weights, velocities and running statistics after three training steps, of each step's loss, and of
 /// the loss of an evaluation.
-fn train<B: Backend>(backend: B, model: Model, width: usize, n: usize) -> [Vec<u64>; 4] {
+fn train<B: TrainingBackend>(backend: B, model: Model, width: usize, n: usize) -> [Vec<u64>; 4] {
     let graph = model.graph(width).unwrap();
     let plans = plans(&graph, Batches { training: Some(n), inference: n }).unwrap();
     let (weights, running) = (graph.layout.initial_weights(3), graph.layout.initial_statistics());

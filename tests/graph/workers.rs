@@ -16,7 +16,7 @@ use fishmask::distributed::Aggregate;
 use fishmask::graph::Network;
 use fishmask::graph::network::{Batches, plans};
 use fishmask::mask::{Kind, Mask};
-use fishmask::ops::Backend;
+use fishmask::ops::AugmentOps;
 use fishmask::rng::{Purpose, Stream};
 use fishmask::train::{
     CheckpointState, Config, Error, Listener, Masking, Outcome, Precision, Rule, WorkerMasks, Workers,

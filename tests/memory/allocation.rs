@@ -14,7 +14,7 @@ use fishmask::data::{IMAGE, Split};
 use fishmask::device::Cpu;
 use fishmask::graph::network::{Batches, plans};
 use fishmask::graph::{Model, Network, Phase};
-use fishmask::ops::{Backend, Position};
+use fishmask::ops::{AugmentOps, Position};
 use fishmask::optim::{Moves, RateOps, Sgd, SgdBuffers, SgdOps};
 
 /// Allocations of one kind.

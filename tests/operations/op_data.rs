@@ -6,10 +6,9 @@ use crate::support::device::{Probe, Tolerance, front, on_cuda_devices, on_every_
 use fishmask::data::augment::{Choice, normalise};
 use fishmask::data::prefetch::make;
 use fishmask::data::{self, IMAGE, Split};
-use fishmask::device::Cpu;
-use fishmask::device::Error;
+use fishmask::device::{Cpu, Error};
 use fishmask::mask::{Order, Samples};
-use fishmask::ops::{Backend, Position};
+use fishmask::ops::{AugmentOps, Backend, Position};
 use fishmask::rng::{Purpose, Stream, permutation};
 use half::f16;
 

@@ -2,10 +2,9 @@
 
 use crate::support::device::{Probe, on_cuda_devices, on_every_device};
 use crate::support::normals;
-use fishmask::device::Cuda;
 use fishmask::device::driver::Driver;
-use fishmask::ops::Backend;
-use fishmask::optim::TrainingBackend;
+use fishmask::device::{Buffers, Cuda};
+use fishmask::ops::GatherOps;
 use half::f16;
 
 /// (length, indices): none, one, all, around a block.

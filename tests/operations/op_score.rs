@@ -238,8 +238,13 @@ fn loss_gradients<B: Probe>(mut backend: B) {
                 for power in POWERS {
                     let what = format!("{target:?}, {power:?}, {loss:?}");
                     let mut dx = poisoned(&backend, (n + 1) * classes);
-                    let (logits, labels, dlogits) = (&x, &on_device, &mut dx);
-                    let buffers = ScoreGradient { power, class: target, logits, labels, dlogits };
+                    let buffers = ScoreGradient {
+                        power,
+                        class: target,
+                        logits: &x,
+                        labels: &on_device,
+                        dlogits: &mut dx,
+                    };
                     backend.score_gradient(&loss, buffers).unwrap();
                     let dx = front(&backend, &dx, n * classes, (n + 1) * classes, &what);
                     let mut expected = vec![];

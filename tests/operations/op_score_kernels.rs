@@ -9,15 +9,16 @@ use crate::support::device::{U, emulated, on_cuda_devices, poisoned, tensor};
 use crate::support::gpu::on_gpu;
 use crate::support::on_threads;
 use crate::support::score::{POWERS, Scores};
-use fishmask::device::Cuda;
 use fishmask::device::driver::Driver;
+use fishmask::device::{Buffers, Cuda};
 use fishmask::ops::conv::cuda::Algorithm::{self, Analytic, Gather, Tensor};
 use fishmask::ops::conv::cuda::{Pass, Tile};
 use fishmask::ops::{
-    Affine, Backend, Conv, Linear, Loss, Norm, NormBackward, NormForward, Power, ResidualGradient,
-    ScoredClass, StatisticsOf,
+    Affine, Conv, ConvOps, ConvWgrad, GatherOps, Groups, Linear, LinearBackward, LinearOps, LinearParameters,
+    Loss, LossOps, Norm, NormBackward, NormForward, NormOps, Out, Power, ResidualGradient, ScoreGradient,
+    ScoredClass, StatisticsOf, TopKOps, Totals, Work,
 };
-use fishmask::optim::{Moves, RateOps, Sgd, SgdBuffers, SgdOps, TrainingBackend};
+use fishmask::optim::{Moves, RateOps, Sgd, SgdBuffers, SgdOps};
 use fishmask::rng::{Purpose, Stream};
 use half::f16;
 

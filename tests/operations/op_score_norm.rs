@@ -13,7 +13,6 @@ use fishmask::device::Cpu;
 use fishmask::ops::{
     Affine, Groups, Norm, NormBackward, NormForward, Out, Pool, Power, ResidualGradient, StatisticsOf, Work,
 };
-use fishmask::optim::TrainingBackend;
 
 /// Image `i` of a batch.
 fn image(t: &Tensor, i: usize) -> Tensor {

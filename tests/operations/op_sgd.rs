@@ -5,12 +5,11 @@ use crate::support::fixture::Fixture;
 use crate::support::nets::{self, schedule};
 use crate::support::reference::{Named, Tensor};
 use crate::support::{assert_close, channels_last, normals};
-use fishmask::device::Cpu;
-use fishmask::device::Cuda;
 use fishmask::device::driver::Driver;
+use fishmask::device::{Buffers, Cpu, Cuda};
 use fishmask::graph::network::{Batches, plans};
 use fishmask::graph::{Model, Network, Phase};
-use fishmask::ops::{Backend, Totals};
+use fishmask::ops::Totals;
 use fishmask::optim::{Moves, RateOps, Sgd, SgdBuffers, SgdOps};
 use half::f16;
 

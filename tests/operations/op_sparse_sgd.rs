@@ -2,12 +2,9 @@
 
 use crate::support::device::{Probe, on_cuda_devices, on_every_device};
 use crate::support::{normals, on_threads};
-use fishmask::device::Cpu;
-use fishmask::device::Cuda;
-use fishmask::device::Error;
 use fishmask::device::driver::Driver;
-use fishmask::ops::Backend;
-use fishmask::optim::{Moves, RateOps, Sgd, SgdBuffers, SgdOps, TrainingBackend};
+use fishmask::device::{Buffers, Cpu, Cuda, Error};
+use fishmask::optim::{Moves, RateOps, Sgd, SgdBuffers, SgdOps};
 use fishmask::rng::{Purpose, Stream};
 use half::f16;
 

@@ -7,7 +7,7 @@ use fishmask::device::Cpu;
 use fishmask::device::driver::{Driver, Launch};
 use fishmask::device::{Array, Cuda};
 use fishmask::ops::TopKOps;
-use fishmask::ops::top_k::args::{self, NARROW, TOP_K_PLACE, TopKArgs, WIDE};
+use fishmask::ops::top_k::args::{self as top_k, NARROW, TOP_K_PLACE, TopKArgs, WIDE};
 use fishmask::ops::top_k::{TopK as Buffers, TopKScratch};
 use fishmask::rng::{Purpose, Stream};
 use proptest::prelude::*;

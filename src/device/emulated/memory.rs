@@ -127,6 +127,11 @@ impl Buffer {
         Some(Buffer { allocation: Some(Allocation { base, layout, start }), start, bytes, checked })
     }
 
+    /// Returns its size in bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// The host has written these bytes.
     pub(super) fn host_writes(&self, from: usize, bytes: usize) {
         if let Some((_, shadow)) = &self.checked {

@@ -188,7 +188,7 @@ fn tests_that_need_a_gpu_say_so() {
     fs::write(folder.path().join("libcuda.so.1"), "not a library").unwrap();
     let skipped = run(folder.path(), "the test's helper", &[]);
     assert_eq!(skipped.said(), "a GPU: false");
-    let line = "skipped: scenarios::in_child: no NVIDIA driver (libcuda.so cannot be loaded)";
+    let line = "skipped: cuda::scenarios::in_child: no NVIDIA driver (libcuda.so cannot be loaded)";
     assert!(skipped.output.lines().any(|l| l.starts_with(line)), "{}", skipped.output);
     let required = run(folder.path(), "the test's helper", &[("REQUIRE_CUDA", "1")]);
     assert_eq!(required.said, None);

@@ -45,7 +45,7 @@ impl Rig {
     }
 
     fn get<T: Pod>(&self, buffer: &Buffer) -> Vec<T> {
-        let mut values = vec![T::zeroed(); self.device.bytes(buffer) / size_of::<T>()];
+        let mut values = vec![T::zeroed(); buffer.bytes() / size_of::<T>()];
         self.device.download(buffer, 0, bytemuck::cast_slice_mut(&mut values)).unwrap();
         values
     }
