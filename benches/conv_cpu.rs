@@ -2,7 +2,7 @@
 //! fprop with batch norm's sums, dgrad, wgrad and the sum of each sample's squared gradient; best of several
 //! runs.
 //!
-//!     cargo bench --bench conv_cpu [-- [--all-algorithms] [--threads T] [--runs R] [--batch N] [NAME PART...]]
+//!     cargo bench --bench conv_cpu -- [--all-algorithms] [--threads T] [--runs R] [--batch N] [NAME PART]...
 //!
 //! A line is named by network, width, and the first layer of its shape, with the number of layers that have
 //! it.

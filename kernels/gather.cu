@@ -1,5 +1,5 @@
-// Copies the values of some weights out of the flat vector, or into it: what workers exchange. And makes a vector
-// zero by a kernel rather than by the driver, so that this can be recorded.
+// Copies the values of some weights out of the flat vector, or into it: what workers exchange. A third kernel
+// sets a vector to zero; a kernel does it, not the driver, so that it can be recorded.
 //
 // vector (flat), halves (flat) or null, indices (n) ascending, values (n).
 //

@@ -1,6 +1,6 @@
-// Batch norm backward, in norm.cuh's terms: sums of dz and dz (x - mean) by block; from them the
-// gradients of weight and bias (or, of each image alone, their scores) and the constants of the last kernel,
-// which writes dx and the residual's gradient.
+// Batch norm backward, in norm.cuh's terms. The first kernel leaves sums of dz and dz (x - mean) by block.
+// The second makes of them the gradients of weight and bias (or, for each image alone, their scores) and the
+// constants of the third, which writes dx and the residual's gradient.
 
 #include "norm.cuh"
 
@@ -42,7 +42,7 @@ DEVICE void leave_sums(const NormSumsArgs& args, const Spot& at, Sums<WIDTH>& su
     }
 }
 
-// Behind the last ReLU: dz is 0 where y is.
+// Undoes the last ReLU: dz is 0 where y is.
 template <int WIDTH>
 DEVICE void mask(float (&dz)[WIDTH], const Halves<WIDTH>& y) {
     float values[WIDTH];
@@ -50,7 +50,7 @@ DEVICE void mask(float (&dz)[WIDTH], const Halves<WIDTH>& y) {
     for (int i = 0; i < WIDTH; i++) dz[i] = values[i] > 0 ? dz[i] : 0;
 }
 
-// The residual's gradient: dz, and what was there before, or zeros.
+// Writes the residual's gradient: dz plus `before`, which is zeros unless gradients accumulate.
 template <int WIDTH>
 DEVICE void store_residual(f16* to, const Halves<WIDTH>& before, const float (&dz)[WIDTH]) {
     float values[WIDTH];
@@ -98,11 +98,11 @@ DEVICE void sums(const NormSumsArgs& args, float* shared) {
     leave_sums(args, at, sums, shared);
 }
 
-// No place in a window: its winner has been read.
+// Stands for a winner's place once it has been read. No window has this place.
 constexpr uint32_t FOUND = 256;
 
-// A window has one winner, whose x decides whether the ReLU was open; in large windows, a place that
-// is no channel's is not read.
+// Each window has one winner, whose x decides whether the ReLU was open. In large windows, places where no
+// channel has its winner are not read.
 template <int WIDTH>
 DEVICE void pool_sums(const NormSumsArgs& args, float* shared) {
     const Window& window = args.window;
@@ -114,7 +114,7 @@ DEVICE void pool_sums(const NormSumsArgs& args, float* shared) {
         const size_t start = group_start(args.inputs, args.c, at.channel);
         Pixel output = pixel_at(at.first, window.p, window.q);
         const Pixel by = pixel_at(args.tile.rows, window.p, window.q);
-        // Where places are few, nearly all are some channel's.
+        // Where places are few, nearly all of them are some channel's winner.
         const bool sparse = window.size * window.size > WIDTH;
         for (uint32_t index = at.first; index < at.end; index += args.tile.rows) {
             const size_t from = group_start(args.outputs, args.c, at.channel) + element(index, args.c);
@@ -238,7 +238,7 @@ DEVICE void pool_input(const NormInputArgs& args) {
         if (args.accumulate) load_halves(before, args.residual + to);
         float dz[WIDTH] = {};
         const uint32_t row = pixel.row + window.pad, column = pixel.column + window.pad;
-        // The last window that begins at or before the pixel, if there are as many. Before the first, p and q
+        // Begins with the last window that starts at or before the pixel. Before the first window, p and q
         // wrap around.
         const uint32_t last_p = multiply_high(2 * row, window.reciprocal);
         const uint32_t last_q = multiply_high(2 * column, window.reciprocal);
@@ -302,7 +302,7 @@ KERNEL(norm_gradients, NormGradientsArgs, THREADS) {
     const size_t at = static_cast<size_t>(group) * 2 * c + channel;
     const double mean = args.statistics[at], inverse = args.statistics[at + c];
     const double scale = args.weight[channel] * inverse, count = args.count;
-    // Of statistics that x does not change nothing comes back.
+    // Statistics that x does not change send no gradient back.
     const double slope = args.constant ? 0 : -scale * inverse * inverse * sums[1] / count;
     const double offset = args.constant ? 0 : multiply_add(-slope, mean, -scale * sums[0] / count);
     args.slopes[at] = static_cast<float>(slope);

@@ -4,8 +4,8 @@
 
 namespace {
 
-// What the last ReLU and the pool are applied to: z, or residual + relu(z). A ReLU is a lower bound: 0, or
-// -infinity for none. NaN stays NaN, so that a diverged run shows.
+// Computes what the last ReLU and the pool are applied to: z, or residual + relu(z). A ReLU is a lower bound,
+// 0; without one the bound is -infinity. NaN stays NaN, so that a diverged run shows.
 template <bool RESIDUAL, int WIDTH>
 DEVICE void activate(const Affine<WIDTH>& affine, float floor, const Halves<WIDTH>& x,
                      const Halves<WIDTH>& residual, float (&values)[WIDTH]) {

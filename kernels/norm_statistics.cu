@@ -5,7 +5,7 @@
 
 namespace {
 
-// Mean, then variance about it: an image's x is read twice, the second time from the cache.
+// Computes the mean, then the variance about it: an image's x is read twice, the second time from the cache.
 template <int WIDTH>
 DEVICE void sample_statistics(const SampleStatisticsArgs& args, float* shared) {
     const Spot at = spot<WIDTH>(args.tile, args.pixels, args.c);
@@ -49,7 +49,7 @@ KERNEL(batch_statistics, BatchStatisticsArgs, THREADS) {
     if (i >= c) return;
     const double mean = args.sums[i] / args.count;
     const double difference = multiply_add(-mean, mean, args.sums[c + i] / args.count);
-    // A NaN stays one.
+    // NaN stays NaN.
     const double variance = difference < 0 ? 0 : difference;
     args.statistics[i] = static_cast<float>(mean);
     args.statistics[c + i] = static_cast<float>(reciprocal_sqrt(variance + args.eps));

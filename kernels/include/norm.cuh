@@ -8,8 +8,8 @@
 //
 // with slope and offset 0 where statistics are constants, as running statistics are.
 //
-// x, residual, dx (N, H, W, C); y, dy, winners (N, P, Q, C); statistics (G, 2, C): mean, then 1/sqrt(var + eps).
-// Images are normalised in G groups, each by its own statistics: one group of N for batch and running
+// x, residual, dx (N, H, W, C); y, dy, winners (N, P, Q, C); statistics (G, 2, C): mean, then 1/sqrt(var +
+// eps). Images are normalised in G groups, each by its own statistics: one group of N for batch and running
 // statistics, N of one for per-sample statistics. Activations are f16, all arithmetic f32; each result is
 // rounded once.
 //
@@ -46,9 +46,9 @@ namespace {
 struct Spot {
     uint32_t row;
     uint32_t channel;
-    // Has pixels and channels.
+    // Whether it has pixels and channels.
     bool active;
-    // Its block's pixels, of its group.
+    // The pixels of its block, counted within its group: from `first`, up to `end`.
     uint32_t first, end;
 };
 
@@ -95,8 +95,8 @@ DEVICE float normalised(const Affine<WIDTH>& affine, int i, float x) {
     return multiply_add(x, affine.scale[i], affine.shift[i]);
 }
 
-// Remembers the first step and place where something was not finite. Integers: the least of them, in any
-// order.
+// Remembers the first step and place where something was not finite. They are integers, so their minimum does
+// not depend on the order.
 DEVICE void note_fault(uint64_t* fault, const uint32_t* step, uint32_t place) {
     atomic_min_u64(fault, static_cast<uint64_t>(*step) << 32 | place);
 }
