@@ -15,7 +15,7 @@ use fishmask::device::Device;
 use fishmask::device::gpu::Gpu;
 use fishmask::graph::network::{Batches, plans};
 use fishmask::graph::scoring::{self, ScoreRule, Statistics, Target};
-use fishmask::graph::{Model, Network, Phase, Phase, Scoring};
+use fishmask::graph::{Model, Network, Phase, Scoring};
 use fishmask::mask::{Mask, Quota, select};
 use fishmask::ops::Power;
 use fishmask::optim::{Moves, Sgd, SgdBuffers, TrainingBackend};

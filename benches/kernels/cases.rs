@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use fishmask::data::synthetic;
+use fishmask::device::Cpu;
 use fishmask::device::driver::Driver;
 use fishmask::device::{Array, Buffers, Cuda, Error, Vector};
 use fishmask::graph::plan::Mode;

@@ -3,10 +3,10 @@
 use crate::support::device::emulated;
 use crate::support::gpu::on_gpu;
 use fishmask::data::{Split, synthetic};
-use fishmask::device::{Buffers, Cpu};
 use fishmask::device::Cuda;
 use fishmask::device::driver::Driver;
 use fishmask::device::emulated::Emulated;
+use fishmask::device::{Buffers, Cpu};
 use fishmask::graph::network::{Batches, plans};
 use fishmask::graph::{Model, Network, Phase};
 use fishmask::ops::{LossOps, Position, Totals};

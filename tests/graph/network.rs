@@ -6,7 +6,7 @@ use crate::support::reference::{Named, Tensor};
 use crate::support::{channels_last, labels, normals};
 use fishmask::device::Cpu;
 use fishmask::graph::network::{Batches, plans};
-use fishmask::graph::{Graph, Model, Network, Phase, Phase};
+use fishmask::graph::{Graph, Model, Network, Phase};
 
 const NETS: [(Model, &str); 3] =
     [(Model::Resnet9, "resnet9"), (Model::Resnet18, "resnet18"), (Model::Resnet34, "resnet34")];
