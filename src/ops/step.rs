@@ -51,9 +51,9 @@ pub enum Statistics {
 /// What a backward step is to compute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wanted {
-    /// The gradients of its parameters. A step may compute them all the same, where that costs little.
+    /// Whether the gradients of its parameters are needed. A step may compute them all the same, where they cost little.
     pub gradients: bool,
-    /// The gradients of its inputs; likewise.
+    /// Whether the gradients of its inputs are needed. A step may compute them all the same.
     pub inputs: bool,
 }
 

@@ -1,13 +1,23 @@
 //! Makes a plan of fused groups: the values that steps read and write, how long each is needed, and its slot.
 
-use super::fuse::Group;
+use super::fuse::{Group, fuse};
 use super::slots::{Value, assign};
 use super::{Destination, Gradients, Mode, Operands, Plan, Step};
 use crate::graph::{Error, Graph, NodeId};
 use crate::ops::Backend;
 
+impl<B: Backend> Plan<B> {
+    /// Returns the plan for batches of up to `batch` images.
+    ///
+    /// # Errors
+    /// When the graph holds a layer where no step can compute it.
+    pub fn new(graph: &Graph, batch: usize, mode: Mode) -> Result<Self, Error> {
+        Builder::new(graph, batch, mode).build(fuse(graph, batch)?)
+    }
+}
+
 /// A plan in the making. Slots are numbers of values until [`Builder::build`] assigns buffers.
-pub(super) struct Builder<'a, B: Backend> {
+struct Builder<'a, B: Backend> {
     graph: &'a Graph,
     plan: Plan<B>,
     /// The nodes that each step reads, in the order of its inputs.
@@ -22,7 +32,7 @@ pub(super) struct Builder<'a, B: Backend> {
 }
 
 impl<'a, B: Backend> Builder<'a, B> {
-    pub fn new(graph: &'a Graph, batch: usize, mode: Mode) -> Self {
+    fn new(graph: &'a Graph, batch: usize, mode: Mode) -> Self {
         let nodes = graph.nodes.len();
         let (steps, slots, saved) = (vec![], vec![], vec![]);
         Builder {
@@ -36,7 +46,7 @@ impl<'a, B: Backend> Builder<'a, B> {
         }
     }
 
-    pub fn build(mut self, groups: Vec<Group<B>>) -> Result<Plan<B>, Error> {
+    fn build(mut self, groups: Vec<Group<B>>) -> Result<Plan<B>, Error> {
         self.plan.images = self.value(0);
         self.output[0] = Some(self.plan.images);
         for group in groups {
@@ -128,7 +138,7 @@ impl<'a, B: Backend> Builder<'a, B> {
         if keeps_output {
             self.read(y);
         }
-        // The other inputs first: their gradients may be dy itself, which the first input's may follow from.
+        // Last to first: an operation writes the gradient of its second input before that of its first.
         let mut destinations = vec![];
         for input in (0..self.inputs[step].len()).rev() {
             destinations.push(self.destination(step, input, dy)?);

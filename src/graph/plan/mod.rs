@@ -6,8 +6,8 @@ mod slots;
 
 use std::any::Any;
 
-use super::{Error, Graph, NodeId};
-use crate::device::{Error as DeviceError, Scratch};
+use super::NodeId;
+use crate::device::{Error, Scratch};
 pub use crate::ops::step::{Destination, Gradients, Operands, Slot};
 use crate::ops::step::{Run, Wanted};
 use crate::ops::{Backend, Work};
@@ -57,20 +57,11 @@ pub struct Plan<B: Backend> {
 }
 
 impl<B: Backend> Plan<B> {
-    /// Returns the plan for batches of up to `batch` images.
-    ///
-    /// # Errors
-    /// When the graph holds a layer where no step can compute it.
-    pub fn new(graph: &Graph, batch: usize, mode: Mode) -> Result<Self, Error> {
-        let groups = fuse::fuse(graph, batch)?;
-        build::Builder::new(graph, batch, mode).build(groups)
-    }
-
     /// Runs the forward pass.
     ///
     /// # Errors
     /// Those of the device.
-    pub fn forward(&self, run: &mut Run<B>) -> Result<(), DeviceError> {
+    pub fn forward(&self, run: &mut Run<B>) -> Result<(), Error> {
         self.steps.iter().try_for_each(|step| step.operation.forward(&step.operands, run))
     }
 
@@ -79,11 +70,7 @@ impl<B: Backend> Plan<B> {
     ///
     /// # Errors
     /// Those of the device.
-    pub fn backward(
-        &self,
-        wanted: impl IntoIterator<Item = Wanted>,
-        run: &mut Run<B>,
-    ) -> Result<(), DeviceError> {
+    pub fn backward(&self, wanted: impl IntoIterator<Item = Wanted>, run: &mut Run<B>) -> Result<(), Error> {
         for (step, wanted) in self.steps.iter().rev().zip(wanted) {
             if let Some(gradients) = &step.gradients {
                 run.wanted = wanted;
