@@ -1,7 +1,7 @@
 //! Devices: memory, launches, recordings; and the list of them.
 //!
-//! A device that runs the same kernels is a [`Driver`] of its own folder and a line in this file's enum, [`Device`], in its
-//! parser and in [`with_driver`].
+//! A device that runs the same kernels is a [`Driver`] of its own folder and a line in this file's enum,
+//! [`Device`], in its parser and in [`with_driver`].
 
 mod buffers;
 mod cpu;
@@ -33,7 +33,8 @@ use gpu::Gpu;
 pub use watch::{Fault, Place};
 
 /// The name of a device.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum Device {
     /// The first GPU, or the CPU where there is none.
     #[default]
@@ -70,8 +71,8 @@ pub fn with_driver<W: OnDriver>(device: Device, work: W) -> Result<W::Output, dr
 }
 
 impl Device {
-    /// Returns the device that is meant, and why. `gpu` says whether the first GPU can train, or why not; it is asked only
-    /// when that matters.
+    /// Returns the device that is meant, and why. `gpu` says whether the first GPU can train, or why not; it
+    /// is asked only when that matters.
     pub fn choose(self, gpu: impl FnOnce() -> Result<(), String>) -> (Device, String) {
         match self {
             Device::Auto => match gpu() {
@@ -90,8 +91,8 @@ impl Device {
         Gpu::open(0).map(drop).map_err(|error| error.to_string())
     }
 
-    /// Returns the device of a process, when the run's is this one and other processes on the machine take theirs: of several
-    /// GPUs, each its own.
+    /// Returns the device of a process, when the run's is this one and other processes on the machine take
+    /// theirs: of several GPUs, each its own.
     ///
     /// # Errors
     /// When the GPUs cannot be counted.
@@ -119,6 +120,20 @@ impl Display for Device {
             Device::Cuda(ordinal) => write!(f, "cuda:{ordinal}"),
             Device::Emulated => f.write_str("emulated"),
         }
+    }
+}
+
+impl TryFrom<String> for Device {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Device, String> {
+        text.parse().map_err(|need| format!("device {text}: {need}"))
+    }
+}
+
+impl From<Device> for String {
+    fn from(device: Device) -> String {
+        device.to_string()
     }
 }
 

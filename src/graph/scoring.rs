@@ -1,5 +1,7 @@
 //! Scores of every weight: sums over samples of a power of each sample's own gradient, for many samples at once.
 
+use serde::{Deserialize, Serialize};
+
 use super::network::{Activations, Vectors};
 use super::plan::{Mode, Plan};
 use super::{Error as GraphError, Graph, Network};
@@ -20,9 +22,11 @@ pub struct ScoreRule {
 }
 
 /// The classes whose losses are differentiated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
 pub enum Target {
     /// Each sample's label.
+    #[default]
     Label,
     /// Every class, weighted by the probability that the network gives it: the expectation over the network's own
     /// predictions.

@@ -5,20 +5,22 @@ use std::path::{Path, PathBuf};
 use half::f16;
 use safetensors::Dtype;
 
-use super::header::Contents;
-use super::index::{Chain, Checkpoint, Kind};
-use super::look::{check_model, named_moment};
+use super::entry::{Checkpoint, Kind};
+use super::file::{self, Guarded};
+use super::header::{Contents, check_model};
+use super::index::Chain;
+use super::look::named_moment;
+use super::mask::read_mask;
 use super::workers::Workers;
-use super::{Vector, file};
 use crate::checkpoint::container::{self, Bytes};
 use crate::checkpoint::moment::FileKind;
 use crate::checkpoint::weights::{self, Flat};
 use crate::checkpoint::{Error, Hash, Moment, Problem, Progress, full};
 
-/// Momentum, as a checkpoint keeps it.
+/// The velocity, as a checkpoint keeps it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Velocity {
-    /// It does not.
+    /// None: the checkpoint does not keep it.
     Absent,
     /// One a kept weight, in the order of the mask's indices.
     Kept(Vec<f32>),
@@ -29,21 +31,33 @@ pub enum Velocity {
 /// What a checkpoint restores to; every hash on the way was right.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Restored {
-    /// Its file.
+    /// The checkpoint's file.
     pub path: PathBuf,
-    /// When it was written.
+    /// Where the run was when it was written.
     pub progress: Progress,
     /// All weights, in memory order.
     pub weights: Vec<f32>,
-    /// All running statistics.
+    /// All running statistics, in the layout's order.
     pub running: Vec<f32>,
-    /// Momentum.
+    /// The velocity, as far as the checkpoint keeps it.
     pub velocity: Velocity,
     /// Canonical indices of the mask in force, ascending; none where training was dense.
     pub mask: Option<Vec<u32>>,
 }
 
-/// A delta's own content.
+/// A model's vectors as a chain's hashes see them.
+pub(super) struct Vector {
+    pub canonical: Vec<f32>,
+    pub running: Vec<f32>,
+}
+
+impl Vector {
+    fn hash(&self) -> Hash {
+        Hash::of_model(&self.canonical, &self.running)
+    }
+}
+
+/// The vectors that a delta's own file holds.
 pub(super) struct Delta {
     pub values: Vec<f32>,
     pub running: Vec<f32>,
@@ -72,11 +86,11 @@ impl Chain {
         Err(Error::new(&self.folder, Problem::Absent { at, found }))
     }
 
-    /// Restores the newest checkpoint that a run can go on from; none when there is none.
+    /// Restores the newest checkpoint that a run can resume from; none when there is none.
     ///
     /// # Errors
-    /// As [`Chain::restore`]. When the newest cannot be used, no other is used in its place: the error names both, and
-    /// the user decides.
+    /// As [`Chain::restore`]. When the newest cannot be used, no other is used in its place: the error names
+    /// both, and the user decides.
     pub fn load_latest(&self) -> Result<Option<Restored>, Error> {
         let real = |path: &&Path| !matches!(FileKind::of(path), Some((FileKind::Base, _)));
         let broken = self.broken.iter().map(Error::path).filter(real);
@@ -99,8 +113,8 @@ impl Chain {
     /// Restores a checkpoint of this chain.
     ///
     /// # Errors
-    /// When a file it needs is missing or cannot be read, is not what was written, or leads to other weights than its
-    /// hash says.
+    /// When a file it needs is missing or cannot be read, is not what was written, or leads to other weights
+    /// than its hash says.
     pub fn restore(&self, checkpoint: &Checkpoint) -> Result<Restored, Error> {
         let path = checkpoint.path.clone();
         if let Kind::Full { mask } = checkpoint.kind {
@@ -160,8 +174,8 @@ impl Chain {
     /// Reads a base.
     pub(super) fn base(&self, base: &Checkpoint) -> Result<Vector, Error> {
         let mut bytes = Bytes::default();
-        let file = file::read(&base.path, &mut bytes)?;
-        let &Contents::Base { model: expected, .. } = &file.header.contents else {
+        let Guarded { header, file, data } = file::read(&base.path, &mut bytes)?;
+        let Contents::Base { model: expected, .. } = header.contents else {
             return Err(Error::new(&base.path, Problem::NotChain { reason: "it is no base".into() }));
         };
         let all = weights::expected(&self.layout);
@@ -169,7 +183,7 @@ impl Chain {
         // In canonical order, as it is written, the data is the vector, and what the hash is of.
         let in_order = file.names.iter().eq(all.iter().map(|t| &t.name));
         let (vector, found) = if in_order && file.begin.is_multiple_of(4) {
-            let (begin, found) = (file.begin / 4, file.data);
+            let (begin, found) = (file.begin / 4, data);
             let mut canonical = bytes.into_values(begin);
             let running = canonical.split_off(self.layout.weight_count());
             (Vector { canonical, running }, found)
@@ -194,8 +208,8 @@ impl Chain {
     ) -> Result<(Delta, (Hash, Vec<u32>)), Error> {
         let path = &checkpoint.path;
         let mut bytes = Bytes::default();
-        let file = file::read(path, &mut bytes)?;
-        let &Contents::Delta { mask: hash, .. } = &file.header.contents else {
+        let Guarded { header, file, .. } = file::read(path, &mut bytes)?;
+        let Contents::Delta { mask: hash, .. } = header.contents else {
             return Err(Error::new(path, Problem::NotChain { reason: "it is no delta".into() }));
         };
         file.only(&["running", "velocity", "values"])?;
@@ -239,48 +253,7 @@ impl Chain {
 
     /// Reads the indices of a mask that a checkpoint needs.
     pub(super) fn mask(&self, hash: Hash, needs: &Checkpoint) -> Result<Vec<u32>, Error> {
-        self.read_mask(&self.mask_file(hash, needs)?.path)
-    }
-
-    /// Reads a mask.
-    pub(super) fn read_mask(&self, path: &Path) -> Result<Vec<u32>, Error> {
-        let mut bytes = Bytes::default();
-        let file = file::read(path, &mut bytes)?;
-        check_model(path, self.id, file.header.id)?;
-        file.only(&["indices"])?;
-        let (bytes, _) = file.flat("indices", &[Dtype::U32], None)?;
-        let indices: Vec<u32> = bytes.as_chunks::<4>().0.iter().map(|&b| u32::from_le_bytes(b)).collect();
-        check_indices(path, &indices, self.layout.weight_count())?;
-        let found = Hash::of_indices(&indices);
-        match file.header.contents {
-            Contents::Mask { mask } if mask == found => Ok(indices),
-            Contents::Mask { mask } => {
-                Err(Error::new(path, Problem::Damaged { expected: mask.to_string(), found }))
-            }
-            _ => Err(Error::new(path, Problem::NotChain { reason: "it is no mask".into() })),
-        }
-    }
-}
-
-/// Whether indices are a mask of a vector of so many weights: in range, ascending, none twice.
-pub(super) fn check_indices(path: &Path, indices: &[u32], weights: usize) -> Result<(), Error> {
-    let fail =
-        |place, reason| Err(Error::new(path, Problem::Indices { place, index: indices[place], reason }));
-    if let Some(place) = indices.iter().position(|&index| index as usize >= weights) {
-        return fail(
-            place,
-            format!("out of range; the model has {weights} weights, so it is another model's mask"),
-        );
-    }
-    match indices.windows(2).position(|pair| pair[0] >= pair[1]) {
-        Some(before) if indices[before] == indices[before + 1] => {
-            fail(before + 1, "it is there twice; a mask holds each index once".into())
-        }
-        Some(before) => fail(
-            before + 1,
-            format!("less than {} before it; a mask's indices are sorted ascending", indices[before]),
-        ),
-        None => Ok(()),
+        read_mask(&self.mask_file(hash, needs)?.path, self.id, &self.layout)
     }
 }
 

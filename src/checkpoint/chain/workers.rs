@@ -4,9 +4,9 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use super::file::{self, Entry, Failed, Head, Spec};
-use super::header::{Contents, Header, WorkerTotals};
-use super::look::check_model;
+use super::file::{self, check_name};
+use super::header::{Contents, Header, WorkerTotals, check_model};
+use crate::checkpoint::container::{self, Failed, Head, Spec, TensorEntry};
 use crate::checkpoint::full::KEPT;
 use crate::checkpoint::hash::feed;
 use crate::checkpoint::moment::FileKind;
@@ -27,7 +27,7 @@ pub enum Part {
 }
 
 impl Part {
-    /// All of them.
+    /// All parts, in the order of the file.
     pub const ALL: [Part; 3] = [Part::Values, Part::Running, Part::Velocity];
 
     fn name(self, worker: usize) -> String {
@@ -54,7 +54,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Length of a tensor.
+    /// The number of values of a part.
     pub fn length(&self, part: Part) -> usize {
         match part {
             Part::Values => self.values,
@@ -77,12 +77,12 @@ pub struct WorkersState {
     pub run: String,
 }
 
-/// Writes the workers' state into `folder`. Write it before the checkpoint that it belongs to: killed in between, the run
-/// goes on from the checkpoint before, and the next pruning removes it.
+/// Writes the workers' state into `folder`. Write it before the checkpoint that it belongs to: killed in
+/// between, the run goes on from the checkpoint before, and the next pruning removes it.
 ///
-/// `source` is asked for one tensor after the other, by worker, then [`Part`], and hands its values to the function it is
-/// given, in as many slices as it likes: only one needs to be in memory at a time. Values are kept in the order in
-/// which they come, memory or canonical; whoever reads them must know which.
+/// `source` is asked for one tensor after the other, by worker, then [`Part`], and hands its values to the
+/// function it is given, in as many slices as it likes: only one needs to be in memory at a time. Values are
+/// kept in the order in which they come, memory or canonical; whoever reads them must know which.
 ///
 /// # Errors
 /// When the file cannot be written, or `source` fails; there is then no file, or the old one.
@@ -107,7 +107,7 @@ pub fn save_workers<E: From<Error>>(
         Spec::flat(&part.name(rank), Dtype::F32, worker.length(part))
     };
     let specs: Vec<Spec> = all().map(spec).collect();
-    let (path, _) = file::write(folder, Header::new(id, contents), &specs, |out| {
+    let (path, _) = file::write(folder, &Header::new(id, contents), &specs, |out| {
         for (rank, worker, part) in all() {
             let (mut given, mut written) = (0, Ok(()));
             let mut take = |values: &[f32]| {
@@ -145,18 +145,18 @@ impl Workers {
     /// Opens a file and reads it once, to check it.
     ///
     /// # Errors
-    /// When it is missing or cannot be read, is of another model, is not what was written, or has not three tensors for
-    /// each worker it tells of.
+    /// When it is missing or cannot be read, is of another model, is not what was written, or has not three
+    /// tensors for each worker it tells of.
     pub fn open(path: &Path, id: ModelId) -> Result<Workers, Error> {
         let io = Error::io(path, "read it");
         let mut file = File::open(path).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => Error::new(path, Problem::WorkersMissing),
             _ => io(error),
         })?;
-        let head = file::head_of(path, &mut file)?;
+        let head = container::head_of(path, &mut file)?;
         let header = Header::parse(path, head.json.as_deref())?;
-        header.check_hashed(path, head.json.as_deref().unwrap_or_default(), hash(&mut file).map_err(&io)?)?;
-        file::check_name(path, &header.file_name())?;
+        header.check_hashed(path, head.json.as_deref(), hash(&mut file).map_err(&io)?)?;
+        check_name(path, &header.file_name())?;
         check_model(path, id, header.id)?;
         let Contents::Workers { model, at, totals, run } = header.contents else {
             return Err(Error::new(path, Problem::NotChain { reason: "it holds no workers".into() }));
@@ -172,10 +172,10 @@ impl Workers {
         Ok(Workers { state, path: path.to_path_buf(), file, places })
     }
 
-    /// A worker's tensor.
+    /// Reads a tensor of a worker.
     ///
     /// # Errors
-    /// When the system refuses.
+    /// When the file cannot be read.
     ///
     /// # Panics
     /// If there is no such worker.
@@ -195,7 +195,7 @@ impl Workers {
     /// Whether a merged model is the workers': its hash, as restored.
     ///
     /// # Errors
-    /// When it is another.
+    /// When it is the hash of another model.
     pub fn check_model(&self, found: Hash) -> Result<(), Error> {
         let expected = self.state.model;
         if found == expected {
@@ -244,11 +244,11 @@ fn tensors(path: &Path, head: &Head, workers: usize) -> Result<Vec<[(u64, usize)
     // As they are written, one after the other: their names are not guarded, and could change places.
     let mut next = 0;
     let mut tensor = |name: String| {
-        let Some(Entry { dtype, shape, data_offsets: (begin, end) }) = head.tensors.get(&name) else {
+        let Some(TensorEntry { dtype, shape, data_offsets: (begin, end) }) = head.tensors.get(&name) else {
             return Err(bad(format!("tensor {name} is missing")));
         };
         if dtype != "F32" {
-            return Err(Error::new(path, Problem::Dtype { name, found: dtype.clone() }));
+            return Err(Error::new(path, Problem::dtype(&name, &[Dtype::F32], dtype)));
         }
         let length = end.checked_sub(*begin).filter(|bytes| bytes % 4 == 0).map(|bytes| bytes as usize / 4);
         match (length, &shape[..]) {

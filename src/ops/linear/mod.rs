@@ -11,7 +11,8 @@ use super::flat::Out;
 use crate::device::{Buffers, Error};
 pub use layer::{LinearLayer, Scale};
 
-/// A linear layer and the constant after it: `y = scale * (x weight^T + bias)`; x \[N,C\], weight \[K,C\], y \[N,K\].
+/// A linear layer and the constant after it: `y = scale * (x weight^T + bias)`; x \[N,C\], weight \[K,C\], y
+/// \[N,K\].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Linear {
     /// Images.
