@@ -16,7 +16,7 @@ use crate::refusal::refuse;
 /// The settings that have a flag here; `--recipe` and `--set` give others of the network.
 const KEYS: [&str; 4] = ["network.model", "network.width", "data.set", "device.name"];
 
-/// Arguments that are not settings.
+// Arguments that are not settings. No doc comment: clap would take it for the command's description.
 #[derive(Args)]
 struct Evaluate {
     /// Weights, such as a run's final.safetensors

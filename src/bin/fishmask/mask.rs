@@ -28,7 +28,7 @@ const KEYS: [&str; 9] = [
     "device.name",
 ];
 
-/// Arguments that are not settings.
+// Arguments that are not settings. No doc comment: clap would take it for the command's description.
 #[derive(Args)]
 struct Mask {
     /// Print how far two masks agree, layer by layer, and stop

@@ -22,7 +22,7 @@ use crate::distributed::{DistributedFlags, Joined};
 use crate::finish::tell;
 use crate::images::{DataFlags, use_threads};
 
-/// Arguments that are not settings.
+// Arguments that are not settings. No doc comment: clap would take it for the command's description.
 #[derive(Args)]
 struct Train {
     #[command(flatten)]
