@@ -340,7 +340,6 @@ pub static SETTINGS: &[Setting] = &[
             WorkerMasks::Same => Some("all with the same mask".into()),
             WorkerMasks::Interleaved => Some("each with its own mask".into()),
         }),
-        ..ROW
     },
     Setting {
         key: "workers.aggregate",

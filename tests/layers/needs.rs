@@ -87,7 +87,11 @@ impl Crates {
         }
         module.paths.iter().for_each(|path| need(path));
         // Names that only an import of everything can have brought.
-        module.words.iter().filter(|word| !module.names.contains_key(*word)).for_each(|w| need(&[w.clone()]));
+        module
+            .words
+            .iter()
+            .filter(|word| !module.names.contains_key(*word))
+            .for_each(|w| need(std::slice::from_ref(w)));
     }
 }
 
