@@ -179,7 +179,7 @@ impl Walk<'_> {
             .and_then(|norm| graph.layout.statistics.iter().find(|statistic| statistic.name == norm.name));
         let range = statistic.map_or(0..0, |statistic| statistic.range());
         let needs = matches!(graph.nodes[first].op, Op::Conv(_) | Op::BatchNorm(_));
-        ensure(operands.statistics == range && needs == !range.is_empty(), || {
+        ensure(operands.statistics == range && needs != range.is_empty(), || {
             format!("statistics at {:?}, not {range:?}", operands.statistics)
         })?;
         let inputs: Vec<NodeId> = graph.nodes[first]
