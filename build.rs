@@ -13,11 +13,11 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-/// The kernels' argument structs, in Rust.
-const ARGS: &str = "src/backend/cuda/args";
+/// Where the kernels' argument structs are, in Rust: each folder's `args.rs`.
+const SOURCES: &[&str] = &["src/device", "src/ops", "src/optim"];
 
 /// The emulated device's part in C++.
-const RUNTIME: &str = "src/driver/emulated/runtime.cpp";
+const RUNTIME: &str = "src/device/emulated/runtime.cpp";
 
 /// Kernels for the tests of the emulated device, in order and out of it; never compiled for a GPU.
 const TESTING: &str = "kernels/testing";
@@ -32,7 +32,7 @@ struct Variant {
     flags: &'static [&'static str],
 }
 
-/// The checked kernels call `__tsan_*` of `src/driver/emulated/hooks.rs` at each access as the source has it: none merged
+/// The checked kernels call `__tsan_*` of `src/device/emulated/hooks.rs` at each access as the source has it: none merged
 /// with a neighbour's, nor turned into a call of memcpy or memset, which would not be seen.
 const VARIANTS: &[Variant] = &[
     Variant { prefix: "fishmask_fast_", table: "KERNELS", flags: &[] },
@@ -61,7 +61,6 @@ fn main() {
 fn run() -> Result<(), Failure> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     println!("cargo::rerun-if-changed=kernels");
-    println!("cargo::rerun-if-changed={ARGS}");
     println!("cargo::rerun-if-changed={RUNTIME}");
     let files = kernel_files()?;
     headers(&out.join("args"))?;
@@ -69,12 +68,16 @@ fn run() -> Result<(), Failure> {
     cuda::compile(&out, &files)
 }
 
-/// The kernels' argument structs as C++ headers, `args/<file>.h`, made from their only definition, in Rust.
+/// The kernels' argument structs as C++ headers, `args/<folder>.h`, made from their only definition, in Rust.
 fn headers(folder: &Path) -> Result<(), Failure> {
     fs::create_dir_all(folder)?;
-    for entry in fs::read_dir(ARGS)? {
-        let source = entry?.path();
-        let Some(stem) = source.file_stem().filter(|stem| *stem != "mod") else { continue };
+    let mut sources = vec![];
+    for source in SOURCES {
+        find_args(Path::new(source), &mut sources)?;
+    }
+    for source in sources {
+        println!("cargo::rerun-if-changed={}", source.display());
+        let Some(stem) = source.parent().and_then(Path::file_name) else { continue };
         // cbindgen writes what functions use; there are none, so each struct is named.
         let text = fs::read_to_string(&source)?;
         let names = text.lines().filter_map(|line| line.strip_prefix("pub struct ")?.split(' ').next());
@@ -88,6 +91,19 @@ fn headers(folder: &Path) -> Result<(), Failure> {
         };
         let path = folder.join(stem).with_extension("h");
         cbindgen::Builder::new().with_src(&source).with_config(config).generate()?.write_to_file(path);
+    }
+    Ok(())
+}
+
+/// Adds every `args.rs` under a folder. A new one comes with a new kernel, for which this runs again.
+fn find_args(folder: &Path, found: &mut Vec<PathBuf>) -> Result<(), Failure> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            find_args(&path, found)?;
+        } else if path.file_name().is_some_and(|name| name == "args.rs") {
+            found.push(path);
+        }
     }
     Ok(())
 }
@@ -110,7 +126,7 @@ fn kernels(source: &str) -> Vec<String> {
     starts.filter_map(|rest| Some(rest.split_once(',')?.0.trim().to_string())).collect()
 }
 
-/// Compiles every variant of the kernels and writes `emulated_kernels.rs`, which src/driver/emulated includes.
+/// Compiles every variant of the kernels and writes `emulated_kernels.rs`, which src/device/emulated includes.
 fn emulated(out: &Path, files: &BTreeMap<String, PathBuf>) -> Result<(), Failure> {
     println!("cargo::rustc-check-cfg=cfg(fishmask_emulated)");
     if let Err(why) = cpp_compiler(out) {
@@ -157,7 +173,7 @@ fn cpp(out: &Path) -> cc::Build {
     build.include("kernels/include").include(out).define("FISHMASK_EMULATED", None);
     // A product and a sum stay two roundings unless a kernel asks for one.
     build.flag("-ffp-contract=off").flag("-xc++").flag("-Wno-unused-function");
-    // A coroutine's stack has no guard page: STACK in src/driver/emulated/stack.rs is twice this.
+    // A coroutine's stack has no guard page: STACK in src/device/emulated/stack.rs is twice this.
     build.flag("-fno-exceptions").flag("-Werror=frame-larger-than=16384");
     build
 }

@@ -2,7 +2,7 @@
 //! fprop with batch norm's sums, dgrad, wgrad and the sum of each sample's squared gradient; best of several
 //! runs.
 //!
-//!     cargo bench --bench conv_cpu [-- [--all-algorithms] [--threads T] [--runs R] [--batch N] [NAME PART...]]
+//!     cargo bench --bench conv_cpu -- [--all-algorithms] [--threads T] [--runs R] [--batch N] [NAME PART]...
 //!
 //! A line is named by network, width, and the first layer of its shape, with the number of layers that have
 //! it.
@@ -12,11 +12,11 @@ use std::time::Instant;
 
 use clap::Parser;
 use clap::builder::RangedU64ValueParser;
-use fishmask::backend::cpu::Cpu;
-use fishmask::backend::cpu::conv::{self, Algorithm, Workspace};
-use fishmask::backend::{Conv, Power, Sparse};
+use fishmask::device::{Buffers, Cpu};
 use fishmask::graph::plan::{Forward, Mode};
 use fishmask::graph::{Model, Plan};
+use fishmask::ops::conv::cpu::{self, Algorithm};
+use fishmask::ops::{Conv, ConvDgrad, ConvFprop, ConvOps, ConvWgrad, In, Out, Power, Work};
 
 const NETWORKS: [(Model, usize); 3] = [(Model::Resnet9, 16), (Model::Resnet9, 64), (Model::Resnet34, 64)];
 
@@ -81,14 +81,14 @@ fn layers(model: Model, width: usize, batch: usize) -> Result<Vec<(String, Conv)
 }
 
 fn layer(cli: &Cli, name: &str, conv: &Conv) -> Result<(), Failure> {
-    let chosen = conv::algorithm(conv);
+    let chosen = cpu::algorithm(conv);
     for algorithm in [Algorithm::Im2col, Algorithm::Winograd2, Algorithm::Winograd4] {
         let able = algorithm == Algorithm::Im2col || (conv.r, conv.stride, conv.pad) == (3, 1, 1);
         if algorithm != chosen && !(cli.all_algorithms && able) {
             continue;
         }
         let cell = |s: f64| format!("{:.3} ({:.0})", s * 1e3, conv.flops() as f64 / s * 1e-9);
-        let [fprop, dgrad, wgrad] = passes(algorithm, conv, cli.runs).map(cell);
+        let [fprop, dgrad, wgrad] = passes(algorithm, conv, cli.runs)?.map(cell);
         let score = if algorithm == chosen { cell(score(conv, cli.runs)?) } else { String::new() };
         let algorithm = format!("{algorithm:?}");
         println!("{name:<44}{algorithm:>11}{fprop:>18}{dgrad:>18}{wgrad:>18}{score:>18}");
@@ -101,21 +101,26 @@ fn fill(len: usize) -> Vec<f32> {
 }
 
 /// Best seconds of fprop, dgrad, wgrad; one run more for the warm-up.
-fn passes(algorithm: Algorithm, conv: &Conv, runs: usize) -> [f64; 3] {
+fn passes(algorithm: Algorithm, conv: &Conv, runs: usize) -> Result<[f64; 3], Failure> {
     let filters = conv.k * conv.r * conv.r * conv.c;
     let (x, dy, filter) = (fill(conv.inputs()), fill(conv.outputs()), fill(filters));
     let (mut y, mut dx, mut dfilter) =
         (vec![0.0; conv.outputs()], vec![0.0; conv.inputs()], vec![0.0; filters]);
     let mut sums = vec![0.0; 2 * conv.k];
-    let mut workspace = Workspace::with_algorithms(&[(*conv, algorithm)]);
+    let mut cpu = Cpu::new();
+    cpu.reserve(cpu::scratch(conv, algorithm))?;
+    let whole = || In { vector: &filter, at: 0..filters };
     let mut best = [f64::INFINITY; 3];
     for run in 0..=runs {
         let start = Instant::now();
-        conv::fprop_by(algorithm, conv, &x, &filter, &mut y, Some(&mut sums), &mut workspace);
+        let sums_at = Some((&mut sums, 0..2 * conv.k));
+        cpu.conv_fprop_by(algorithm, conv, ConvFprop { x: &x, filter: whole(), y: &mut y, sums: sums_at });
         let fprop = start.elapsed();
-        conv::dgrad_by(algorithm, conv, &dy, &filter, &mut dx, false, &mut workspace);
+        let dgrad = ConvDgrad { dy: &dy, filter: whole(), dx: &mut dx, accumulate: false };
+        cpu.conv_dgrad_by(algorithm, conv, dgrad);
         let dgrad = start.elapsed();
-        conv::wgrad_by(algorithm, conv, &x, &dy, &mut dfilter, &mut workspace);
+        let into = Out::Gradients(&mut dfilter);
+        cpu.conv_wgrad_by(algorithm, conv, ConvWgrad { x: &x, dy: &dy, filter: 0..filters, into });
         let wgrad = start.elapsed();
         black_box((&y, &dx, &dfilter, &sums));
         if run > 0 {
@@ -123,7 +128,7 @@ fn passes(algorithm: Algorithm, conv: &Conv, runs: usize) -> [f64; 3] {
             best.iter_mut().zip(seconds).for_each(|(b, s)| *b = b.min(s));
         }
     }
-    best
+    Ok(best)
 }
 
 /// Best seconds of the scores, likewise.
@@ -131,11 +136,12 @@ fn score(conv: &Conv, runs: usize) -> Result<f64, Failure> {
     let filters = conv.k * conv.r * conv.r * conv.c;
     let (x, dy, mut scores) = (fill(conv.inputs()), fill(conv.outputs()), vec![0.0; filters]);
     let mut cpu = Cpu::new();
-    cpu.reserve_scoring(&[*conv], &[])?;
+    cpu.reserve(Cpu::conv_scratch(conv, Work::Score))?;
     let mut best = f64::INFINITY;
     for run in 0..=runs {
         let start = Instant::now();
-        cpu.conv_score(conv, Power::Square, &x, &dy, &mut scores, 0..filters)?;
+        let into = Out::Scores(Power::Square, &mut scores);
+        cpu.conv_wgrad(conv, ConvWgrad { x: &x, dy: &dy, filter: 0..filters, into })?;
         black_box(&scores);
         if run > 0 {
             best = best.min(start.elapsed().as_secs_f64());

@@ -2,9 +2,9 @@
 
 use std::time::Instant;
 
-use fishmask::backend::cuda::args::testing::{TestArgs, testing};
-use fishmask::driver::emulated::Emulated;
-use fishmask::driver::{Driver, Error, Launch};
+use fishmask::device::driver::{Driver, Error, Launch};
+use fishmask::device::emulated::Emulated;
+use fishmask::device::emulated::args::{TestArgs, testing};
 
 /// Elements of each buffer.
 const N: usize = 1 << 16;

@@ -11,17 +11,18 @@ use std::time::Instant;
 
 use clap::Parser;
 use clap::builder::RangedU64ValueParser;
-use fishmask::backend::cpu::Cpu;
-use fishmask::backend::cuda::Cuda;
-use fishmask::backend::{Power, Sparse};
 use fishmask::data::IMAGE;
-use fishmask::driver::cuda::Gpu;
+use fishmask::device::Cpu;
+use fishmask::device::Cuda;
+use fishmask::device::Device;
+use fishmask::device::gpu::Gpu;
 use fishmask::graph::network::{Batches, plans};
 use fishmask::graph::scoring::{self, Rule};
 use fishmask::graph::{Model, Network, Scoring};
 use fishmask::mask::{Quota, select};
+use fishmask::ops::Power;
+use fishmask::optim::TrainingBackend;
 use fishmask::rng::{Purpose, Stream};
-use fishmask::train::Device;
 use serde_json::Value;
 
 const WIDTH: usize = 64;
@@ -62,7 +63,7 @@ fn main() -> Result<(), Failure> {
     }
 }
 
-fn run<B: Sparse>(cli: &Cli, make: impl Fn() -> B) -> Result<(), Failure> {
+fn run<B: TrainingBackend>(cli: &Cli, make: impl Fn() -> B) -> Result<(), Failure> {
     let device = make().device();
     println!("{device}, width {WIDTH}, {} samples a round by {}, {ROUNDS} rounds", cli.samples, cli.batch);
     println!(
@@ -95,7 +96,7 @@ fn run<B: Sparse>(cli: &Cli, make: impl Fn() -> B) -> Result<(), Failure> {
 }
 
 /// A network, and noise to score it by.
-struct Ours<B: Sparse> {
+struct Ours<B: TrainingBackend> {
     network: Network<B>,
     scoring: Scoring<B>,
     quota: Quota,
@@ -103,7 +104,7 @@ struct Ours<B: Sparse> {
     labels: Vec<u8>,
 }
 
-impl<B: Sparse> Ours<B> {
+impl<B: TrainingBackend> Ours<B> {
     fn new(model: Model, backend: B, cli: &Cli) -> Result<Self, Failure> {
         let graph = model.graph(WIDTH)?;
         let quota = Quota::new(&graph.layout, 0.02)?;

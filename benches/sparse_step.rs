@@ -8,17 +8,18 @@ use std::time::Instant;
 
 use clap::Parser;
 use clap::builder::RangedU64ValueParser;
-use fishmask::backend::cpu::Cpu;
-use fishmask::backend::cuda::Cuda;
-use fishmask::backend::{Power, Sgd, Sparse};
 use fishmask::data::IMAGE;
-use fishmask::driver::cuda::Gpu;
+use fishmask::device::Cpu;
+use fishmask::device::Cuda;
+use fishmask::device::Device;
+use fishmask::device::gpu::Gpu;
 use fishmask::graph::network::{Batches, plans};
 use fishmask::graph::scoring::{self, Rule};
 use fishmask::graph::{Model, Network, Scoring, Statistics};
 use fishmask::mask::{Mask, Quota, select};
+use fishmask::ops::Power;
+use fishmask::optim::{Moves, Sgd, SgdBuffers, TrainingBackend};
 use fishmask::rng::{Purpose, Stream};
-use fishmask::train::Device;
 
 const RATIOS: [f64; 3] = [0.005, 0.02, 0.1];
 const ROUNDS: usize = 5;
@@ -51,7 +52,7 @@ fn main() -> Result<(), Failure> {
     }
 }
 
-fn run<B: Sparse>(cli: &Cli, make: impl Fn() -> Result<B, Failure>) -> Result<(), Failure> {
+fn run<B: TrainingBackend>(cli: &Cli, make: impl Fn() -> Result<B, Failure>) -> Result<(), Failure> {
     println!("{}, batch {}, {ROUNDS} rounds of {STEPS} steps", make()?.device(), cli.batch);
     println!("{:<9} {:>5} {:>9} {:>10} {:>8}", "model", "width", "keep", "skipped", "ratio");
     for (model, width) in SHAPES.into_iter().filter(|(m, _)| cli.model.is_none_or(|only| only == *m)) {
@@ -82,14 +83,14 @@ fn run<B: Sparse>(cli: &Cli, make: impl Fn() -> Result<B, Failure>) -> Result<()
 }
 
 /// A network that steps on fixed noise.
-struct Steps<B: Sparse> {
+struct Steps<B: TrainingBackend> {
     network: Network<B>,
     velocity: B::Vector,
     images: Vec<f32>,
     labels: Vec<u8>,
 }
 
-impl<B: Sparse> Steps<B> {
+impl<B: TrainingBackend> Steps<B> {
     fn new(model: Model, width: usize, backend: B, batch: usize) -> Result<Self, Failure> {
         let graph = model.graph(width)?;
         let plans = plans(&graph, Batches { training: Some(batch), inference: 1 })?;
@@ -134,8 +135,12 @@ impl<B: Sparse> Steps<B> {
             network.backward(n)?;
             let (backend, gradients, weights) = network.parameters();
             match mask {
-                Some(_) => backend.sgd_strict(&sgd, &kept, gradients, &mut kept_velocity, weights)?,
-                None => backend.sgd(&sgd, gradients, velocity, weights)?,
+                Some(_) => backend.sgd(
+                    &sgd,
+                    Moves::At(&kept),
+                    SgdBuffers { gradients, velocity: &mut kept_velocity, weights },
+                )?,
+                None => backend.sgd(&sgd, Moves::All, SgdBuffers { gradients, velocity, weights })?,
             }
             // Waits for all of it.
             backend.totals()?;

@@ -8,11 +8,11 @@
 use std::process::Command;
 use std::time::Instant;
 
-use fishmask::backend::cpu::Cpu;
-use fishmask::backend::{Backend, Sgd};
 use fishmask::data::IMAGE;
+use fishmask::device::Cpu;
 use fishmask::graph::network::{Batches, plans};
 use fishmask::graph::{Model, Network, Statistics, summary};
+use fishmask::optim::{Moves, RateOps, Sgd, SgdBuffers, SgdOps};
 use fishmask::rng::{Purpose, Stream};
 
 struct Shape {
@@ -61,7 +61,7 @@ impl Ours {
         let sgd = Sgd { momentum: 0.9, weight_decay: 5e-4 * n as f32 };
         let (backend, gradients, weights) = self.network.parameters();
         backend.set_rates(&[0.1 / n as f32], 0)?;
-        Ok(backend.sgd(&sgd, gradients, &mut self.velocity, weights)?)
+        Ok(backend.sgd(&sgd, Moves::All, SgdBuffers { gradients, velocity: &mut self.velocity, weights })?)
     }
 
     /// Of the median step, after one to warm up.

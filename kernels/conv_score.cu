@@ -14,7 +14,6 @@
 #include "tiles.cuh"
 
 #include "args/conv.h"
-#include "args/conv_score.h"
 
 namespace {
 

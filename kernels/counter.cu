@@ -2,7 +2,7 @@
 // is replayed.
 #include "device.cuh"
 
-#include "args/counter.h"
+#include "args/cuda.h"
 
 KERNEL(advance, AdvanceArgs, 32) {
     if (thread_index() == 0) *args.counter += args.by;

@@ -1,5 +1,5 @@
-// Global average pooling and its way back. Max pooling is part of batch_norm_forward.cu and
-// batch_norm_backward.cu.
+// Global average pooling and its way back. Max pooling is part of norm_forward.cu and
+// norm_backward.cu.
 //
 //     y (N, C) = mean of x (N, H, W, C) over H, W;  dx = dy / (H W)
 //

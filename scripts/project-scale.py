@@ -106,9 +106,9 @@ def main():
     for name, (_, text) in FIGURES.items():
         print(f"  {name.replace('_', '-'):<12} {f[name]:>12g}  {text}")
     print("  A worker has one link of the bandwidth named, both ways at once, and the network between links")
-    print("  carries all of them; workers train equally fast, none waits for another; nothing is exchanged while")
-    print("  training goes on. `same` masks and dense: a worker sends 2 (W - 1) / W values for each that is")
-    print("  merged; interleaved: W - 1.")
+    print("  carries all of them; workers train equally fast, none waits for another; nothing is exchanged")
+    print("  while training goes on. `same` masks and dense: a worker sends 2 (W - 1) / W values for each")
+    print("  that is merged; interleaved: W - 1.")
     print("  Checkpoints, masks' selection and evaluation are left out.\n")
 
     print(f"Share of time spent exchanging, {training:g} s of training between merges")

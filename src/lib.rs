@@ -5,14 +5,13 @@
 
 #![warn(clippy::unwrap_used, clippy::expect_used)]
 
-pub mod backend;
 pub mod checkpoint;
 pub mod data;
+pub mod device;
 pub mod distributed;
-#[allow(unsafe_code)]
-pub mod driver;
 pub mod graph;
 pub mod mask;
+pub mod ops;
 pub mod optim;
 pub mod rng;
 pub mod train;

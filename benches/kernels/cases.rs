@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 
-use fishmask::backend::cuda::{Array, Cuda, TopKScratch, Vector};
-use fishmask::backend::{
-    Affine, AveragePool, Backend, Conv, Error, Linear, Loss, Norm, NormBackward, NormForward, Position,
-    Power, ResidualGradient, Sgd, Sparse,
-};
 use fishmask::data::synthetic;
-use fishmask::driver::Driver;
+use fishmask::device::driver::Driver;
+use fishmask::device::{Array, Buffers, Cuda, Error, Vector};
 use fishmask::graph::plan::Mode;
 use fishmask::graph::{Model, Plan};
+use fishmask::ops::top_k::{TopK, TopKScratch};
+use fishmask::ops::{
+    Affine, AugmentOps, AveragePool, Conv, ConvDgrad, ConvFprop, ConvOps, ConvWgrad, Groups, In, Linear,
+    LinearForward, LinearOps, LinearParameters, Loss, LossOps, Norm, NormBackward, NormForward, NormOps, Out,
+    PoolOps, Position, Power, ResidualGradient, Totals, Work,
+};
+use fishmask::optim::{Moves, RateOps, Sgd, SgdBuffers, SgdOps};
 use fishmask::rng::{Purpose, Stream};
 use half::f16;
 use serde_json::{Value, json};
@@ -221,7 +224,7 @@ impl<D: Driver> NormBuffers<D> {
         Ok(NormBuffers {
             x,
             residual,
-            weights: backend.weights(&noise(2 * c, 1.0))?,
+            weights: backend.upload_weights(&noise(2 * c, 1.0))?,
             affine: Affine { weight: 0..c, bias: c..2 * c },
             moments: backend.vector(&moments)?,
             y: backend.tensor(outputs)?,
@@ -282,47 +285,50 @@ impl Case {
         };
         Ok(match self.operation {
             Operation::Fprop(conv) => {
-                backend.reserve(&[conv], &[])?;
+                backend.reserve(Cuda::<D>::conv_scratch(&conv, Work::Train))?;
                 let filter = conv.k * conv.r * conv.r * conv.c;
                 let x = tensor(backend, noise(conv.inputs(), 1.0))?;
-                let weights = backend.weights(&noise(filter, 0.05))?;
+                let weights = backend.upload_weights(&noise(filter, 0.05))?;
                 let mut y = backend.tensor(conv.outputs())?;
                 let mut sums = backend.sums(2 * conv.k)?;
                 Box::new(move |backend| {
-                    backend.conv_fprop(
-                        &conv,
-                        &x,
-                        &weights,
-                        0..filter,
-                        &mut y,
-                        Some((&mut sums, 0..2 * conv.k)),
-                    )
+                    let filter = In { vector: &weights, at: 0..filter };
+                    let sums = Some((&mut sums, 0..2 * conv.k));
+                    backend.conv_fprop(&conv, ConvFprop { x: &x, filter, y: &mut y, sums })
                 })
             }
             Operation::Dgrad(conv) => {
-                backend.reserve(&[conv], &[])?;
+                backend.reserve(Cuda::<D>::conv_scratch(&conv, Work::Train))?;
                 let filter = conv.k * conv.r * conv.r * conv.c;
                 let dy = tensor(backend, noise(conv.outputs(), 1.0))?;
-                let weights = backend.weights(&noise(filter, 0.05))?;
+                let weights = backend.upload_weights(&noise(filter, 0.05))?;
                 let mut dx = backend.tensor(conv.inputs())?;
-                Box::new(move |backend| backend.conv_dgrad(&conv, &dy, &weights, 0..filter, &mut dx, false))
+                Box::new(move |backend| {
+                    let filter = In { vector: &weights, at: 0..filter };
+                    backend.conv_dgrad(&conv, ConvDgrad { dy: &dy, filter, dx: &mut dx, accumulate: false })
+                })
             }
             Operation::Wgrad(conv) => {
-                backend.reserve(&[conv], &[])?;
+                backend.reserve(Cuda::<D>::conv_scratch(&conv, Work::Train))?;
                 let filter = conv.k * conv.r * conv.r * conv.c;
                 let x = tensor(backend, noise(conv.inputs(), 1.0))?;
                 let dy = tensor(backend, noise(conv.outputs(), 1.0))?;
                 let mut gradients = backend.vector(&vec![0.0; filter])?;
-                Box::new(move |backend| backend.conv_wgrad(&conv, &x, &dy, &mut gradients, 0..filter))
+                Box::new(move |backend| {
+                    let into = Out::Gradients(&mut gradients);
+                    backend.conv_wgrad(&conv, ConvWgrad { x: &x, dy: &dy, filter: 0..filter, into })
+                })
             }
             Operation::Score(conv) => {
-                backend.reserve_scoring(&[conv], &[])?;
+                backend.reserve(Cuda::<D>::conv_scratch(&conv, Work::Score))?;
                 let filter = conv.k * conv.r * conv.r * conv.c;
                 let x = tensor(backend, noise(conv.inputs(), 1.0))?;
                 let dy = tensor(backend, noise(conv.outputs(), 1.0))?;
                 let mut scores = backend.vector(&vec![0.0; filter])?;
-                let power = Power::Square;
-                Box::new(move |backend| backend.conv_score(&conv, power, &x, &dy, &mut scores, 0..filter))
+                Box::new(move |backend| {
+                    let into = Out::Scores(Power::Square, &mut scores);
+                    backend.conv_wgrad(&conv, ConvWgrad { x: &x, dy: &dy, filter: 0..filter, into })
+                })
             }
             Operation::NormForward(norm) => {
                 let b = NormBuffers::new(backend, &norm, &mut noise)?;
@@ -335,7 +341,8 @@ impl Case {
                             residual: norm.residual.then_some(&residual),
                             weights: &weights,
                             affine: &affine,
-                            moments: &moments,
+                            groups: Groups::Batch,
+                            statistics: &moments,
                             at: 0..2 * norm.c,
                             y: &mut y,
                             winners: norm.pool.map(|_| &mut winners),
@@ -344,7 +351,7 @@ impl Case {
                 })
             }
             Operation::NormBackward(norm) => {
-                backend.reserve(&[], &[norm])?;
+                backend.reserve(Cuda::<D>::norm_scratch(&norm, Work::Train))?;
                 let b = NormBuffers::new(backend, &norm, &mut noise)?;
                 let NormBuffers {
                     x,
@@ -363,7 +370,8 @@ impl Case {
                         residual: norm.residual.then_some(&residual),
                         weights: &weights,
                         affine: &affine,
-                        moments: &moments,
+                        groups: Groups::Batch,
+                        statistics: &moments,
                         at: 0..2 * norm.c,
                         y: &mut y,
                         winners: norm.pool.map(|_| &mut winners),
@@ -381,7 +389,8 @@ impl Case {
                             winners: norm.pool.map(|_| &winners),
                             weights: &weights,
                             affine: &affine,
-                            moments: &moments,
+                            statistics: &moments,
+                            constant: false,
                             at: 0..2 * norm.c,
                             dy: &mut dy,
                             dx: &mut dx,
@@ -389,7 +398,7 @@ impl Case {
                                 true => ResidualGradient::Overwrite(&mut residual),
                                 false => ResidualGradient::None,
                             },
-                            gradients: &mut gradients,
+                            into: Out::Gradients(&mut gradients),
                         },
                     )
                 })
@@ -402,14 +411,19 @@ impl Case {
             Operation::Linear(linear) => {
                 let (c, k) = (linear.c, linear.k);
                 let x = tensor(backend, noise(linear.n * c, 1.0))?;
-                let weights = backend.weights(&noise(c * k, 0.05))?;
+                let weights = backend.upload_weights(&noise(c * k, 0.05))?;
                 let mut y = backend.tensor(linear.n * k)?;
-                Box::new(move |backend| backend.linear_forward(&linear, &x, &weights, 0..c * k, None, &mut y))
+                let parameters = LinearParameters { weight: 0..c * k, bias: None };
+                Box::new(move |backend| {
+                    let (weights, parameters) = (&weights, &parameters);
+                    backend.linear_forward(&linear, LinearForward { x: &x, weights, parameters, y: &mut y })
+                })
             }
             Operation::Loss(loss) => {
                 let logits = tensor(backend, noise(loss.n * loss.classes, 1.0))?;
                 let labels = backend.bytes(loss.n)?;
                 let mut dlogits = backend.tensor(loss.n * loss.classes)?;
+                backend.set_totals(Totals::default())?;
                 Box::new(move |backend| {
                     backend.softmax_cross_entropy(&loss, &logits, &labels, Some(&mut dlogits))
                 })
@@ -426,10 +440,16 @@ impl Case {
             Operation::Sgd(n) => {
                 let gradients = backend.vector(&noise(n, 1.0))?;
                 let mut velocity = backend.vector(&vec![0.0; n])?;
-                let mut weights = backend.weights(&noise(n, 0.05))?;
+                let mut weights = backend.upload_weights(&noise(n, 0.05))?;
                 backend.set_rates(&vec![1e-6; 1 << 16], 0)?;
                 let sgd = Sgd { momentum: 0.9, weight_decay: 0.0 };
-                Box::new(move |backend| backend.sgd(&sgd, &gradients, &mut velocity, &mut weights))
+                Box::new(move |backend| {
+                    backend.sgd(
+                        &sgd,
+                        Moves::All,
+                        SgdBuffers { gradients: &gradients, velocity: &mut velocity, weights: &mut weights },
+                    )
+                })
             }
             Operation::TopK { n, k } => {
                 let scores: Vec<f32> = (0..n)
@@ -441,7 +461,8 @@ impl Case {
                 let mut indices = Array::new(backend.driver(), k)?;
                 let mut scratch = TopKScratch::new(backend.driver(), n)?;
                 Box::new(move |backend| {
-                    Cuda::top_k(backend, &scores.values, n, k, &mut indices, &mut scratch)
+                    let (scores, indices, scratch) = (&scores.values, &mut indices, &mut scratch);
+                    backend.top_k_by(n, k, TopK { scores, indices, scratch })
                 })
             }
         })

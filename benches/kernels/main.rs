@@ -17,12 +17,12 @@ use std::process::Command;
 
 use cases::{Case, Shapes};
 use clap::Parser;
-use fishmask::backend::cuda::Cuda;
-use fishmask::driver::Driver;
-use fishmask::driver::cuda::Gpu;
+use fishmask::device::Cuda;
+use fishmask::device::Device;
+use fishmask::device::driver::Driver;
 #[cfg(fishmask_emulated)]
-use fishmask::driver::emulated::Emulated;
-use fishmask::train::Device;
+use fishmask::device::emulated::Emulated;
+use fishmask::device::gpu::Gpu;
 use serde_json::{Value, json};
 
 type Failure = Box<dyn std::error::Error>;

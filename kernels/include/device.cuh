@@ -1,14 +1,14 @@
 // The device as kernels see it: the only file with intrinsics or inline PTX.
 //
 // The same .cu files are compiled by nvcc for a GPU and, with FISHMASK_EMULATED, by the host's C++ compiler
-// for src/driver/emulated, where every CUDA thread is a coroutine. Everything is in an unnamed namespace,
+// for src/device/emulated, where every CUDA thread is a coroutine. Everything is in an unnamed namespace,
 // because the host compiles each kernel twice (fast and checked) into one program.
 //
 // Blocks are one-dimensional, a multiple of 32 threads. A kernel is written
 //
 //     KERNEL(name, Arguments, THREADS) { ... args.x ... }
 //
-// with one plain struct of arguments, which src/backend/cuda/args defines for both sides.
+// with one plain struct of arguments, which an args.rs under src defines for both sides.
 #pragma once
 
 #ifdef FISHMASK_EMULATED

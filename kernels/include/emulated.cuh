@@ -1,4 +1,4 @@
-// device.cuh for the host's C++ compiler; src/driver/emulated resumes one coroutine for each CUDA thread.
+// device.cuh for the host's C++ compiler; src/device/emulated resumes one coroutine for each CUDA thread.
 #pragma once
 
 #include <cmath>
@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <cstring>
 
-// What a CUDA thread knows of itself; src/driver/emulated/thread.rs has the same fields.
+// What a CUDA thread knows of itself; src/device/emulated/thread.rs has the same fields.
 struct EmulatedThread {
     // The scheduler's.
     void* yielder;

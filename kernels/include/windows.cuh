@@ -3,7 +3,7 @@
 
 #include "device.cuh"
 
-#include "args/batch_norm.h"
+#include "args/norm.h"
 
 namespace {
 

@@ -1,7 +1,7 @@
 // Kernels that make one mistake each, or none, as n says; the checked build must report it.
 #include "device.cuh"
 
-#include "args/testing.h"
+#include "args/emulated.h"
 
 // words (n): reads and writes one beyond.
 KERNEL(test_reads_beyond, TestArgs, 32) {

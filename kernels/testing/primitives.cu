@@ -2,7 +2,7 @@
 // by hand.
 #include "device.cuh"
 
-#include "args/testing.h"
+#include "args/emulated.h"
 
 // words (24, n): what each thread gets from each exchange of the values 100 + its index.
 KERNEL(test_exchanges, TestArgs, 1024) {

@@ -8,11 +8,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Parser, ValueEnum};
-use fishmask::backend::Sparse;
 use fishmask::checkpoint;
 use fishmask::data::{CLASSES, Source};
 use fishmask::graph::network::{Batches, plans};
 use fishmask::graph::{Graph, Model, Network};
+use fishmask::optim::{self, TrainingBackend};
 use fishmask::train::{ConfigError, DataSource, Device, config, evaluate};
 
 /// Evaluate weights, this program's or PyTorch's.
@@ -76,8 +76,8 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     let graph = cli.model.graph(cli.width)?;
     let (weights, running) = checkpoint::weights::load(&cli.weights, &graph.layout)?;
 
-    let (device, _) = cli.device.choose(common::first_gpu);
-    common::with_device(device, Evaluation { cli, graph, weights, running })
+    let (device, _) = cli.device.choose(Device::first_gpu);
+    optim::with_device(device, Evaluation { cli, graph, weights, running })?
 }
 
 /// A flag whose value makes no sense.
@@ -93,8 +93,10 @@ struct Evaluation<'a> {
     running: Vec<f32>,
 }
 
-impl common::Work for Evaluation<'_> {
-    fn on<B: Sparse>(self, backend: B) -> anyhow::Result<ExitCode> {
+impl optim::Work for Evaluation<'_> {
+    type Output = anyhow::Result<ExitCode>;
+
+    fn on<B: TrainingBackend>(self, backend: B) -> anyhow::Result<ExitCode> {
         let Evaluation { cli, graph, weights, running } = self;
         let source = if cli.data == Some(DataSource::Synthetic) { Source::Synthetic } else { Source::Auto };
         let dataset = cli.data_flags.load(source)?;

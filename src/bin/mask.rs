@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
-use fishmask::backend::{Power, Sparse};
 use fishmask::checkpoint;
 use fishmask::data::Source;
 use fishmask::graph::network::{Batches, plans};
 use fishmask::graph::{Graph, Model, ModelId, Network, Scoring, scoring};
 use fishmask::mask::{self, Order, Quota, Samples, file, select, table};
+use fishmask::ops::Power;
+use fishmask::optim::{self, TrainingBackend};
 use fishmask::train::{ConfigError, DataSource, Device, FisherTarget, config};
 
 /// Score weights by the Fisher information of training images and choose which to keep, or compare two such masks.
@@ -112,8 +113,8 @@ fn choose(cli: &Cli, id: ModelId, weights: &Path, out: &Path) -> anyhow::Result<
     let quota = Quota::new(&graph.layout, ratio).map_err(|error| refuse("keep-ratio", ratio, error))?;
     Samples::check(count, usize::MAX).map_err(|error| refuse("fisher-samples", count, error))?;
     let (weights, running) = checkpoint::weights::load(weights, &graph.layout)?;
-    let (device, _) = cli.device.choose(common::first_gpu);
-    common::with_device(device, Choice { cli, id, out, graph, quota, weights, running })
+    let (device, _) = cli.device.choose(Device::first_gpu);
+    optim::with_device(device, Choice { cli, id, out, graph, quota, weights, running })?
 }
 
 /// What is to be scored.
@@ -127,8 +128,10 @@ struct Choice<'a> {
     running: Vec<f32>,
 }
 
-impl common::Work for Choice<'_> {
-    fn on<B: Sparse>(self, backend: B) -> anyhow::Result<ExitCode> {
+impl optim::Work for Choice<'_> {
+    type Output = anyhow::Result<ExitCode>;
+
+    fn on<B: TrainingBackend>(self, backend: B) -> anyhow::Result<ExitCode> {
         let Choice { cli, id, out, graph, quota, weights, running } = self;
         let source = if cli.data == Some(DataSource::Synthetic) { Source::Synthetic } else { Source::Auto };
         let split = cli.data_flags.load(source)?.train;

@@ -12,13 +12,13 @@ use std::sync::atomic::AtomicBool;
 
 use clap::Parser;
 use distributed::{DistributedFlags, Joined};
-use fishmask::backend::Sparse;
-use fishmask::backend::cpu::Cpu;
-use fishmask::backend::cuda::Cuda;
 use fishmask::checkpoint::chain::Chain;
 use fishmask::data::Source;
-use fishmask::driver::cuda::Gpu;
+use fishmask::device::Cpu;
+use fishmask::device::Cuda;
+use fishmask::device::gpu::Gpu;
 use fishmask::graph::ModelId;
+use fishmask::optim::{self, TrainingBackend};
 use fishmask::train::listeners::{Bar, DawnLog, Metrics, Table};
 use fishmask::train::{self, Config, Device, Flags, Listener, Outcome, Reasons, RunFolder, Stop, summary};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
@@ -75,7 +75,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         }
         (None, Some(_)) => (None, Reasons::default()),
         (None, None) => {
-            let (config, reasons) = Config::new(&flags, common::first_gpu)?;
+            let (config, reasons) = Config::new(&flags, Device::first_gpu)?;
             (Some(config), reasons)
         }
     };
@@ -103,7 +103,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         reasons.device += ", for each rank";
     }
     let folder = folder.map(|(folder, _)| folder);
-    common::with_device(device, Training { cli, config, reasons, root, joined, resumed: folder })
+    optim::with_device(device, Training { cli, config, reasons, root, joined, resumed: folder })?
 }
 
 /// A run that is to begin or to go on.
@@ -117,8 +117,10 @@ struct Training<'a> {
     resumed: Option<RunFolder>,
 }
 
-impl common::Work for Training<'_> {
-    fn on<B: Sparse>(self, backend: B) -> anyhow::Result<ExitCode> {
+impl optim::Work for Training<'_> {
+    type Output = anyhow::Result<ExitCode>;
+
+    fn on<B: TrainingBackend>(self, backend: B) -> anyhow::Result<ExitCode> {
         let Training { cli, mut config, reasons, root, mut joined, resumed } = self;
         let is_resumed = cli.resume.is_some();
         let mut folder = match resumed {

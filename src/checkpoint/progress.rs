@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Moment, bits};
-use crate::backend::Totals;
+use crate::ops::Totals;
 
 /// Where a run is, and how it fared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]

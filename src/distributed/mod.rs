@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{backend, checkpoint};
+use crate::{checkpoint, device};
 
 pub use in_process::InProcess;
 pub use traffic::Traffic;
@@ -38,7 +38,7 @@ pub enum Aggregate {
 pub enum Error {
     /// A worker's values could not be read from its device.
     #[error(transparent)]
-    Backend(#[from] backend::Error),
+    Backend(#[from] device::Error),
     /// What was fetched could not be written, or what is to be given not read.
     #[error(transparent)]
     Checkpoint(#[from] checkpoint::Error),

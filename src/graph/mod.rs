@@ -8,7 +8,7 @@ mod replica;
 pub mod scoring;
 pub mod summary;
 
-use crate::backend::{Conv, Pool};
+use crate::ops::{Conv, Pool};
 pub use layout::{Init, Layout};
 pub use models::{Model, ModelId};
 pub use network::{Network, Statistics};

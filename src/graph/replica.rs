@@ -2,7 +2,8 @@
 
 use super::Network;
 use super::network::Wanted;
-use crate::backend::{Backend, Error, Sparse};
+use crate::device::Error;
+use crate::ops::Backend;
 
 /// Weights and running statistics that can take the place of a network's own, and which of them are trained.
 pub struct Replica<B: Backend> {
@@ -18,7 +19,7 @@ impl<B: Backend> Network<B> {
     /// When the device has no room.
     pub fn replica(&mut self) -> Result<Replica<B>, Error> {
         let (weights, running) = (self.read_weights()?, self.read_running()?);
-        let (weights, running) = (self.backend().weights(&weights)?, self.backend().vector(&running)?);
+        let (weights, running) = (self.backend().upload_weights(&weights)?, self.backend().vector(&running)?);
         Ok(Replica { weights, running, wanted: self.everything_wanted() })
     }
 
@@ -49,7 +50,7 @@ impl<B: Backend> Network<B> {
     }
 }
 
-impl<B: Sparse> Network<B> {
+impl<B: Backend> Network<B> {
     /// The weights at these indices.
     ///
     /// # Errors

@@ -2,11 +2,13 @@
 
 use std::cell::RefCell;
 
-use super::network::{Activations, forward_step, residual_gradient};
+use super::network::{Activations, forward_step, residual_gradient, scratch};
 use super::plan::{Backward, Forward, Mode, Plan, Residual};
 use super::{Error as GraphError, Graph, Network, Statistics};
-use crate::backend::{
-    AveragePool, Conv, Error, Linear, Loss, Moments, Norm, NormBackward, NormForward, Power, Sparse, Target,
+use crate::device::Error;
+use crate::ops::{
+    AveragePool, Backend, Conv, ConvDgrad, ConvWgrad, Groups, In, Linear, LinearBackward, LinearParameters,
+    Loss, Norm, NormBackward, NormForward, Out, Power, ScoreGradient, ScoredClass, StatisticsOf, Work,
 };
 
 /// How samples are scored.
@@ -21,7 +23,7 @@ pub struct Rule {
 }
 
 /// The buffers in which samples are scored. Apart from training's, for their activations all stay alive.
-pub struct Scoring<B: Sparse> {
+pub struct Scoring<B: Backend> {
     plan: Plan,
     activations: Activations<B>,
     /// Of each batch norm \[N,2,C\], at N times its place among the statistics.
@@ -38,7 +40,7 @@ pub fn plan(graph: &Graph, batch: usize) -> Result<Plan, GraphError> {
     Plan::new(graph, batch, Mode::Scoring)
 }
 
-impl<B: Sparse> Scoring<B> {
+impl<B: Backend> Scoring<B> {
     /// Allocates everything for a network's device. Scores are zero.
     ///
     /// # Errors
@@ -48,9 +50,8 @@ impl<B: Sparse> Scoring<B> {
         let (weights, statistics) = (layout.weight_count(), layout.statistic_count());
         let nodes = &network.graph().nodes;
         let classes = nodes[nodes.len() - 1].shape.c;
-        network.reserve_too(&plan)?;
         let backend = network.backend();
-        backend.reserve_scoring(&plan.convs(), &plan.norms())?;
+        backend.reserve(scratch::<B>(&plan, Work::Score))?;
         Ok(Scoring {
             activations: Activations::new(backend, &plan.slots, &plan.winners, plan.batch)?,
             moments: backend.vector(&vec![0.0; plan.batch * statistics])?,
@@ -84,8 +85,10 @@ impl<B: Sparse> Scoring<B> {
             self.forward(i, network, rule, n)?;
         }
         match rule.expect {
-            false => self.backward(network, rule, n, Target::Label),
-            true => (0..self.classes).try_for_each(|c| self.backward(network, rule, n, Target::Class(c))),
+            false => self.backward(network, rule, n, ScoredClass::Label),
+            true => {
+                (0..self.classes).try_for_each(|c| self.backward(network, rule, n, ScoredClass::Number(c)))
+            }
         }
     }
 
@@ -143,22 +146,26 @@ impl<B: Sparse> Scoring<B> {
         let at = plan.batch * own.start..plan.batch * own.start + n * own.len();
         let x = tensors[*x].borrow();
         let of = match rule.running {
-            true => Moments::Running(&parameters.running, own),
-            false => Moments::Sample(&*x),
+            true => {
+                let (running, groups) = (&parameters.running, Groups::EachImage);
+                StatisticsOf::Running { running, from: own, groups }
+            }
+            false => StatisticsOf::EachImage { x: &*x },
         };
-        backend.sample_moments(&norm, of, moments, at.clone())?;
+        backend.norm_statistics(&norm, of, moments, at.clone())?;
         let residual = residual.map(|slot| tensors[slot].borrow());
         let buffers = NormForward {
             x: &*x,
             residual: residual.as_deref(),
             weights: &parameters.weights,
             affine,
-            moments,
+            groups: Groups::EachImage,
+            statistics: moments,
             at,
             y: &mut *tensors[*y].borrow_mut(),
             winners: winners.map(|i| &mut all_winners[i]),
         };
-        backend.sample_norm_forward(&norm, buffers)
+        backend.norm_forward(&norm, buffers)
     }
 
     fn backward(
@@ -166,14 +173,16 @@ impl<B: Sparse> Scoring<B> {
         network: &mut Network<B>,
         rule: Rule,
         n: usize,
-        target: Target,
+        target: ScoredClass,
     ) -> Result<(), Error> {
         let Scoring { plan, activations, classes, .. } = self;
         if let Some(dlogits) = plan.dlogits {
             let Activations { tensors, labels, .. } = activations;
             let (logits, mut dlogits) = (tensors[plan.logits].borrow(), tensors[dlogits].borrow_mut());
             let loss = Loss { n, classes: *classes, smoothing: 0.0 };
-            network.backend().score_gradient(&loss, rule.power, target, &logits, labels, &mut dlogits)?;
+            let (power, logits, dlogits) = (rule.power, &*logits, &mut *dlogits);
+            let b = ScoreGradient { power, class: target, logits, labels, dlogits };
+            network.backend().score_gradient(&loss, b)?;
         }
         for i in 0..self.plan.backward.len() {
             self.backward_step(i, network, rule, n)?;
@@ -197,16 +206,11 @@ impl<B: Sparse> Scoring<B> {
             Backward::Conv { conv, x, dy, filter, dx } => {
                 let conv = Conv { n, ..*conv };
                 let dy = slot(*dy).borrow();
-                backend.conv_score(&conv, rule.power, &slot(*x).borrow(), &dy, scores, filter.clone())?;
+                let (x, into) = (&*slot(*x).borrow(), Out::Scores(rule.power, scores));
+                backend.conv_wgrad(&conv, ConvWgrad { x, dy: &dy, filter: filter.clone(), into })?;
                 let Some((dx, accumulate)) = *dx else { return Ok(()) };
-                backend.conv_dgrad(
-                    &conv,
-                    &dy,
-                    weights,
-                    filter.clone(),
-                    &mut slot(dx).borrow_mut(),
-                    accumulate,
-                )
+                let (dx, filter) = (&mut *slot(dx).borrow_mut(), In { vector: weights, at: filter.clone() });
+                backend.conv_dgrad(&conv, ConvDgrad { dy: &dy, filter, dx, accumulate })
             }
             Backward::Norm { norm, x, y, winners, affine, statistic, dy, dx, residual } => {
                 let own = graph.layout.statistics[*statistic].range();
@@ -222,14 +226,15 @@ impl<B: Sparse> Scoring<B> {
                     winners: winners.map(|i| &all_winners[i]),
                     weights,
                     affine,
-                    moments,
+                    statistics: moments,
                     at,
+                    constant: rule.running,
                     dy: &mut *slot(*dy).borrow_mut(),
                     dx: &mut *slot(*dx).borrow_mut(),
                     residual: residual_gradient(*residual, other.as_deref_mut()),
-                    gradients: scores,
+                    into: Out::Scores(rule.power, scores),
                 };
-                backend.sample_norm_backward(&Norm { n, ..*norm }, rule.power, !rule.running, buffers)
+                backend.norm_backward(&Norm { n, ..*norm }, buffers)
             }
             Backward::AveragePool { pool, dy, dx } => {
                 let (dy, mut dx) = (slot(*dy).borrow(), slot(*dx).borrow_mut());
@@ -238,8 +243,12 @@ impl<B: Sparse> Scoring<B> {
             Backward::Linear { linear, x, dy, weight, bias, dx } => {
                 let linear = Linear { n, ..*linear };
                 let (x, dy, mut dx) = (slot(*x).borrow(), slot(*dy).borrow(), slot(*dx).borrow_mut());
-                let (weight, bias) = (weight.clone(), bias.clone());
-                backend.linear_score(&linear, rule.power, &x, &dy, weights, weight, bias, &mut dx, scores)
+                let parameters = &LinearParameters { weight: weight.clone(), bias: bias.clone() };
+                let (dx, into) = (&mut *dx, Out::Scores(rule.power, scores));
+                backend.linear_backward(
+                    &linear,
+                    LinearBackward { x: &x, dy: &dy, weights, parameters, dx, into },
+                )
             }
         }
     }

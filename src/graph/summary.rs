@@ -34,7 +34,7 @@ pub fn rows(graph: &Graph, plan: &Plan) -> Vec<Row> {
             shape: graph.nodes[nodes[nodes.len() - 1]].shape,
             parameters: nodes.iter().map(count).sum(),
             flops: match step {
-                Forward::Conv { conv, .. } => crate::backend::Conv { n: 1, ..*conv }.flops(),
+                Forward::Conv { conv, .. } => crate::ops::Conv { n: 1, ..*conv }.flops(),
                 Forward::Linear { linear, .. } => 2 * (linear.c * linear.k) as u64,
                 _ => 0,
             },

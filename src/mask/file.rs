@@ -10,9 +10,9 @@ use safetensors::{Dtype, SafeTensors, View};
 use serde::{Deserialize, Serialize};
 
 use super::{Error as MaskError, Mask, Order};
-use crate::backend::Power;
 use crate::checkpoint::atomic;
 use crate::graph::{Model, ModelId};
+use crate::ops::Power;
 
 const KEY: &str = "fishmask";
 

@@ -4,11 +4,12 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{Error, Mask, Quota};
-use crate::backend::{self, Sparse};
 use crate::data::augment::{augment, normalise};
 use crate::data::{IMAGE, Split};
+use crate::device::{self};
 use crate::graph::scoring::Rule;
 use crate::graph::{Network, Scoring};
+use crate::ops::Backend;
 use crate::rng::{Purpose, Stream, permutation};
 
 /// Samples scored at once, at most. Enough to fill a device; their activations all stay alive.
@@ -96,13 +97,13 @@ impl Samples {
 ///
 /// # Panics
 /// If the split has fewer images.
-pub fn score<B: Sparse>(
+pub fn score<B: Backend>(
     network: &mut Network<B>,
     scoring: &mut Scoring<B>,
     rule: Rule,
     split: &Split,
     samples: &Samples,
-) -> Result<(), backend::Error> {
+) -> Result<(), device::Error> {
     scoring.clear(network)?;
     let batch = scoring.batch();
     samples.each(split, batch, |images, labels| scoring.add(network, rule, images, labels))
@@ -112,11 +113,11 @@ pub fn score<B: Sparse>(
 ///
 /// # Errors
 /// When the device fails.
-pub fn largest<B: Sparse>(
+pub fn largest<B: Backend>(
     network: &mut Network<B>,
     scoring: &mut Scoring<B>,
     quota: Quota,
-) -> Result<Mask, backend::Error> {
+) -> Result<Mask, device::Error> {
     let chosen = scoring.top_k(network, quota.scored, quota.chosen)?;
     Ok(with_classifier(chosen, quota, network.graph().layout.weight_count()))
 }
@@ -125,12 +126,12 @@ pub fn largest<B: Sparse>(
 ///
 /// # Errors
 /// When the device fails.
-pub fn random<B: Sparse>(
+pub fn random<B: Backend>(
     network: &mut Network<B>,
     quota: Quota,
     seed: u64,
     epoch: u32,
-) -> Result<Mask, backend::Error> {
+) -> Result<Mask, device::Error> {
     let draw = |index: usize| Stream::new(seed, Purpose::Mask, epoch, index as u32).uniform();
     let scores: Vec<f32> = (0..quota.scored).into_par_iter().map(draw).collect();
     let backend = network.backend();

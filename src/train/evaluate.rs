@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
-use crate::backend::{Backend, Error, Position, Totals};
+use crate::device::Error;
 use crate::graph::{Network, Statistics};
+use crate::ops::{Backend, Position, Totals};
 
 /// Runs some images of `data`, in order, through the network with its running statistics. Each batch's
 /// logits \[n,10\] go to `visit`, which says whether to go on; none is returned when it said no. The backend's

@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use super::preset::Recipe;
 use super::{ConfigError, Precision, Rule, Workers};
-use crate::backend::Power;
 use crate::graph::{Layout, scoring};
 use crate::mask::{Error, Kind, Quota};
+use crate::ops::Power;
 
 /// Which losses' gradients count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]

@@ -7,13 +7,15 @@ use serde::{Deserialize, Serialize};
 
 use super::worker::Worker;
 use super::{Error, Exchange, Rule, WorkerMasks, Workers};
-use crate::backend::{self, Sparse, Totals};
+use crate::device::{self};
 use crate::distributed::{Aggregate, Communicator, Traffic, traffic};
 use crate::graph::Network;
 use crate::mask::Mask;
+use crate::ops::Totals;
+use crate::optim::TrainingBackend;
 
 /// What binds this process's workers to each other and to those of other processes.
-pub(super) struct Merging<B: Sparse> {
+pub(super) struct Merging<B: TrainingBackend> {
     pub comm: Box<dyn Communicator>,
     settings: Workers,
     exchanged: Exchanged<B>,
@@ -35,7 +37,7 @@ struct Counts {
 }
 
 /// Which weights workers change, and so have to exchange.
-enum Exchanged<B: Sparse> {
+enum Exchanged<B: TrainingBackend> {
     All,
     /// All workers the same.
     Same(B::Indices),
@@ -43,7 +45,7 @@ enum Exchanged<B: Sparse> {
     Own(Vec<B::Indices>, Vec<usize>),
 }
 
-impl<B: Sparse> Merging<B> {
+impl<B: TrainingBackend> Merging<B> {
     /// Workers that change all weights.
     pub fn new(comm: Box<dyn Communicator>, settings: Workers) -> Self {
         let counted = comm.traffic();
@@ -73,7 +75,7 @@ impl<B: Sparse> Merging<B> {
         network: &mut Network<B>,
         mask: &Mask,
         rule: Rule,
-    ) -> Result<(), backend::Error> {
+    ) -> Result<(), device::Error> {
         let on_device = |network: &mut Network<B>, mask: &Mask| {
             let order = network.graph().layout.memory_order(mask.indices());
             let indices: Vec<u32> = order.iter().map(|(index, _)| *index).collect();
@@ -223,11 +225,11 @@ impl<B: Sparse> Merging<B> {
 }
 
 /// Does the same to the merged model and to every worker's.
-fn everywhere<B: Sparse>(
+fn everywhere<B: TrainingBackend>(
     network: &mut Network<B>,
     workers: &mut [Worker<B>],
-    mut write: impl FnMut(&mut Network<B>) -> Result<(), backend::Error>,
-) -> Result<(), backend::Error> {
+    mut write: impl FnMut(&mut Network<B>) -> Result<(), device::Error>,
+) -> Result<(), device::Error> {
     write(network)?;
     workers.iter_mut().try_for_each(|worker| worker.with(network, |network, _| write(network)))
 }

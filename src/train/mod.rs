@@ -2,7 +2,6 @@
 
 mod agreement;
 pub mod config;
-mod device;
 mod evaluate;
 mod events;
 mod flags;
@@ -23,8 +22,9 @@ mod worker;
 mod worker_state;
 mod workers;
 
+pub use crate::device::{Device, Precision};
+pub use crate::optim::UpdateRule as Rule;
 pub use config::{Config, ConfigError, Reasons};
-pub use device::{Device, Precision};
 pub use evaluate::evaluate;
 pub use events::{EpochReport, Event, Exchange, Listener, MaskReport, MergeReport, Outcome};
 pub use flags::{DataSource, Flags, SYNTHETIC};
@@ -32,7 +32,6 @@ pub use folder::{FolderError, RunFolder};
 pub use masking::{CheckpointState, FisherTarget, MaskFlags, Masking};
 pub use preset::Preset;
 pub use run::{Stop, batches, run, scoring_plan};
-pub use update::Rule;
 pub use workers::{WorkerFlags, WorkerMasks, Workers};
 
 /// Why a run stopped.
@@ -40,7 +39,7 @@ pub use workers::{WorkerFlags, WorkerMasks, Workers};
 pub enum Error {
     /// The device failed.
     #[error(transparent)]
-    Backend(#[from] crate::backend::Error),
+    Backend(#[from] crate::device::Error),
     /// The model cannot be built.
     #[error(transparent)]
     Graph(#[from] crate::graph::Error),

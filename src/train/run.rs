@@ -7,13 +7,13 @@ use std::time::Instant;
 
 use super::trainer::{Epoch, Trainer};
 use super::{CheckpointState, Config, Error, Event, Listener, Outcome};
-use crate::backend::Sparse;
 use crate::checkpoint::chain::Restored;
 use crate::data::Dataset;
 use crate::distributed::{Communicator, InProcess};
 use crate::graph::network::Batches;
 use crate::graph::{self, Graph, Plan, scoring};
 use crate::mask::{Kind, select};
+use crate::optim::TrainingBackend;
 
 /// Images in an evaluation step, at most.
 const EVALUATION_BATCH: usize = 500;
@@ -56,7 +56,7 @@ pub fn scoring_plan(config: &Config, graph: &Graph) -> Result<Option<Plan>, grap
 /// When the device fails, a file cannot be written, a listener fails, the loss is no longer finite, or another process
 /// fails.
 #[allow(clippy::too_many_arguments)] // What a run is made of.
-pub fn run<B: Sparse>(
+pub fn run<B: TrainingBackend>(
     backend: B,
     config: &Config,
     dataset: Dataset,

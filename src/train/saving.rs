@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use super::merging::Merging;
 use super::worker::Worker;
 use super::{CheckpointState, Config, Error, Precision, Rule};
-use crate::backend::Sparse;
 use crate::checkpoint::chain::{self, Restored, Values, Velocity, Writer};
 use crate::checkpoint::full::{self, State};
 use crate::checkpoint::{Hash, Moment, Progress, weights};
 use crate::graph::{Layout, ModelId, Network};
 use crate::mask::Mask;
+use crate::optim::TrainingBackend;
 
 /// A run's folder, and what has been written to it.
 pub(super) struct Saving {
@@ -74,7 +74,7 @@ impl Saving {
     ///
     /// # Errors
     /// When it cannot be written, or the device or another process fails.
-    pub fn checkpoint<B: Sparse>(
+    pub fn checkpoint<B: TrainingBackend>(
         &mut self,
         network: &mut Network<B>,
         workers: &mut [Worker<B>],
@@ -121,7 +121,7 @@ impl Saving {
     ///
     /// # Errors
     /// When it cannot be written, or the device fails.
-    pub fn write_base<B: Sparse>(
+    pub fn write_base<B: TrainingBackend>(
         &mut self,
         network: &Network<B>,
         progress: Progress,
@@ -135,7 +135,11 @@ impl Saving {
     ///
     /// # Errors
     /// When it cannot be written, or the device fails.
-    pub fn keep_mask<B: Sparse>(&mut self, network: &Network<B>, mask: Option<&Mask>) -> Result<(), Error> {
+    pub fn keep_mask<B: TrainingBackend>(
+        &mut self,
+        network: &Network<B>,
+        mask: Option<&Mask>,
+    ) -> Result<(), Error> {
         let Some(mask) = mask.filter(|_| self.root) else { return Ok(()) };
         let folder = self.checkpoints();
         match &mut self.chain {
@@ -155,7 +159,7 @@ impl Saving {
     ///
     /// # Errors
     /// When it cannot be written, or the device fails.
-    pub fn write_final<B: Sparse>(&self, network: &Network<B>) -> Result<(), Error> {
+    pub fn write_final<B: TrainingBackend>(&self, network: &Network<B>) -> Result<(), Error> {
         let (weights, running) = (network.read_weights()?, network.read_running()?);
         let layout = &network.graph().layout;
         Ok(weights::save(&self.folder.join("final.safetensors"), layout, &weights, &running)?)
@@ -165,7 +169,7 @@ impl Saving {
     ///
     /// # Errors
     /// When it holds no velocity, cannot be read, or the device or another process fails.
-    pub fn resume<B: Sparse>(
+    pub fn resume<B: TrainingBackend>(
         &mut self,
         network: &mut Network<B>,
         workers: &mut [Worker<B>],

@@ -6,12 +6,12 @@ use std::time::Instant;
 
 use super::trainer::Trainer;
 use super::{Error, Event, MaskReport, Masking};
-use crate::backend::Sparse;
 use crate::checkpoint::Hash;
 use crate::distributed::Aggregate;
 use crate::mask::{Mask, Order, Quota, Samples, select};
+use crate::optim::TrainingBackend;
 
-impl<B: Sparse> Trainer<'_, '_, B> {
+impl<B: TrainingBackend> Trainer<'_, '_, B> {
     /// Selects the mask that is due before the next step, if one is.
     pub(super) fn select_mask(&mut self) -> Result<(), Error> {
         let at = self.state.at;

@@ -6,11 +6,13 @@ use super::run::Stop;
 use super::trainer::Trainer;
 use super::worker::Worker;
 use super::{Config, Error, Event, MergeReport};
-use crate::backend::{Place, Position, Sgd, Sparse};
 use crate::checkpoint::Moment;
+use crate::device::Place;
 use crate::graph::{Network, Statistics};
+use crate::ops::Position;
+use crate::optim::{Sgd, TrainingBackend};
 
-impl<B: Sparse> Trainer<'_, '_, B> {
+impl<B: TrainingBackend> Trainer<'_, '_, B> {
     /// Every worker trains up to the next merge or the epoch's end, one after another. Told to stop, the first stops after
     /// its step, and the others where it stands; a process that is not alone stops at the next agreement.
     pub(super) fn segment(&mut self, stop: &Stop) -> Result<(), Error> {
@@ -126,7 +128,11 @@ impl<B: Sparse> Trainer<'_, '_, B> {
 }
 
 /// A training step of a worker, whose weights the network has.
-fn step<B: Sparse>(network: &mut Network<B>, worker: &mut Worker<B>, config: &Config) -> Result<(), Error> {
+fn step<B: TrainingBackend>(
+    network: &mut Network<B>,
+    worker: &mut Worker<B>,
+    config: &Config,
+) -> Result<(), Error> {
     let n = config.batch_size;
     let sgd = Sgd { momentum: config.momentum as f32, weight_decay: (config.weight_decay * n as f64) as f32 };
     let Worker { update, data, recording, .. } = worker;

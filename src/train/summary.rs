@@ -3,12 +3,13 @@
 use std::io::{self, Write};
 
 use super::{Config, Error, batches, grouped, scoring_plan};
-use crate::backend::Sparse;
 use crate::data::IMAGE;
 use crate::graph::Graph;
-use crate::graph::network::{operations, plans, shared_slots};
+use crate::graph::network::{plans, scratch, shared_slots};
 use crate::graph::plan::Plan;
 use crate::graph::summary::{rows, training_flops};
+use crate::ops::Work;
+use crate::optim::{Sgd, TrainingBackend};
 
 /// Bytes that a run keeps on its device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,32 +29,32 @@ pub struct Memory {
 impl Memory {
     /// What a backend needs for a network's plans, for scoring by a plan of its own, for so many workers of several (0 for a
     /// single one), and for so many images.
-    pub fn new<B: Sparse>(
+    pub fn new<B: TrainingBackend>(
         graph: &Graph,
         (training, inference): (Option<&Plan>, &Plan),
         scoring: Option<&Plan>,
         workers: usize,
         images: usize,
     ) -> Memory {
-        // A gradient or velocity.
         let value = size_of::<f32>();
+        // The network has its weights and gradients; it, or each of several workers, what moves.
+        let (network, state) = (B::WEIGHT + value, value * Sgd::STATE.len());
         let weight = match workers {
-            0 => B::WEIGHT,
-            workers => (B::WEIGHT - value) * (1 + workers),
+            0 => network + state,
+            workers => network + workers * (B::WEIGHT + state),
         };
         let activations: usize = shared_slots(training, inference).iter().sum();
         let winners: usize = training.iter().flat_map(|plan| &plan.winners).sum();
-        let (convs, norms) = operations([Some(inference), training, scoring]);
+        let plans = [(Some(inference), Work::Train), (training, Work::Train), (scoring, Work::Score)];
+        let scratch = plans.into_iter().filter_map(|(plan, work)| Some(scratch::<B>(plan?, work))).collect();
         Memory {
             activations: activations * B::ACTIVATION + winners,
             weights: graph.layout.weight_count() * weight,
-            scratch: B::scratch_bytes(&convs, &norms),
+            scratch: B::scratch_bytes(scratch),
             scoring: scoring.map_or(0, |plan| {
                 let (scores, moments) =
                     (graph.layout.weight_count(), plan.batch * graph.layout.statistic_count());
-                plan.activation_bytes(B::ACTIVATION)
-                    + size_of::<f32>() * (scores + moments)
-                    + B::scoring_bytes(&plan.convs(), &plan.norms())
+                plan.activation_bytes(B::ACTIVATION) + size_of::<f32>() * (scores + moments)
             }),
             // Pixels and a label.
             data: images * (IMAGE + 1),
@@ -71,7 +72,7 @@ impl Memory {
 ///
 /// # Errors
 /// When the model cannot be planned or `out` not written.
-pub fn print<B: Sparse>(
+pub fn print<B: TrainingBackend>(
     out: &mut impl Write,
     config: &Config,
     workers: usize,

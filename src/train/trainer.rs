@@ -11,7 +11,6 @@ use super::summary::Memory;
 use super::timetable::Timetable;
 use super::worker::{Worker, shard};
 use super::{Config, EpochReport, Error, Event, Listener, evaluate};
-use crate::backend::{Sparse, Totals};
 use crate::checkpoint::chain::Restored;
 use crate::checkpoint::{Moment, Progress};
 use crate::data::Dataset;
@@ -19,7 +18,9 @@ use crate::distributed::Communicator;
 use crate::graph::network::plans;
 use crate::graph::{Network, Scoring};
 use crate::mask::Mask;
+use crate::ops::Totals;
 use crate::optim::PiecewiseLinear;
+use crate::optim::TrainingBackend;
 
 /// How an epoch ended.
 pub(super) enum Epoch {
@@ -29,7 +30,7 @@ pub(super) enum Epoch {
 }
 
 /// A run under way.
-pub(super) struct Trainer<'a, 'l, B: Sparse> {
+pub(super) struct Trainer<'a, 'l, B: TrainingBackend> {
     pub(super) config: &'a Config,
     /// With a single worker its weights; else the merged model.
     pub(super) network: Network<B>,
@@ -54,9 +55,9 @@ pub(super) struct Trainer<'a, 'l, B: Sparse> {
     pub(super) listeners: &'a mut [&'l mut dyn Listener],
 }
 
-impl<'a, 'l, B: Sparse> Trainer<'a, 'l, B> {
+impl<'a, 'l, B: TrainingBackend> Trainer<'a, 'l, B> {
     pub(super) fn new(
-        backend: B,
+        mut backend: B,
         config: &'a Config,
         dataset: Dataset,
         folder: &Path,

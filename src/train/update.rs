@@ -1,31 +1,19 @@
 //! What a training step does to the weights: all of them, or those a mask keeps.
 
-use serde::{Deserialize, Serialize};
-
-use crate::backend::{Error, Sgd, Sparse};
+use crate::device::Error;
 use crate::graph::Network;
 use crate::mask::Mask;
-
-/// What a mask leaves alone (SPEC section 4).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Rule {
-    /// Weights outside the mask keep their bits.
-    #[default]
-    Strict,
-    /// Only the gradient is masked: momentum and decay move every weight, as in the authors' code.
-    Published,
-}
+use crate::optim::{Moves, Sgd, SgdBuffers, TrainingBackend, UpdateRule};
 
 /// The optimiser's velocity, and the mask that is in force.
-pub(super) struct Update<B: Sparse> {
+pub(super) struct Update<B: TrainingBackend> {
     /// One a weight or, under the strict rule, one a kept weight, in memory order.
     velocity: B::Vector,
     /// What the mask in force keeps; none when every weight is trained.
     kept: Option<Kept<B>>,
 }
 
-enum Kept<B: Sparse> {
+enum Kept<B: TrainingBackend> {
     Strict {
         indices: B::Indices,
         /// (index in memory, place in the mask), ascending.
@@ -37,7 +25,7 @@ enum Kept<B: Sparse> {
     },
 }
 
-impl<B: Sparse> Update<B> {
+impl<B: TrainingBackend> Update<B> {
     /// Every weight is trained, from a velocity in memory order.
     pub fn dense(network: &mut Network<B>, velocity: &[f32]) -> Result<Self, Error> {
         Ok(Update { velocity: network.backend().vector(velocity)?, kept: None })
@@ -45,17 +33,17 @@ impl<B: Sparse> Update<B> {
 
     /// Trains what a mask keeps from now on. Velocities of weights that were trained before stay; under the strict rule
     /// a newly kept weight starts at 0, and the others' are forgotten.
-    pub fn restrict(&mut self, network: &mut Network<B>, mask: &Mask, rule: Rule) -> Result<(), Error> {
+    pub fn restrict(&mut self, network: &mut Network<B>, mask: &Mask, rule: UpdateRule) -> Result<(), Error> {
         let order = network.graph().layout.memory_order(mask.indices());
         let kept = match rule {
-            Rule::Strict => {
+            UpdateRule::Strict => {
                 let velocity = self.velocity_at(network, &order)?;
                 let indices: Vec<u32> = order.iter().map(|(index, _)| *index).collect();
                 let backend = network.backend();
                 self.velocity = backend.vector(&velocity)?;
                 Kept::Strict { indices: backend.indices(&indices)?, order }
             }
-            Rule::Published => {
+            UpdateRule::Published => {
                 let mut values = vec![0; mask.weight_count()];
                 order.iter().for_each(|&(index, _)| values[index as usize] = 1);
                 let mut flags = network.backend().bytes(values.len())?;
@@ -105,16 +93,12 @@ impl<B: Sparse> Update<B> {
     /// One step with the network's gradients.
     pub fn step(&mut self, network: &mut Network<B>, sgd: &Sgd) -> Result<(), Error> {
         let (backend, gradients, weights) = network.parameters();
-        let velocity = &mut self.velocity;
-        match &self.kept {
-            None => backend.sgd(sgd, gradients, velocity, weights),
-            Some(Kept::Strict { indices, .. }) => {
-                backend.sgd_strict(sgd, indices, gradients, velocity, weights)
-            }
-            Some(Kept::Published { flags }) => {
-                backend.sgd_published(sgd, flags, gradients, velocity, weights)
-            }
-        }
+        let moves = match &self.kept {
+            None => Moves::All,
+            Some(Kept::Strict { indices, .. }) => Moves::At(indices),
+            Some(Kept::Published { flags }) => Moves::GradientsWhere(flags),
+        };
+        backend.sgd(sgd, moves, SgdBuffers { gradients, velocity: &mut self.velocity, weights })
     }
 
     /// The velocity: in memory order, one a weight, or, under the strict rule, one a kept weight in the mask's order.
@@ -130,7 +114,7 @@ impl<B: Sparse> Update<B> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::cpu::Cpu;
+    use crate::device::Cpu;
     use crate::graph::Model;
     use crate::graph::network::{Batches, plans};
 
@@ -147,7 +131,7 @@ mod tests {
         let mut update = Update::dense(&mut network, &memory).unwrap();
         let mut restrict = |indices: &[u32]| {
             let mask = Mask::new(indices.to_vec(), layout.weight_count()).unwrap();
-            update.restrict(&mut network, &mask, Rule::Strict).unwrap();
+            update.restrict(&mut network, &mask, UpdateRule::Strict).unwrap();
             update.velocity(&mut network).unwrap()
         };
         assert_eq!(restrict(&[1, 5, 30, 31, 60, 300]), [1, 5, 30, 31, 60, 300].map(|i: usize| of[i]));

@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use super::Config;
 use super::update::Update;
-use crate::backend::{Error, Sparse, Totals};
 use crate::data::Split;
+use crate::device::Error;
 use crate::graph::{Network, Replica};
+use crate::ops::Totals;
+use crate::optim::TrainingBackend;
 use crate::rng::{Purpose, Stream, permutation};
 
 /// A worker in this process.
-pub(super) struct Worker<B: Sparse> {
+pub(super) struct Worker<B: TrainingBackend> {
     /// From 0, of all workers of the run.
     pub rank: usize,
     /// Its own weights; none for a single worker, which trains the network's.
@@ -26,7 +28,7 @@ pub(super) struct Worker<B: Sparse> {
     pub totals: Totals,
 }
 
-impl<B: Sparse> Worker<B> {
+impl<B: TrainingBackend> Worker<B> {
     /// A worker that begins with the network's weights and no velocity.
     ///
     /// # Errors

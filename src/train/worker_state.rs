@@ -6,7 +6,6 @@ use super::Error;
 use super::merging::{Merging, WORDS, pack, unpack};
 use super::saving::Saving;
 use super::worker::Worker;
-use crate::backend::{Sparse, Totals};
 use crate::checkpoint::chain::{
     Part, Restored, Velocity, Worker as WorkerState, Workers, WorkersState, save_workers,
 };
@@ -14,10 +13,12 @@ use crate::checkpoint::{Hash, Moment, Progress};
 use crate::distributed::{self, Communicator};
 use crate::graph::Network;
 use crate::mask::Mask;
+use crate::ops::Totals;
+use crate::optim::TrainingBackend;
 
 impl Saving {
     /// Length of a worker's tensor: under a strict mask a value for each weight of its own mask.
-    fn length<B: Sparse>(
+    fn length<B: TrainingBackend>(
         &self,
         network: &Network<B>,
         merging: &Merging<B>,
@@ -33,7 +34,7 @@ impl Saving {
     }
 
     /// Writes all workers' own weights, running statistics, velocities and totals, one after another.
-    pub(super) fn save_workers<B: Sparse>(
+    pub(super) fn save_workers<B: TrainingBackend>(
         &self,
         network: &mut Network<B>,
         workers: &mut [Worker<B>],
@@ -71,7 +72,7 @@ impl Saving {
     }
 
     /// Gives every worker what [`Saving::save_workers`] kept of it.
-    pub(super) fn restore_workers<B: Sparse>(
+    pub(super) fn restore_workers<B: TrainingBackend>(
         &self,
         network: &mut Network<B>,
         workers: &mut [Worker<B>],
@@ -121,7 +122,7 @@ impl Saving {
 }
 
 /// The root takes a tensor of a worker, whose process sends it; weights and velocity in the order the device has them.
-fn fetch<B: Sparse>(
+fn fetch<B: TrainingBackend>(
     network: &mut Network<B>,
     workers: &mut [Worker<B>],
     merging: &mut Merging<B>,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use fishmask::driver::kernels::{self, ARCHITECTURES, FAT_BINARIES, LEFT_OUT, USAGE};
+use fishmask::device::kernels::{self, ARCHITECTURES, FAT_BINARIES, LEFT_OUT, USAGE};
 
 #[path = "../../build/ptxas.rs"]
 mod ptxas;

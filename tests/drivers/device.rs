@@ -2,15 +2,15 @@
 
 use crate::support::device::emulated;
 use crate::support::gpu::on_gpu;
-use fishmask::backend::cpu::Cpu;
-use fishmask::backend::cuda::Cuda;
-use fishmask::backend::{Backend, Position, Sgd, Totals};
 use fishmask::data::{Split, synthetic};
-use fishmask::driver::Driver;
-use fishmask::driver::emulated::Emulated;
+use fishmask::device::{Buffers, Cpu};
+use fishmask::device::Cuda;
+use fishmask::device::driver::Driver;
+use fishmask::device::emulated::Emulated;
 use fishmask::graph::network::{Batches, plans};
 use fishmask::graph::{Model, Network, Statistics};
-use fishmask::optim::PiecewiseLinear;
+use fishmask::ops::{LossOps, Position, Totals};
+use fishmask::optim::{Moves, PiecewiseLinear, Sgd, SgdBuffers, TrainingBackend};
 use fishmask::train::evaluate;
 use std::sync::Arc;
 
@@ -22,15 +22,15 @@ fn fast() -> Cuda<Emulated> {
 }
 
 /// A network with its optimiser's state and a data set.
-struct Training<B: Backend> {
+struct Training<B: TrainingBackend> {
     network: Network<B>,
     velocity: B::Vector,
     data: B::Data,
     recording: Option<B::Recording>,
 }
 
-impl<B: Backend> Training<B> {
-    fn new(backend: B, model: Model, split: &Arc<Split>) -> Self {
+impl<B: TrainingBackend> Training<B> {
+    fn new(mut backend: B, model: Model, split: &Arc<Split>) -> Self {
         let graph = model.graph(8).unwrap();
         let plans = plans(&graph, Batches { training: Some(BATCH), inference: BATCH }).unwrap();
         let (weights, running) = (graph.layout.initial_weights(2), graph.layout.initial_statistics());
@@ -58,7 +58,7 @@ impl<B: Backend> Training<B> {
             network.backward(BATCH)?;
             let (backend, gradients, weights) = network.parameters();
             let sgd = Sgd { momentum: 0.9, weight_decay: 5e-4 * BATCH as f32 };
-            backend.sgd(&sgd, gradients, velocity, weights)
+            backend.sgd(&sgd, Moves::All, SgdBuffers { gradients, velocity, weights })
         };
         match recorded {
             true => network.replay(recording, work).unwrap(),
@@ -133,7 +133,7 @@ fn one_step_of_resnet34_cuda() {
 }
 
 /// Mean training loss of one epoch of 2,000 images, and mean test loss after it.
-fn epoch<B: Backend>(backend: B) -> [f64; 2] {
+fn epoch<B: TrainingBackend>(backend: B) -> [f64; 2] {
     let data = synthetic::dataset(2000, 4 * BATCH + 7, 0);
     let split = Arc::new(data.train);
     let steps = split.len() / BATCH;

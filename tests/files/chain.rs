@@ -55,7 +55,7 @@ fn awkward_values_survive() {
     let special = special.map(f32::from_bits);
     run.weights[10..17].copy_from_slice(&special);
     run.velocity[3..10].copy_from_slice(&special);
-    let totals = fishmask::backend::Totals { loss: f64::NEG_INFINITY, correct: 3, images: u64::MAX };
+    let totals = fishmask::ops::Totals { loss: f64::NEG_INFINITY, correct: 3, images: u64::MAX };
     let (train_seconds, total_seconds) = (-0.0, f64::from_bits(1));
     let at = Moment::new(9999, 99999);
     run.progress = Progress { at, totals, train_seconds, total_seconds, test_accuracy: None };

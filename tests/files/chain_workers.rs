@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use crate::support::chain::forge::{Named, forged};
 use crate::support::chain::{ID, Run, bits, names, small, verified};
-use fishmask::backend::Totals;
 use fishmask::checkpoint::chain::{Chain, Part, Velocity, Worker, Workers, WorkersState, save_workers};
 use fishmask::checkpoint::full::{self, State};
 use fishmask::checkpoint::{Error, Hash, Moment, Problem, Progress};
 use fishmask::graph::{Model, ModelId};
+use fishmask::ops::Totals;
 use safetensors::SafeTensors;
 use safetensors::tensor::Dtype;
 use serde_json::{Value, json};

@@ -4,11 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use fishmask::backend::Totals;
 use fishmask::checkpoint::chain::{Chain, Velocity};
 use fishmask::checkpoint::full::{self, State};
 use fishmask::checkpoint::{Error, Moment, Problem, Progress, weights};
 use fishmask::graph::{Init, Layout, Model, ModelId};
+use fishmask::ops::Totals;
 use proptest::prelude::*;
 use safetensors::tensor::{Dtype, TensorView};
 use tempfile::TempDir;

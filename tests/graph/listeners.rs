@@ -4,8 +4,8 @@ use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 
-use fishmask::backend::cpu::Cpu;
 use fishmask::checkpoint::Moment;
+use fishmask::device::Cpu;
 use fishmask::mask::Kind;
 use fishmask::train::listeners::{Bar, DawnLog, Metrics, Table};
 use fishmask::train::{

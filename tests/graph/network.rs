@@ -4,7 +4,7 @@ use crate::support::fixture::Fixture;
 use crate::support::nets::{Mode, Net};
 use crate::support::reference::{Named, Tensor};
 use crate::support::{channels_last, labels, normals};
-use fishmask::backend::cpu::Cpu;
+use fishmask::device::Cpu;
 use fishmask::graph::network::{Batches, plans};
 use fishmask::graph::{Graph, Model, Network, Statistics};
 
@@ -95,7 +95,7 @@ fn gradients_agree_with_f64() {
             network.set_batch(true, &channels_last(&images), &bytes).unwrap();
             network.forward(true, Statistics::Batch, n, smoothing as f32).unwrap();
             assert_near(&network.logits(true, n).unwrap(), &expected.logits.data, BOUND, name);
-            let totals = fishmask::backend::Backend::totals(network.backend()).unwrap();
+            let totals = fishmask::ops::LossOps::totals(network.backend()).unwrap();
             assert!((totals.loss - expected.loss).abs() < BOUND * expected.loss, "{name} loss");
             assert_eq!((totals.correct, totals.images), (expected.correct as u64, n as u64), "{name}");
             network.backward(n).unwrap();

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use fishmask::backend::Pool;
 use fishmask::graph::network::{Batches, plans, shared_slots};
 use fishmask::graph::plan::{Backward, Forward, Mode, Residual, Slot};
 use fishmask::graph::{ConvSpec, Error, Graph, Init, Model, NodeId, Op, Plan, Shape, summary};
+use fishmask::ops::Pool;
 
 const MODELS: [Model; 3] = [Model::Resnet9, Model::Resnet18, Model::Resnet34];
 

@@ -5,13 +5,15 @@ use crate::support::fixture::Fixture;
 use crate::support::nets::{Mode, Net};
 use crate::support::reference::{Named, Tensor};
 use crate::support::{channels_last, on_threads};
-use fishmask::backend::cpu::Cpu;
-use fishmask::backend::{Error, Power, Sparse};
 use fishmask::data::{Split, synthetic};
+use fishmask::device::Cpu;
+use fishmask::device::Error;
 use fishmask::graph::network::{Batches, plans};
 use fishmask::graph::scoring::{self, Rule};
 use fishmask::graph::{Graph, Model, Network, Scoring};
 use fishmask::mask::{Mask, Order, Quota, Samples, select};
+use fishmask::ops::Power;
+use fishmask::optim::TrainingBackend;
 
 const NETS: [(Model, &str, usize); 3] =
     [(Model::Resnet9, "resnet9", 4), (Model::Resnet18, "resnet18", 2), (Model::Resnet34, "resnet34", 2)];
@@ -85,7 +87,7 @@ impl Case {
     }
 
     /// Scores of these images, `batch` at a time.
-    fn scores<B: Probe + Sparse>(&self, network: &mut Network<B>, rule: Rule, batch: usize) -> Vec<f32> {
+    fn scores<B: Probe>(&self, network: &mut Network<B>, rule: Rule, batch: usize) -> Vec<f32> {
         let mut scoring = Scoring::new(network, scoring::plan(&self.graph, batch).unwrap()).unwrap();
         let labels: Vec<u8> = self.labels.iter().map(|&label| label as u8).collect();
         let images = channels_last(&self.images);
@@ -116,7 +118,7 @@ fn bound(net: &str, rule: Rule) -> f64 {
 }
 
 /// Every parameter of every variant. All three samples at once, and two and one.
-fn against_one_sample_at_a_time<B: Probe + Sparse>(make: impl Fn() -> B) {
+fn against_one_sample_at_a_time<B: Probe>(make: impl Fn() -> B) {
     for net in NETS {
         let case = Case::new(net);
         let mut network = case.network(make());
@@ -151,7 +153,7 @@ fn against_one_sample_at_a_time_cpu() {
     against_one_sample_at_a_time(Cpu::new);
 }
 
-fn agrees_with_pytorch<B: Probe + Sparse>(make: impl Fn() -> B) {
+fn agrees_with_pytorch<B: Probe>(make: impl Fn() -> B) {
     let fixture = Fixture::open("fisher");
     for entry in NETS {
         let case = Case::new(entry);
@@ -187,7 +189,7 @@ fn agrees_with_pytorch_cpu() {
 }
 
 /// A device keeps at least 99% of the weights that the CPU keeps, at 2%.
-fn keeps_the_same_weights<B: Probe + Sparse>(backend: B) {
+fn keeps_the_same_weights<B: Probe>(backend: B) {
     let graph = Model::Resnet9.graph(8).unwrap();
     let split = synthetic::dataset(48, 1, 0).train;
     let quota = Quota::new(&graph.layout, 0.02).unwrap();
@@ -201,7 +203,7 @@ fn keeps_the_same_weights<B: Probe + Sparse>(backend: B) {
     assert!(100 * shared >= 99 * quota.kept, "{shared} of {} in common", quota.kept);
 }
 
-fn selected<B: Sparse>(
+fn selected<B: TrainingBackend>(
     backend: B,
     graph: &Graph,
     split: &Split,

@@ -1,14 +1,15 @@
 //! The same bits whatever the number of threads.
 
 use crate::support::{channels_last, labels, normals, on_threads};
-use fishmask::backend::cpu::Cpu;
-use fishmask::backend::{Backend, Sgd, Totals};
+use fishmask::device::Cpu;
 use fishmask::graph::network::{Batches, plans};
 use fishmask::graph::{Model, Network, Statistics};
+use fishmask::ops::Totals;
+use fishmask::optim::{Moves, Sgd, SgdBuffers, TrainingBackend};
 
 /// Bits of the weights, velocities and running statistics after three training steps, of each step's loss, and of
 /// the loss of an evaluation.
-fn train<B: Backend>(backend: B, model: Model, width: usize, n: usize) -> [Vec<u64>; 4] {
+fn train<B: TrainingBackend>(backend: B, model: Model, width: usize, n: usize) -> [Vec<u64>; 4] {
     let graph = model.graph(width).unwrap();
     let plans = plans(&graph, Batches { training: Some(n), inference: n }).unwrap();
     let (weights, running) = (graph.layout.initial_weights(3), graph.layout.initial_statistics());
@@ -29,7 +30,9 @@ fn train<B: Backend>(backend: B, model: Model, width: usize, n: usize) -> [Vec<u
         if training {
             network.backward(n).unwrap();
             let (backend, gradients, weights) = network.parameters();
-            backend.sgd(&sgd, gradients, &mut velocity, weights).unwrap();
+            backend
+                .sgd(&sgd, Moves::All, SgdBuffers { gradients, velocity: &mut velocity, weights })
+                .unwrap();
         }
     }
     let bits = |values: Vec<f32>| {

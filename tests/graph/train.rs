@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use crate::support::train::{
     config, final_bytes, layout, masking, stopped_and_resumed_ends_with_the_same_bits, train, train_from,
 };
-use fishmask::backend::Power;
 use fishmask::checkpoint::chain::{Chain, Kind, Restored, Velocity};
 use fishmask::checkpoint::{Moment, Progress, weights};
 use fishmask::graph::ModelId;
 use fishmask::mask;
+use fishmask::ops::Power;
 use fishmask::train::{CheckpointState, Config, Error, FisherTarget, Masking, Outcome, Precision, Rule};
 
 /// The newest full checkpoint of a run.

@@ -8,15 +8,15 @@ use crate::support::gpu::on_gpu;
 use crate::support::train::{
     Watch, chain, layout, masking, stopped_and_resumed_ends_with_the_same_bits, train, train_from,
 };
-use fishmask::backend::Backend;
-use fishmask::backend::cpu::Cpu;
 use fishmask::checkpoint::chain::{Restored, Velocity};
 use fishmask::checkpoint::{Moment, Problem, Progress, weights};
 use fishmask::data::synthetic;
+use fishmask::device::Cpu;
 use fishmask::distributed::Aggregate;
 use fishmask::graph::Network;
 use fishmask::graph::network::{Batches, plans};
 use fishmask::mask::{Kind, Mask};
+use fishmask::ops::AugmentOps;
 use fishmask::rng::{Purpose, Stream};
 use fishmask::train::{
     CheckpointState, Config, Error, Listener, Masking, Outcome, Precision, Rule, WorkerMasks, Workers,

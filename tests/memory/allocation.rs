@@ -10,11 +10,12 @@ use std::alloc::Layout;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use fishmask::backend::cpu::Cpu;
-use fishmask::backend::{Backend, Position, Sgd};
 use fishmask::data::{IMAGE, Split};
+use fishmask::device::Cpu;
 use fishmask::graph::network::{Batches, plans};
 use fishmask::graph::{Model, Network, Statistics};
+use fishmask::ops::{AugmentOps, Position};
+use fishmask::optim::{Moves, RateOps, Sgd, SgdBuffers, SgdOps};
 
 /// Allocations of one kind.
 #[derive(Debug)]
@@ -86,7 +87,9 @@ fn measure(threads: usize) {
             network.forward(true, Statistics::Batch, BATCH, 0.1).unwrap();
             network.backward(BATCH).unwrap();
             let (backend, gradients, weights) = network.parameters();
-            backend.sgd(&sgd, gradients, &mut velocity, weights).unwrap();
+            backend
+                .sgd(&sgd, Moves::All, SgdBuffers { gradients, velocity: &mut velocity, weights })
+                .unwrap();
         };
         let mut evaluate = |network: &mut Network<Cpu>, batch: u32| {
             // The last, smaller batch as well.

@@ -7,9 +7,10 @@
 //! length of the matrix product plus the roundings before and after it: at most 5 in each of 6 one-dimensional
 //! transforms (4 operations and the rounding of a coefficient). `+ 2` covers the second order and the final addition.
 
-use fishmask::backend::Conv;
-use fishmask::backend::cpu::conv::Algorithm::{self, Im2col, Winograd2, Winograd4};
-use fishmask::backend::cpu::conv::{self, Workspace};
+use fishmask::device::{Buffers, Cpu};
+use fishmask::ops::conv::cpu;
+use fishmask::ops::conv::cpu::Algorithm::{self, Im2col, Winograd2, Winograd4};
+use fishmask::ops::{Conv, ConvDgrad, ConvFprop, ConvOps, ConvWgrad, In, Out, Work};
 use fishmask::rng::{Purpose, Stream};
 
 const U: f64 = 1.0 / 16_777_216.0;
@@ -293,8 +294,15 @@ struct Outputs {
     dfilter: Vec<f32>,
 }
 
+/// The CPU with scratch for a convolution by an algorithm.
+fn cpu_for(algorithm: Algorithm, g: &Conv) -> Cpu {
+    let mut cpu = Cpu::new();
+    cpu.reserve(cpu::scratch(g, algorithm)).unwrap();
+    cpu
+}
+
 /// All three passes into buffers full of NaN.
-fn run(algorithm: Algorithm, g: &Conv, inputs: &Inputs, workspace: &mut Workspace) -> Outputs {
+fn run(algorithm: Algorithm, g: &Conv, inputs: &Inputs, cpu: &mut Cpu) -> Outputs {
     let mut out = Outputs {
         y: vec![f32::NAN; inputs.dy.len()],
         sums: vec![f64::NAN; 2 * g.k],
@@ -302,9 +310,13 @@ fn run(algorithm: Algorithm, g: &Conv, inputs: &Inputs, workspace: &mut Workspac
         dfilter: vec![f32::NAN; inputs.filter.len()],
     };
     let Inputs { x, filter, dy } = inputs;
-    conv::fprop_by(algorithm, g, x, filter, &mut out.y, Some(&mut out.sums), workspace);
-    conv::dgrad_by(algorithm, g, dy, filter, &mut out.dx, false, workspace);
-    conv::wgrad_by(algorithm, g, x, dy, &mut out.dfilter, workspace);
+    let whole = || In { vector: filter, at: 0..filter.len() };
+    let sums = Some((&mut out.sums, 0..2 * g.k));
+    cpu.conv_fprop_by(algorithm, g, ConvFprop { x, filter: whole(), y: &mut out.y, sums });
+    let dgrad = ConvDgrad { dy, filter: whole(), dx: &mut out.dx, accumulate: false };
+    cpu.conv_dgrad_by(algorithm, g, dgrad);
+    let into = Out::Gradients(&mut out.dfilter);
+    cpu.conv_wgrad_by(algorithm, g, ConvWgrad { x, dy, filter: 0..filter.len(), into });
     out
 }
 
@@ -316,15 +328,17 @@ fn compare(kind: Fill) {
         let rounding = if exact { [0.0; 3] } else { roundings(algorithm, &g).map(|n| n * U) };
         let absolute = absolute(algorithm, &g, &inputs);
         let bound = [0, 1, 2].map(|i| absolute[i].iter().map(|a| rounding[i] * a).collect::<Vec<_>>());
-        let mut workspace = Workspace::with_algorithms(&[(g, algorithm)]);
-        let got = run(algorithm, &g, &inputs, &mut workspace);
+        let mut cpu = cpu_for(algorithm, &g);
+        let got = run(algorithm, &g, &inputs, &mut cpu);
         close(&format!("{algorithm:?} y"), &g, &got.y, &want[0], &bound[0]);
         close(&format!("{algorithm:?} dx"), &g, &got.dx, &want[1], &bound[1]);
         close(&format!("{algorithm:?} dfilter"), &g, &got.dfilter, &want[2], &bound[2]);
 
         // Accumulated, on top of 1: one term and one rounding more.
         let mut dx = vec![1.0; got.dx.len()];
-        conv::dgrad_by(algorithm, &g, &inputs.dy, &inputs.filter, &mut dx, true, &mut workspace);
+        let filter = In { vector: &inputs.filter, at: 0..inputs.filter.len() };
+        let dgrad = ConvDgrad { dy: &inputs.dy, filter, dx: &mut dx, accumulate: true };
+        cpu.conv_dgrad_by(algorithm, &g, dgrad);
         let more: Vec<f64> = want[1].iter().map(|v| v + 1.0).collect();
         let rounding = if exact { 0.0 } else { rounding[1] + U };
         let bound: Vec<f64> = absolute[1].iter().map(|a| rounding * (a + 1.0)).collect();
@@ -362,14 +376,11 @@ fn the_same_bits_with_any_number_of_threads() {
     let pools = [1, 2, 3].map(pool);
     for (algorithm, g) in shapes() {
         let inputs = Inputs::new(Fill::Normals, &g);
-        let results = pools.each_ref().map(|pool| {
-            pool.install(|| {
-                let mut workspace = Workspace::with_algorithms(&[(g, algorithm)]);
-                run(algorithm, &g, &inputs, &mut workspace)
-            })
-        });
-        // A workspace of one thread, used by three.
-        let mut small = pools[0].install(|| Workspace::with_algorithms(&[(g, algorithm)]));
+        let results = pools
+            .each_ref()
+            .map(|pool| pool.install(|| run(algorithm, &g, &inputs, &mut cpu_for(algorithm, &g))));
+        // Scratch of one thread, used by three.
+        let mut small = pools[0].install(|| cpu_for(algorithm, &g));
         let shared = pools[2].install(|| run(algorithm, &g, &inputs, &mut small));
         for other in results[1..].iter().chain([&shared]) {
             let bits = |v: &[f32]| v.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
@@ -387,22 +398,24 @@ fn scratch_does_not_grow_with_the_batch() {
     let widest =
         |n| [conv(n, (32, 32), 64, 128, S1), conv(n, (8, 8), 256, 512, S1), conv(n, (4, 4), 512, 512, S1)];
     let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
-    let bytes = |n| pool.install(|| Workspace::new(&widest(n)).bytes());
+    let scratch = |n| widest(n).iter().map(|conv| Cpu::conv_scratch(conv, Work::Train)).collect();
+    let bytes = |n| pool.install(|| Cpu::scratch_bytes(scratch(n)));
     assert!(bytes(512) < 128 << 20, "{} bytes", bytes(512));
     // Only the partial sums do: two f64 a channel and image.
     assert!(bytes(512) - bytes(256) <= 256 * 2 * 512 * 8, "{} and {} bytes", bytes(256), bytes(512));
 }
 
 #[test]
-fn a_workspace_serves_smaller_batches_and_other_shapes() {
+fn scratch_serves_smaller_batches_and_other_shapes() {
     let all = shapes();
-    let larger: Vec<_> = all.iter().map(|(algorithm, g)| (Conv { n: g.n + 3, ..*g }, *algorithm)).collect();
-    let mut shared = Workspace::with_algorithms(&larger);
+    let larger = all.iter().map(|(algorithm, g)| cpu::scratch(&Conv { n: g.n + 3, ..*g }, *algorithm));
+    let mut shared = Cpu::new();
+    shared.reserve(larger.collect()).unwrap();
     for (algorithm, g) in all {
         for n in [1, g.n] {
             let g = Conv { n, ..g };
             let inputs = Inputs::new(Fill::Normals, &g);
-            let own = run(algorithm, &g, &inputs, &mut Workspace::with_algorithms(&[(g, algorithm)]));
+            let own = run(algorithm, &g, &inputs, &mut cpu_for(algorithm, &g));
             let got = run(algorithm, &g, &inputs, &mut shared);
             assert_eq!(own.y, got.y, "{algorithm:?} {g:?}");
             assert_eq!(own.dx, got.dx, "{algorithm:?} {g:?}");
@@ -424,14 +437,17 @@ fn adjoint() {
         conv(6, (4, 4), 256, 256, S1),
         conv(9, (2, 2), 512, 512, S1),
     ];
-    let mut workspace = Workspace::new(&networks);
+    let mut cpu = Cpu::new();
+    cpu.reserve(networks.iter().map(|conv| Cpu::conv_scratch(conv, Work::Train)).collect()).unwrap();
     for g in networks {
         let inputs = Inputs::new(Fill::Normals, &g);
         let Inputs { x, filter, dy } = &inputs;
         let (mut y, mut dx, mut dfilter) = (vec![0.0; dy.len()], vec![0.0; x.len()], vec![0.0; filter.len()]);
-        conv::fprop(&g, x, filter, &mut y, None, &mut workspace);
-        conv::dgrad(&g, dy, filter, &mut dx, false, &mut workspace);
-        conv::wgrad(&g, x, dy, &mut dfilter, &mut workspace);
+        let whole = || In { vector: filter, at: 0..filter.len() };
+        cpu.conv_fprop(&g, ConvFprop { x, filter: whole(), y: &mut y, sums: None }).unwrap();
+        cpu.conv_dgrad(&g, ConvDgrad { dy, filter: whole(), dx: &mut dx, accumulate: false }).unwrap();
+        let into = Out::Gradients(&mut dfilter);
+        cpu.conv_wgrad(&g, ConvWgrad { x, dy, filter: 0..filter.len(), into }).unwrap();
         let dot = |a: &[f32], b: &[f32]| -> f64 {
             a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
         };

@@ -9,11 +9,11 @@ use crate::support::conv::{S1, S2, SHORTCUT, conv};
 use crate::support::device::{Tolerance, U, emulated, front, on_cuda_devices, poisoned, tensor};
 use crate::support::gpu::on_gpu;
 use crate::support::on_threads;
-use fishmask::backend::cuda::conv::Algorithm::{self, Analytic, Gather, Tensor};
-use fishmask::backend::cuda::conv::{Pass, Tile};
-use fishmask::backend::cuda::{Cuda, Vector};
-use fishmask::backend::{Backend, Conv, Sparse};
-use fishmask::driver::Driver;
+use fishmask::device::driver::Driver;
+use fishmask::device::{Buffers, Cuda, Vector};
+use fishmask::ops::conv::cuda::Algorithm::{self, Analytic, Gather, Tensor};
+use fishmask::ops::conv::cuda::{Pass, Tile};
+use fishmask::ops::{Conv, ConvDgrad, ConvFprop, ConvOps, ConvWgrad, In, Out, Work};
 use fishmask::rng::{Purpose, Stream};
 use half::f16;
 
@@ -155,15 +155,18 @@ impl<D: Driver> Device<D> {
     fn fprop(&mut self, algorithm: Algorithm, case: &Case, inputs: &Inputs) -> (Vec<f32>, Vec<f64>) {
         let (b, g) = (&mut self.backend, &case.conv);
         let x = tensor(b, &inputs.x, SPARE);
-        let weights = b.weights(&flat(case, &inputs.filter)).unwrap();
+        let weights = b.upload_weights(&flat(case, &inputs.filter)).unwrap();
         let range = case.at..case.at + inputs.filter.len();
         let mut y = poisoned(b, g.outputs() + SPARE);
         let mut sums = b.sums(3 + 2 * g.k + 2).unwrap();
         let at = 3..3 + 2 * g.k;
-        b.fprop_by(algorithm, g, &x, &weights, range.clone(), &mut y, Some((&mut sums, at))).unwrap();
+        let filter = || In { vector: &weights, at: range.clone() };
+        let fprop = ConvFprop { x: &x, filter: filter(), y: &mut y, sums: Some((&mut sums, at)) };
+        b.conv_fprop_by(algorithm, g, fprop).unwrap();
         let with_sums = front(b, &y, g.outputs(), g.outputs() + SPARE, "y");
         let mut y = poisoned(b, g.outputs() + SPARE);
-        b.fprop_by(algorithm, g, &x, &weights, range, &mut y, None).unwrap();
+        let fprop = ConvFprop { x: &x, filter: filter(), y: &mut y, sums: None };
+        b.conv_fprop_by(algorithm, g, fprop).unwrap();
         let y = front(b, &y, g.outputs(), g.outputs() + SPARE, "y");
         assert_eq!(y, with_sums, "{algorithm:?} {case:?}: y depends on whether sums are wanted");
         let sums = sums.read(b.driver(), 3 + 2 * g.k + 2).unwrap();
@@ -174,13 +177,14 @@ impl<D: Driver> Device<D> {
     fn dgrad(&mut self, algorithm: Algorithm, case: &Case, inputs: &Inputs, accumulate: bool) -> Vec<f32> {
         let (b, g) = (&mut self.backend, &case.conv);
         let dy = tensor(b, &inputs.dy, SPARE);
-        let weights = b.weights(&flat(case, &inputs.filter)).unwrap();
+        let weights = b.upload_weights(&flat(case, &inputs.filter)).unwrap();
         let range = case.at..case.at + inputs.filter.len();
         let mut dx = match accumulate {
             true => tensor(b, &inputs.before, SPARE),
             false => poisoned(b, g.inputs() + SPARE),
         };
-        b.dgrad_by(algorithm, g, &dy, &weights, range, &mut dx, accumulate).unwrap();
+        let filter = In { vector: &weights, at: range };
+        b.conv_dgrad_by(algorithm, g, ConvDgrad { dy: &dy, filter, dx: &mut dx, accumulate }).unwrap();
         front(b, &dx, g.inputs(), g.inputs() + SPARE, "dx")
     }
 
@@ -195,7 +199,8 @@ impl<D: Driver> Device<D> {
         let (x, dy) = (tensor(b, &inputs.x, SPARE), tensor(b, &inputs.dy, SPARE));
         let count = inputs.filter.len();
         let mut gradients: Vector<D> = b.vector(&vec![f32::NAN; case.at + count + SPARE]).unwrap();
-        b.wgrad_by(algorithm, steps, g, &x, &dy, &mut gradients, case.at..case.at + count).unwrap();
+        let (filter, into) = (case.at..case.at + count, Out::Gradients(&mut gradients));
+        b.conv_wgrad_by(algorithm, steps, g, ConvWgrad { x: &x, dy: &dy, filter, into }).unwrap();
         let all = b.read(&gradients).unwrap();
         let (before, after) = (&all[..case.at], &all[case.at + count..]);
         assert!(before.iter().chain(after).all(|v| v.is_nan()), "{algorithm:?} {case:?}: beside the range");
@@ -241,7 +246,7 @@ fn compare<D: Driver>(
     let mut device = Device { backend };
     for case in cases {
         let g = &case.conv;
-        device.backend.reserve(&[*g], &[]).unwrap();
+        device.backend.reserve(Cuda::<D>::conv_scratch(g, Work::Train)).unwrap();
         let inputs = Inputs::new(kind, g);
         let [y, dx, dfilter] = direct(g, &inputs, |v| v);
         let [abs_y, abs_dx, abs_dfilter] = direct(g, &inputs, f64::abs);
@@ -300,7 +305,7 @@ fn chosen(pass: Pass, case: &Case) -> Vec<Algorithm> {
 /// Through the trait, at fewer images than were reserved for.
 fn fewer_images<D: Driver>(mut b: Cuda<D>) {
     let most = case(9, (6, 5), (16, 72), S2, 8);
-    b.reserve(&[most.conv], &[]).unwrap();
+    b.reserve(Cuda::<D>::conv_scratch(&most.conv, Work::Train)).unwrap();
     for n in [9, 4, 1] {
         let case = Case { conv: Conv { n, ..most.conv }, ..most };
         let g = &case.conv;
@@ -311,12 +316,14 @@ fn fewer_images<D: Driver>(mut b: Cuda<D>) {
         let (x, dy) =
             (tensor(&b, &inputs.x, room), tensor(&b, &inputs.dy, most.conv.outputs() - g.outputs()));
         let (mut y, mut dx) = (poisoned(&b, most.conv.outputs()), poisoned(&b, most.conv.inputs()));
-        let weights = b.weights(&flat(&case, &inputs.filter)).unwrap();
+        let weights = b.upload_weights(&flat(&case, &inputs.filter)).unwrap();
         let mut gradients = b.vector(&flat(&case, &inputs.filter)).unwrap();
         let filter = case.at..case.at + inputs.filter.len();
-        b.conv_fprop(g, &x, &weights, filter.clone(), &mut y, None).unwrap();
-        b.conv_dgrad(g, &dy, &weights, filter.clone(), &mut dx, false).unwrap();
-        b.conv_wgrad(g, &x, &dy, &mut gradients, filter.clone()).unwrap();
+        let read = || In { vector: &weights, at: filter.clone() };
+        b.conv_fprop(g, ConvFprop { x: &x, filter: read(), y: &mut y, sums: None }).unwrap();
+        b.conv_dgrad(g, ConvDgrad { dy: &dy, filter: read(), dx: &mut dx, accumulate: false }).unwrap();
+        let into = Out::Gradients(&mut gradients);
+        b.conv_wgrad(g, ConvWgrad { x: &x, dy: &dy, filter: filter.clone(), into }).unwrap();
         close("y", &case, &front(&b, &y, g.outputs(), most.conv.outputs(), "y"), &want[0], exact);
         close("dx", &case, &front(&b, &dx, g.inputs(), most.conv.inputs(), "dx"), &want[1], exact);
         close("dfilter", &case, &b.read(&gradients).unwrap()[filter], &want[2], exact);
@@ -329,7 +336,7 @@ fn bits<D: Driver>(backend: Cuda<D>) -> Vec<u32> {
     let cases = [case(2, (5, 7), (3, 10), S1, 0), case(3, (11, 5), (16, 72), S2, 8)];
     let mut bits = vec![];
     for case in cases {
-        device.backend.reserve(&[case.conv], &[]).unwrap();
+        device.backend.reserve(Cuda::<D>::conv_scratch(&case.conv, Work::Train)).unwrap();
         let inputs = Inputs::new(Fill::Normals, &case.conv);
         for algorithm in all(Pass::Fprop, &case) {
             let (y, sums) = device.fprop(algorithm, &case, &inputs);
@@ -380,11 +387,13 @@ fn layers_of_the_networks_cuda() {
 fn too_many_to_count<D: Driver>(mut b: Cuda<D>) {
     let most = case(1 << 15, (32, 32), (8, 64), S1, 0).conv;
     let fewer = Conv { n: most.n - 1, ..most };
-    let refused = [b.reserve(&[fewer, most], &[]), b.reserve_scoring(&[most], &[])];
+    let scratch = |conv, work| Cuda::<D>::conv_scratch(&conv, work);
+    let both = scratch(fewer, Work::Train).or(scratch(most, Work::Train));
+    let refused = [b.reserve(both), b.reserve(scratch(most, Work::Score))];
     for error in refused.map(|result| result.unwrap_err().to_string()) {
         assert!(error.contains("has 2147483648 activations, and the kernels count 2147483647"), "{error}");
     }
-    b.reserve(&[fewer], &[]).unwrap();
+    b.reserve(Cuda::<D>::conv_scratch(&fewer, Work::Train)).unwrap();
 }
 
 on_cuda_devices!(too_many_to_count);

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use crate::support::device::{Probe, Tolerance, front, on_cuda_devices, on_every_device, poisoned};
-use fishmask::backend::cpu::Cpu;
-use fishmask::backend::{Backend, Error, Position};
 use fishmask::data::augment::{Choice, normalise};
 use fishmask::data::prefetch::make;
 use fishmask::data::{self, IMAGE, Split};
+use fishmask::device::{Cpu, Error};
 use fishmask::mask::{Order, Samples};
+use fishmask::ops::{AugmentOps, Backend, Position};
 use fishmask::rng::{Purpose, Stream, permutation};
 use half::f16;
 

@@ -2,9 +2,9 @@
 
 use crate::support::device::{Probe, on_cuda_devices, on_every_device};
 use crate::support::normals;
-use fishmask::backend::cuda::Cuda;
-use fishmask::backend::{Backend, Sparse};
-use fishmask::driver::Driver;
+use fishmask::device::driver::Driver;
+use fishmask::device::{Buffers, Cuda};
+use fishmask::ops::GatherOps;
 use half::f16;
 
 /// (length, indices): none, one, all, around a block.
@@ -13,10 +13,10 @@ fn cases() -> Vec<(usize, Vec<u32>)> {
     vec![(5, vec![]), (5, vec![4]), every(7, 1), every(256, 1), every(257, 1), every(40_003, 37)]
 }
 
-fn there_and_back<B: Probe + Sparse>(mut backend: B) {
+fn there_and_back<B: Probe>(mut backend: B) {
     for (length, indices) in cases() {
         let mut values = normals(&[length], 1).f32s();
-        let mut vector = backend.weights(&values).unwrap();
+        let mut vector = backend.upload_weights(&values).unwrap();
         let on_device = backend.indices(&indices).unwrap();
         let expected: Vec<f32> = indices.iter().map(|&i| values[i as usize]).collect();
         assert_eq!(backend.gather(&on_device, &vector).unwrap(), expected);
@@ -39,8 +39,8 @@ fn there_and_back<B: Probe + Sparse>(mut backend: B) {
 /// What the tensor cores read is kept in step.
 fn halves_follow<D: Driver>(backend: Cuda<D>) {
     for (length, indices) in cases() {
-        let mut vector = backend.weights(&normals(&[length], 1).f32s()).unwrap();
-        let check = |vector: &fishmask::backend::cuda::Vector<D>| {
+        let mut vector = backend.upload_weights(&normals(&[length], 1).f32s()).unwrap();
+        let check = |vector: &fishmask::device::Vector<D>| {
             let halves = vector.halves.as_ref().unwrap().read(backend.driver(), length).unwrap();
             let values = backend.read(vector).unwrap();
             assert!(halves.iter().zip(values).all(|(h, v)| *h == f16::from_f32(v)));

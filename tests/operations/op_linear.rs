@@ -4,7 +4,7 @@ use crate::support::device::{Probe, Tolerance, U, front, half, largest, on_every
 use crate::support::fixture::Fixture;
 use crate::support::reference::{Tape, Tensor};
 use crate::support::{assert_close, integers, normals};
-use fishmask::backend::Linear;
+use fishmask::ops::{Linear, LinearBackward, LinearForward, LinearParameters, Out};
 
 /// What stands around the parts of a flat vector that an operation may write.
 const FENCE: f32 = 7.5;
@@ -69,7 +69,9 @@ fn check_case<B: Probe>(
     let weights = backend.vector(&flat).unwrap();
     let x = tensor(backend, &case.x.f32s(), c);
     let mut y = poisoned(backend, (n + 1) * k);
-    backend.linear_forward(&linear, &x, &weights, weight.clone(), bias.clone(), &mut y).unwrap();
+    let parameters = LinearParameters { weight: weight.clone(), bias: bias.clone() };
+    let buffers = LinearForward { x: &x, weights: &weights, parameters: &parameters, y: &mut y };
+    backend.linear_forward(&linear, buffers).unwrap();
     let y = front(backend, &y, n * k, (n + 1) * k, &what);
     let close = |found: &[f32], expected: &Tensor, bound: f64, stored: bool, name: &str| {
         let (abs, rel) = if stored { (bound + storage.tiny, storage.storage) } else { (bound, 0.0) };
@@ -80,8 +82,15 @@ fn check_case<B: Probe>(
     let dy = tensor(backend, &case.dy.f32s(), k);
     let mut dx = poisoned(backend, (n + 1) * c);
     let mut gradients = backend.vector(&vec![FENCE; flat.len()]).unwrap();
-    let (w, b) = (weight.clone(), bias.clone());
-    backend.linear_backward(&linear, &x, &dy, &weights, w, b, &mut dx, &mut gradients).unwrap();
+    let buffers = LinearBackward {
+        x: &x,
+        dy: &dy,
+        weights: &weights,
+        parameters: &parameters,
+        dx: &mut dx,
+        into: Out::Gradients(&mut gradients),
+    };
+    backend.linear_backward(&linear, buffers).unwrap();
     close(&front(backend, &dx, n * c, (n + 1) * c, &what), &expected.dx, bound[1], true, "dx");
     let gradients = backend.read(&gradients).unwrap();
     close(&gradients[weight.clone()], &expected.dweight, bound[2], false, "dweight");

@@ -4,7 +4,8 @@ use crate::support::device::{Probe, Tolerance, U, front, half, largest, on_every
 use crate::support::fixture::Fixture;
 use crate::support::reference::{Tape, Tensor};
 use crate::support::{assert_close, integers, labels, normals};
-use fishmask::backend::{Fault, Loss, Place, Totals};
+use fishmask::device::{Fault, Place};
+use fishmask::ops::{Loss, Totals};
 
 /// Bytes holding labels and, behind them, one that no class has.
 fn label_bytes<B: Probe>(backend: &B, labels: &[usize]) -> B::Bytes {

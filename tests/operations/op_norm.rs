@@ -10,9 +10,10 @@ use crate::support::norm::{
 };
 use crate::support::reference::{BatchStatistics, Statistics, Tape, Tensor};
 use crate::support::{assert_close, channels_first, channels_last, integers, normals};
-use fishmask::backend::cpu::Cpu;
-use fishmask::backend::{
-    Affine, Fault, Norm, NormBackward, NormForward, Place, Pool, ResidualGradient, Totals,
+use fishmask::device::Cpu;
+use fishmask::device::{Fault, Place};
+use fishmask::ops::{
+    Affine, Groups, Norm, NormBackward, NormForward, Out, Pool, ResidualGradient, StatisticsOf, Totals, Work,
 };
 
 /// (N, H, W, C): channels below, at and around a vector's width, a multiple of 8 and not, and more than a block's; windows
@@ -79,7 +80,10 @@ fn running_against_f64<B: Probe>(mut backend: B) {
         let var = Tensor::from_fn(&[c], |i| f64::from((0.1 + i as f64 / 3.0) as f32));
         let running = backend.vector(&[mean.f32s(), var.f32s()].concat()).unwrap();
         let mut moments = backend.vector(&vec![f32::NAN; 2 * c]).unwrap();
-        backend.running_statistics(&running, &mut moments, 0..2 * c).unwrap();
+        let of = StatisticsOf::Running { running: &running, from: 0..2 * c, groups: Groups::Batch };
+        let [n, h, w, _] = shape;
+        let norm = Norm { n, h, w, c, relu: false, residual: false, relu_sum: false, pool: None };
+        backend.norm_statistics(&norm, of, &mut moments, 0..2 * c).unwrap();
         let found = backend.read(&moments).unwrap();
         assert_eq!(found[..c], mean.f32s());
         let expected: Vec<f64> = var.data.iter().map(|v| 1.0 / (v + 1e-5).sqrt()).collect();
@@ -98,13 +102,14 @@ fn running_against_f64<B: Probe>(mut backend: B) {
             let (x, other) = (tensor(&backend, &x, 0), tensor(&backend, &other, 0));
             let elements = output_shape(&norm).iter().product();
             let mut out = poisoned(&backend, elements);
-            backend.reserve(&[], &[norm]).unwrap();
+            backend.reserve(B::norm_scratch(&norm, Work::Train)).unwrap();
             let buffers = NormForward {
                 x: &x,
                 residual: norm.residual.then_some(&other),
                 weights: &weights,
                 affine: &affine,
-                moments: &moments,
+                groups: Groups::Batch,
+                statistics: &moments,
                 at: 0..2 * c,
                 y: &mut out,
                 winners: None,
@@ -204,7 +209,7 @@ fn nan_comes_through<B: Probe>(mut backend: B) {
             let moments = backend.vector(&inputs.moments).unwrap();
             let elements = output_shape(&norm).iter().product();
             let mut places = backend.bytes(elements).unwrap();
-            backend.reserve(&[], &[norm]).unwrap();
+            backend.reserve(B::norm_scratch(&norm, Work::Train)).unwrap();
             for training in [false, true] {
                 let mut y = poisoned(&backend, elements);
                 let buffers = NormForward {
@@ -212,7 +217,8 @@ fn nan_comes_through<B: Probe>(mut backend: B) {
                     residual: norm.residual.then_some(&other),
                     weights: &weights,
                     affine: &affine,
-                    moments: &moments,
+                    groups: Groups::Batch,
+                    statistics: &moments,
                     at: 0..2 * c,
                     y: &mut y,
                     winners: (training && norm.pool.is_some()).then_some(&mut places),
@@ -291,7 +297,7 @@ fn faults_are_noted<B: Probe>(mut backend: B) {
     let x = tensor(&backend, &channels_last(&inputs.x), 0);
     let mut dx = poisoned(&backend, norm.n * norm.h * norm.w * c);
     let mut gradients = backend.vector(&vec![0.0; 2 * c]).unwrap();
-    backend.reserve(&[], &[norm]).unwrap();
+    backend.reserve(B::norm_scratch(&norm, Work::Train)).unwrap();
     let mut backward = |backend: &mut B, dy: &[f32]| {
         let buffers = NormBackward {
             x: &x,
@@ -299,12 +305,13 @@ fn faults_are_noted<B: Probe>(mut backend: B) {
             winners: None,
             weights: &weights,
             affine: &affine,
-            moments: &moments,
+            statistics: &moments,
+            constant: false,
             at: at.clone(),
             dy: &mut tensor(backend, dy, 0),
             dx: &mut dx,
             residual: ResidualGradient::None,
-            gradients: &mut gradients,
+            into: Out::Gradients(&mut gradients),
         };
         backend.norm_backward(&norm, buffers).unwrap();
     };
@@ -341,14 +348,15 @@ fn same_bits<B: Probe>(new: impl Fn() -> B + Sync) {
             let x = tensor(&backend, &channels_last(&inputs.x), 0);
             let residual = tensor(&backend, &channels_last(&inputs.residual), 0);
             let (mut y, mut winners) = (poisoned(&backend, elements), backend.bytes(elements).unwrap());
-            backend.reserve(&[], &[norm]).unwrap();
+            backend.reserve(B::norm_scratch(&norm, Work::Train)).unwrap();
             let at = 0..2 * norm.c;
             let forward = NormForward {
                 x: &x,
                 residual: Some(&residual),
                 weights: &weights,
                 affine: &affine,
-                moments: &moments,
+                groups: Groups::Batch,
+                statistics: &moments,
                 at: at.clone(),
                 y: &mut y,
                 winners: pool.is_some().then_some(&mut winners),
@@ -362,12 +370,13 @@ fn same_bits<B: Probe>(new: impl Fn() -> B + Sync) {
                 winners: pool.is_some().then_some(&winners),
                 weights: &weights,
                 affine: &affine,
-                moments: &moments,
+                statistics: &moments,
+                constant: false,
                 at,
                 dy: &mut tensor(&backend, &channels_last(&inputs.dy), 0),
                 dx: &mut dx,
                 residual: ResidualGradient::Overwrite(&mut to),
-                gradients: &mut gradients,
+                into: Out::Gradients(&mut gradients),
             };
             backend.norm_backward(&norm, backward).unwrap();
             let all = [

@@ -4,7 +4,7 @@ use crate::support::device::{Probe, Tolerance, U, front, half, largest, on_every
 use crate::support::fixture::Fixture;
 use crate::support::reference::{Tape, Tensor};
 use crate::support::{assert_close, channels_first, channels_last, integers, normals};
-use fishmask::backend::AveragePool;
+use fishmask::ops::AveragePool;
 
 /// (N, H, W, C)
 const SHAPES: [[usize; 4]; 5] = [[3, 4, 2, 1], [2, 1, 1, 3], [3, 5, 7, 16], [1, 4, 4, 20], [2, 3, 2, 67]];

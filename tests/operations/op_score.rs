@@ -7,9 +7,12 @@ use crate::support::norm::FENCE;
 use crate::support::reference::{Tape, Tensor};
 use crate::support::score::{POWERS, Scores};
 use crate::support::{assert_close, channels_last, integers, labels, normals, on_threads};
-use fishmask::backend::cpu::Cpu;
+use fishmask::device::{Buffers, Cpu};
 
-use fishmask::backend::{Conv, Linear, Loss, Power, Sparse, Target, Totals};
+use fishmask::ops::{
+    Conv, ConvOps, ConvWgrad, Linear, LinearBackward, LinearOps, LinearParameters, Loss, Out, Power,
+    ScoreGradient, ScoredClass, Totals, Work,
+};
 
 /// Pairwise distinct dimensions, ragged channels on both sides, images of one pixel and of 32 columns, and every kind
 /// of layer of the networks.
@@ -57,7 +60,7 @@ fn absolute(t: &Tensor) -> Tensor {
 ///
 /// A gradient is a sum of P Q products, off by (P Q + 2) v times their magnitudes' sum; v = 2 u on tensor cores, which
 /// may truncate (see `op_conv_kernels.rs`).
-fn check_conv<B: Probe + Sparse>(backend: &mut B, conv: &Conv, x: &Tensor, dy: &Tensor, exact: bool) {
+fn check_conv<B: Probe>(backend: &mut B, conv: &Conv, x: &Tensor, dy: &Tensor, exact: bool) {
     let n = conv.n;
     let (input, output) = (conv.inputs() / n, conv.outputs() / n);
     let (xs, dys) = (tensor(backend, &channels_last(x), input), tensor(backend, &channels_last(dy), output));
@@ -70,7 +73,7 @@ fn check_conv<B: Probe + Sparse>(backend: &mut B, conv: &Conv, x: &Tensor, dy: &
             (filter_gradient(conv, &x, &dy), filter_gradient(conv, &absolute(&x), &absolute(&dy)))
         })
         .collect();
-    backend.reserve_scoring(&[Conv { n: n + 1, ..*conv }], &[]).unwrap();
+    backend.reserve(B::conv_scratch(&Conv { n: n + 1, ..*conv }, Work::Score)).unwrap();
     for power in POWERS {
         let mut flat = vec![FENCE; at.end + 3];
         for (i, v) in flat[at.clone()].iter_mut().enumerate() {
@@ -83,7 +86,8 @@ fn check_conv<B: Probe + Sparse>(backend: &mut B, conv: &Conv, x: &Tensor, dy: &
                 continue;
             }
             let conv = Conv { n: images, ..*conv };
-            backend.conv_score(&conv, power, &xs, &dys, &mut scores, at.clone()).unwrap();
+            let (filter, into) = (at.clone(), Out::Scores(power, &mut scores));
+            backend.conv_wgrad(&conv, ConvWgrad { x: &xs, dy: &dys, filter, into }).unwrap();
             for (gradient, terms) in &gradients[..images] {
                 expected.add(&gradient.data, |i| roundoff * terms.data[i]);
             }
@@ -96,7 +100,7 @@ fn check_conv<B: Probe + Sparse>(backend: &mut B, conv: &Conv, x: &Tensor, dy: &
 }
 
 /// A gradient of up to 1,024 products up to 4 in magnitude, its square, and the sum of those are exact.
-fn convs_on_integers<B: Probe + Sparse>(mut backend: B) {
+fn convs_on_integers<B: Probe>(mut backend: B) {
     for (seed, conv) in convs().into_iter().enumerate() {
         let Conv { n, h, w, c, k, .. } = conv;
         let x = integers(&[n, c, h, w], 2, seed as u64);
@@ -105,7 +109,7 @@ fn convs_on_integers<B: Probe + Sparse>(mut backend: B) {
     }
 }
 
-fn convs_on_normals<B: Probe + Sparse>(mut backend: B) {
+fn convs_on_normals<B: Probe>(mut backend: B) {
     for (seed, conv) in convs().into_iter().enumerate() {
         let Conv { n, h, w, c, k, .. } = conv;
         let x = half(normals(&[n, c, h, w], seed as u64));
@@ -115,19 +119,20 @@ fn convs_on_normals<B: Probe + Sparse>(mut backend: B) {
 }
 
 /// Not one of the images' sum: a sample and its opposite do not cancel.
-fn opposites_by_hand<B: Probe + Sparse>(mut backend: B) {
+fn opposites_by_hand<B: Probe>(mut backend: B) {
     let conv = conv(2, (1, 1), (1, 1), (1, 1, 0));
     let (x, dy) = (tensor(&backend, &[3.0, 3.0], 0), tensor(&backend, &[2.0, -2.0], 0));
-    backend.reserve_scoring(&[conv], &[]).unwrap();
+    backend.reserve(B::conv_scratch(&conv, Work::Score)).unwrap();
     for (power, expected) in [(Power::Square, 73.0), (Power::Absolute, 13.0)] {
         let mut scores = backend.vector(&[1.0]).unwrap();
-        backend.conv_score(&conv, power, &x, &dy, &mut scores, 0..1).unwrap();
+        let into = Out::Scores(power, &mut scores);
+        backend.conv_wgrad(&conv, ConvWgrad { x: &x, dy: &dy, filter: 0..1, into }).unwrap();
         assert_eq!(backend.read(&scores).unwrap(), [expected], "{power:?}");
     }
 }
 
 /// (N, C, K), with and without a bias: dx as linear_backward's, and scores of both. A gradient is two products: 3 u off.
-fn check_linear<B: Probe + Sparse>(
+fn check_linear<B: Probe>(
     backend: &mut B,
     linear: Linear,
     [x, weight, dy]: [&Tensor; 3],
@@ -146,8 +151,15 @@ fn check_linear<B: Probe + Sparse>(
         let before: Vec<f32> = (0..flat.len()).map(|i| (i % 7) as f32).collect();
         let mut scores = backend.vector(&before).unwrap();
         let mut dx = poisoned(backend, (n + 1) * c);
-        let (w, b) = (at.clone(), bias.clone());
-        backend.linear_score(&linear, power, &xs, &dys, &weights, w, b, &mut dx, &mut scores).unwrap();
+        let buffers = LinearBackward {
+            x: &xs,
+            dy: &dys,
+            weights: &weights,
+            parameters: &LinearParameters { weight: at.clone(), bias: bias.clone() },
+            dx: &mut dx,
+            into: Out::Scores(power, &mut scores),
+        };
+        backend.linear_backward(&linear, buffers).unwrap();
         let dx = front(backend, &dx, n * c, (n + 1) * c, &what);
         let found = backend.read(&scores).unwrap();
         let mut expected = Scores::new(power, &before[at.clone()]);
@@ -184,7 +196,7 @@ fn check_linear<B: Probe + Sparse>(
     }
 }
 
-fn linears<B: Probe + Sparse>(mut backend: B) {
+fn linears<B: Probe>(mut backend: B) {
     for (seed, [n, c, k]) in [[3, 7, 10], [1, 16, 3], [5, 67, 1], [17, 512, 10]].into_iter().enumerate() {
         for (scale, with_bias) in [(1.0, true), (0.125, false), (-0.125, true)] {
             let linear = Linear { n, c, k, scale };
@@ -201,7 +213,7 @@ fn linears<B: Probe + Sparse>(mut backend: B) {
 
 /// softmax - target, times the probability's root or the probability itself where the target is a class; every
 /// probability is known to 16 u of the largest logit (see `op_loss.rs`). Totals stay.
-fn loss_gradients<B: Probe + Sparse>(mut backend: B) {
+fn loss_gradients<B: Probe>(mut backend: B) {
     for (seed, (n, classes)) in [(1, 10), (7, 10), (5, 3), (66, 10), (3, 33)].into_iter().enumerate() {
         let seed = seed as u64;
         let labels = labels(n, classes as u32, seed);
@@ -217,18 +229,30 @@ fn loss_gradients<B: Probe + Sparse>(mut backend: B) {
             let x = tensor(&backend, &logits.f32s(), classes);
             let loss = Loss { n, classes, smoothing };
             let last = classes - 1;
-            for target in [Target::Label, Target::Class(0), Target::Class(1), Target::Class(last)] {
+            for target in [
+                ScoredClass::Label,
+                ScoredClass::Number(0),
+                ScoredClass::Number(1),
+                ScoredClass::Number(last),
+            ] {
                 for power in POWERS {
                     let what = format!("{target:?}, {power:?}, {loss:?}");
                     let mut dx = poisoned(&backend, (n + 1) * classes);
-                    backend.score_gradient(&loss, power, target, &x, &on_device, &mut dx).unwrap();
+                    let buffers = ScoreGradient {
+                        power,
+                        class: target,
+                        logits: &x,
+                        labels: &on_device,
+                        dlogits: &mut dx,
+                    };
+                    backend.score_gradient(&loss, buffers).unwrap();
                     let dx = front(&backend, &dx, n * classes, (n + 1) * classes, &what);
                     let mut expected = vec![];
                     for (row, &label) in logits.data.chunks(classes).zip(&labels) {
-                        let class = if let Target::Class(class) = target { class } else { label };
+                        let class = if let ScoredClass::Number(class) = target { class } else { label };
                         let sum: f64 = row.iter().map(|v| v.exp()).sum();
                         let factor = match (target, power) {
-                            (Target::Label, _) => 1.0,
+                            (ScoredClass::Label, _) => 1.0,
                             (_, Power::Square) => (row[class].exp() / sum).sqrt(),
                             (_, Power::Absolute) => row[class].exp() / sum,
                         };
@@ -250,13 +274,15 @@ fn loss_gradients<B: Probe + Sparse>(mut backend: B) {
 }
 
 /// Ten classes' gradients, weighted, are what `expect` sums: of two equal logits each counts half.
-fn expectation_by_hand<B: Probe + Sparse>(mut backend: B) {
+fn expectation_by_hand<B: Probe>(mut backend: B) {
     let loss = Loss { n: 1, classes: 2, smoothing: 0.0 };
     let (x, label) = (tensor(&backend, &[0.0, 0.0], 0), backend.bytes(1).unwrap());
     let mut dx = poisoned(&backend, 2);
     for (class, sign) in [(0, -1.0), (1, 1.0)] {
         for (power, factor) in [(Power::Square, 0.5_f64.sqrt()), (Power::Absolute, 0.5)] {
-            backend.score_gradient(&loss, power, Target::Class(class), &x, &label, &mut dx).unwrap();
+            let (logits, labels, dlogits) = (&x, &label, &mut dx);
+            let class = ScoredClass::Number(class);
+            backend.score_gradient(&loss, ScoreGradient { power, class, logits, labels, dlogits }).unwrap();
             let found = backend.read_tensor(&dx, 2).unwrap();
             let expected = [sign * 0.5 * factor, -sign * 0.5 * factor];
             assert_close(&found, &expected, 0.0, 2.0 * U + B::TOLERANCE.storage, "by hand");
@@ -264,7 +290,7 @@ fn expectation_by_hand<B: Probe + Sparse>(mut backend: B) {
     }
 }
 
-fn clears<B: Probe + Sparse>(mut backend: B) {
+fn clears<B: Probe>(mut backend: B) {
     let mut vector = backend.vector(&[1.0, f32::NAN, -3.0, f32::INFINITY, 5.0]).unwrap();
     backend.clear(&mut vector).unwrap();
     let bits: Vec<u32> = backend.read(&vector).unwrap().iter().map(|v| v.to_bits()).collect();
@@ -288,10 +314,11 @@ fn some_scores() -> Vec<Vec<f32>> {
         let x = channels_last(&normals(&[n, c, h, w], seed as u64));
         let dy = channels_last(&normals(&[n, k, conv.p(), conv.q()], seed as u64 + 50));
         let mut scores = vec![0.0; k * c * conv.r * conv.r];
-        cpu.reserve_scoring(&[conv], &[]).unwrap();
+        cpu.reserve(Cpu::conv_scratch(&conv, Work::Score)).unwrap();
         for _ in 0..2 {
             let all = 0..scores.len();
-            cpu.conv_score(&conv, Power::Square, &x, &dy, &mut scores, all).unwrap();
+            let into = Out::Scores(Power::Square, &mut scores);
+            cpu.conv_wgrad(&conv, ConvWgrad { x: &x, dy: &dy, filter: all, into }).unwrap();
         }
         all.push(scores);
     }
@@ -299,9 +326,15 @@ fn some_scores() -> Vec<Vec<f32>> {
     let (x, dy) = (normals(&[20, 300], 1).f32s(), normals(&[20, 13], 2).f32s());
     let weights = normals(&[13, 301], 3).f32s();
     let (mut dx, mut scores) = (vec![0.0; 20 * 300], vec![0.0; 13 * 301]);
-    let (weight, bias) = (0..13 * 300, Some(13 * 300..13 * 301));
-    let power = Power::Absolute;
-    cpu.linear_score(&linear, power, &x, &dy, &weights, weight, bias, &mut dx, &mut scores).unwrap();
+    let buffers = LinearBackward {
+        x: &x,
+        dy: &dy,
+        weights: &weights,
+        parameters: &LinearParameters { weight: 0..13 * 300, bias: Some(13 * 300..13 * 301) },
+        dx: &mut dx,
+        into: Out::Scores(Power::Absolute, &mut scores),
+    };
+    cpu.linear_backward(&linear, buffers).unwrap();
     all.extend([dx, scores]);
     all
 }
@@ -318,7 +351,8 @@ fn scratch_does_not_grow_with_the_batch_cpu() {
     let widest = |n| {
         [(32, 64, 128), (8, 256, 512), (4, 512, 512)].map(|(side, c, k)| conv(n, (side, side), (c, k), S1))
     };
-    let bytes = |n| Cpu::scoring_bytes(&widest(n), &[]);
+    let scratch = |n| widest(n).iter().map(|conv| Cpu::conv_scratch(conv, Work::Score)).collect();
+    let bytes = |n| Cpu::scratch_bytes(scratch(n));
     assert!(bytes(1024) == bytes(512) && bytes(512) < 32 << 20, "{} bytes", bytes(512));
 }
 

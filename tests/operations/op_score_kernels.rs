@@ -9,14 +9,16 @@ use crate::support::device::{U, emulated, on_cuda_devices, poisoned, tensor};
 use crate::support::gpu::on_gpu;
 use crate::support::on_threads;
 use crate::support::score::{POWERS, Scores};
-use fishmask::backend::cuda::Cuda;
-use fishmask::backend::cuda::conv::Algorithm::{self, Analytic, Gather, Tensor};
-use fishmask::backend::cuda::conv::{Pass, Tile};
-use fishmask::backend::{
-    Affine, Backend, Conv, Linear, Loss, Moments, Norm, NormBackward, NormForward, Power, ResidualGradient,
-    Sgd, Sparse, Target,
+use fishmask::device::driver::Driver;
+use fishmask::device::{Buffers, Cuda};
+use fishmask::ops::conv::cuda::Algorithm::{self, Analytic, Gather, Tensor};
+use fishmask::ops::conv::cuda::{Pass, Tile};
+use fishmask::ops::{
+    Affine, Conv, ConvOps, ConvWgrad, GatherOps, Groups, Linear, LinearBackward, LinearOps, LinearParameters,
+    Loss, LossOps, Norm, NormBackward, NormForward, NormOps, Out, Power, ResidualGradient, ScoreGradient,
+    ScoredClass, StatisticsOf, TopKOps, Totals, Work,
 };
-use fishmask::driver::Driver;
+use fishmask::optim::{Moves, RateOps, Sgd, SgdBuffers, SgdOps};
 use fishmask::rng::{Purpose, Stream};
 use half::f16;
 
@@ -100,7 +102,8 @@ fn score<D: Driver>(
     let mut flat = vec![f32::NAN; 5 + count + SPARE];
     flat[5..5 + count].copy_from_slice(&before(count));
     let mut scores = backend.vector(&flat).unwrap();
-    backend.conv_score_by(algorithm, samples, g, power, &x, &dy, &mut scores, 5..5 + count).unwrap();
+    let (filter, into) = (5..5 + count, Out::Scores(power, &mut scores));
+    backend.conv_wgrad_by(algorithm, samples, g, ConvWgrad { x: &x, dy: &dy, filter, into }).unwrap();
     let all = backend.read(&scores).unwrap();
     let beside = all[..5].iter().chain(&all[5 + count..]);
     assert!(beside.into_iter().all(|v| v.is_nan()), "{algorithm:?} {g:?}: beside the range");
@@ -114,7 +117,7 @@ fn before(count: usize) -> Vec<f32> {
 fn every_kernel_and_share<D: Driver>(mut backend: Cuda<D>, kind: Fill) {
     for g in cases() {
         // Room for more shares than would be chosen.
-        backend.reserve_scoring(&[Conv { n: 64, ..g }], &[]).unwrap();
+        backend.reserve(Cuda::<D>::conv_scratch(&Conv { n: 64, ..g }, Work::Score)).unwrap();
         let (x, dy) = (fill(kind, g.inputs(), 0), fill(kind, g.outputs(), 1));
         let (exact, terms) = (gradients(&g, &x, &dy, |v| v), gradients(&g, &x, &dy, f64::abs));
         let roundoff = (g.p() * g.q() + 2) as f64 * 2.0 * U;
@@ -138,7 +141,7 @@ fn every_kernel_and_share<D: Driver>(mut backend: Cuda<D>, kind: Fill) {
 fn bits<D: Driver>(mut backend: Cuda<D>) -> Vec<u32> {
     let mut bits = vec![];
     for g in [conv(5, (5, 7), (3, 10), S1), conv(9, (11, 5), (16, 72), S2)] {
-        backend.reserve_scoring(&[g], &[]).unwrap();
+        backend.reserve(Cuda::<D>::conv_scratch(&g, Work::Score)).unwrap();
         let (x, dy) = (fill(Fill::Normals, g.inputs(), 0), fill(Fill::Normals, g.outputs(), 1));
         for algorithm in Pass::Score.algorithms(&g, 0) {
             let found = score(&mut backend, (algorithm, None), (&g, Power::Square), (&x, &dy));
@@ -163,9 +166,11 @@ fn recorded<D: Driver>(backend: &dyn Fn() -> Cuda<D>) {
     let kept: Vec<u32> = (0..all as u32).step_by(7).collect();
     let run = |record: bool| {
         let b = &mut backend();
-        b.reserve_scoring(&[g], &[norm]).unwrap();
+        let scratch = Cuda::<D>::conv_scratch(&g, Work::Score);
+        b.reserve(scratch.or(Cuda::<D>::norm_scratch(&norm, Work::Score))).unwrap();
+        b.set_totals(Totals::default()).unwrap();
         let weights = b.vector(&values).unwrap();
-        let [mut strict, mut published] = [(); 2].map(|()| b.weights(&values).unwrap());
+        let [mut strict, mut published] = [(); 2].map(|()| b.upload_weights(&values).unwrap());
         let mut v = b.vector(&vec![0.0; kept.len()]).unwrap();
         let mut dense_v = b.vector(&vec![0.0; all]).unwrap();
         let indices = b.indices(&kept).unwrap();
@@ -184,50 +189,78 @@ fn recorded<D: Driver>(backend: &dyn Fn() -> Cuda<D>) {
             b.record().unwrap();
         }
         b.clear(&mut scores).unwrap();
-        b.sample_moments(&norm, Moments::Running(&weights, 3..3 + 2 * k), &mut moments, at.clone()).unwrap();
-        b.sample_moments(&norm, Moments::Sample(&z), &mut moments, at.clone()).unwrap();
+        let (running, groups) = (&weights, Groups::EachImage);
+        let of = StatisticsOf::Running { running, from: 3..3 + 2 * k, groups };
+        b.norm_statistics(&norm, of, &mut moments, at.clone()).unwrap();
+        b.norm_statistics(&norm, StatisticsOf::EachImage { x: &z }, &mut moments, at.clone()).unwrap();
         let forward = NormForward {
             x: &z,
             residual: None,
             weights: &weights,
             affine: &affine,
-            moments: &moments,
+            groups: Groups::EachImage,
+            statistics: &moments,
             at: at.clone(),
             y: &mut y,
             winners: None,
         };
-        b.sample_norm_forward(&norm, forward).unwrap();
+        b.norm_forward(&norm, forward).unwrap();
         for class in 0..classes {
-            let (power, target) = (Power::Square, Target::Class(class));
-            b.score_gradient(&loss, power, target, &logits, &labels, &mut dlogits).unwrap();
-            let range = classifier.clone();
-            let (x_, dy_) = (&y, &dlogits);
-            b.linear_score(&linear, power, x_, dy_, &weights, range, None, &mut dy, &mut scores).unwrap();
+            let power = Power::Square;
+            let gradient = ScoreGradient {
+                power,
+                class: ScoredClass::Number(class),
+                logits: &logits,
+                labels: &labels,
+                dlogits: &mut dlogits,
+            };
+            b.score_gradient(&loss, gradient).unwrap();
+            let backward = LinearBackward {
+                x: &y,
+                dy: &dlogits,
+                weights: &weights,
+                parameters: &LinearParameters { weight: classifier.clone(), bias: None },
+                dx: &mut dy,
+                into: Out::Scores(power, &mut scores),
+            };
+            b.linear_backward(&linear, backward).unwrap();
             let backward = NormBackward {
                 x: &z,
                 y: None,
                 winners: None,
                 weights: &weights,
                 affine: &affine,
-                moments: &moments,
+                statistics: &moments,
+                constant: false,
                 at: at.clone(),
                 dy: &mut dy,
                 dx: &mut dz,
                 residual: ResidualGradient::None,
-                gradients: &mut scores,
+                into: Out::Scores(power, &mut scores),
             };
-            b.sample_norm_backward(&norm, power, true, backward).unwrap();
-            b.conv_score(&g, power, &x, &dz, &mut scores, 0..count).unwrap();
+            b.norm_backward(&norm, backward).unwrap();
+            let into = Out::Scores(power, &mut scores);
+            b.conv_wgrad(&g, ConvWgrad { x: &x, dy: &dz, filter: 0..count, into }).unwrap();
         }
         let sgd = Sgd { momentum: 0.9, weight_decay: 0.01 };
-        b.sgd_strict(&sgd, &indices, &scores, &mut v, &mut strict).unwrap();
-        b.sgd_published(&sgd, &mask, &scores, &mut dense_v, &mut published).unwrap();
+        b.sgd(
+            &sgd,
+            Moves::At(&indices),
+            SgdBuffers { gradients: &scores, velocity: &mut v, weights: &mut strict },
+        )
+        .unwrap();
+        b.sgd(
+            &sgd,
+            Moves::GradientsWhere(&mask),
+            SgdBuffers { gradients: &scores, velocity: &mut dense_v, weights: &mut published },
+        )
+        .unwrap();
         if record {
             let recording = b.recorded().unwrap().unwrap();
             assert!(b.read(&scores).unwrap().iter().all(|v| v.is_nan()), "done, not recorded");
             b.replay(&recording).unwrap();
         }
-        let best = Sparse::top_k(b, &scores, all, 20).unwrap();
+        let best = b.top_k(&scores, all, 20).unwrap();
         let vectors = [&scores, &strict, &published, &v, &dense_v].map(|v| b.read(v).unwrap());
         let halves = [&strict, &published].map(|w| {
             let halves = w.halves.as_ref().unwrap();
@@ -257,7 +290,7 @@ fn recorded<D: Driver>(backend: &dyn Fn() -> Cuda<D>) {
 
 /// What tensor cores read is cleared with the weights.
 fn clears_halves<D: Driver>(mut b: Cuda<D>) {
-    let mut weights = b.weights(&[1.0, f32::NAN, -3.0]).unwrap();
+    let mut weights = b.upload_weights(&[1.0, f32::NAN, -3.0]).unwrap();
     b.clear(&mut weights).unwrap();
     let halves = weights.halves.as_ref().unwrap().read(b.driver(), 3).unwrap();
     assert_eq!(halves.iter().map(|h| h.to_bits()).collect::<Vec<u16>>(), [0; 3]);

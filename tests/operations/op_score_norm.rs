@@ -8,10 +8,10 @@ use crate::support::norm::{
 use crate::support::reference::Tensor;
 use crate::support::score::Scores;
 use crate::support::{assert_close, channels_first, channels_last, integers, normals, on_threads};
-use fishmask::backend::cpu::Cpu;
+use fishmask::device::Cpu;
 
-use fishmask::backend::{
-    Affine, Moments, Norm, NormBackward, NormForward, Pool, Power, ResidualGradient, Sparse,
+use fishmask::ops::{
+    Affine, Groups, Norm, NormBackward, NormForward, Out, Pool, Power, ResidualGradient, StatisticsOf, Work,
 };
 
 /// Image `i` of a batch.
@@ -64,7 +64,7 @@ fn ways(norm: &Norm, turn: usize) -> [Way; 2] {
 
 /// Runs the operations on moments [N,2,C] in buffers for one more image, and compares each image with what is
 /// `expected` of it alone, within its bounds.
-fn check_case<B: Probe + Sparse>(
+fn check_case<B: Probe>(
     backend: &mut B,
     (norm, way): (&Norm, Way),
     inputs: &Inputs,
@@ -77,8 +77,8 @@ fn check_case<B: Probe + Sparse>(
     let [_, _, p, q] = output_shape(norm);
     let (pixels, size) = (p * q * c, norm.h * norm.w * c);
     let larger = Norm { n: n + 1, ..*norm };
-    backend.reserve(&[], &[larger]).unwrap();
-    backend.reserve_scoring(&[], &[larger]).unwrap();
+    backend.reserve(B::norm_scratch(&larger, Work::Train)).unwrap();
+    backend.reserve(B::norm_scratch(&larger, Work::Score)).unwrap();
     let affine = Affine { weight: c + 3..2 * c + 3, bias: 0..c };
     let mut flat = vec![FENCE; 2 * c + 8];
     flat[affine.weight.clone()].copy_from_slice(&inputs.weight.f32s());
@@ -96,12 +96,13 @@ fn check_case<B: Probe + Sparse>(
         residual: norm.residual.then_some(&other),
         weights: &weights,
         affine: &affine,
-        moments: &moments,
+        groups: Groups::EachImage,
+        statistics: &moments,
         at: at.clone(),
         y: &mut y,
         winners: norm.pool.is_some().then_some(&mut winners),
     };
-    backend.sample_norm_forward(norm, forward).unwrap();
+    backend.norm_forward(norm, forward).unwrap();
 
     let mut dy = tensor(backend, &channels_last(&inputs.dy), pixels);
     let mut dx = poisoned(backend, (n + 1) * size);
@@ -117,7 +118,8 @@ fn check_case<B: Probe + Sparse>(
         winners: norm.pool.is_some().then_some(&winners),
         weights: &weights,
         affine: &affine,
-        moments: &moments,
+        statistics: &moments,
+        constant: !way.through,
         at,
         dy: &mut dy,
         dx: &mut dx,
@@ -127,9 +129,9 @@ fn check_case<B: Probe + Sparse>(
             "accumulate" => ResidualGradient::Accumulate(&mut to),
             _ => ResidualGradient::None,
         },
-        gradients: &mut scores,
+        into: Out::Scores(way.power, &mut scores),
     };
-    backend.sample_norm_backward(norm, way.power, way.through, backward).unwrap();
+    backend.norm_backward(norm, backward).unwrap();
 
     let y = front(backend, &y, n * pixels, (n + 1) * pixels, &what);
     let dx = front(backend, &dx, n * size, (n + 1) * size, &what);
@@ -179,7 +181,7 @@ const SHAPES: [[usize; 4]; 5] = [[3, 5, 7, 16], [2, 9, 6, 3], [4, 8, 4, 5], [2, 
 
 /// Small integers, and moments whose products are exact. Everything but the division by an image's pixels is exact in
 /// f32, and so is that where they are a power of 2.
-fn integers_exactly<B: Probe + Sparse>(mut backend: B) {
+fn integers_exactly<B: Probe>(mut backend: B) {
     for (seed, shape) in SHAPES.into_iter().chain([[3, 1, 1, 10]]).enumerate() {
         let [n, h, w, c] = shape;
         let seed = 10 * seed as u64;
@@ -224,17 +226,17 @@ fn integers_exactly<B: Probe + Sparse>(mut backend: B) {
 }
 
 /// [N,2,C], after asserting that nothing else was written.
-fn sample_moments<B: Probe + Sparse>(backend: &mut B, norm: &Norm, of: Moments<B>) -> Vec<f32> {
+fn image_statistics<B: Probe>(backend: &mut B, norm: &Norm, of: StatisticsOf<B>) -> Vec<f32> {
     let at = 3..3 + norm.n * 2 * norm.c;
     let mut moments = backend.vector(&vec![FENCE; at.end + 2 * norm.c]).unwrap();
-    backend.sample_moments(norm, of, &mut moments, at.clone()).unwrap();
+    backend.norm_statistics(norm, of, &mut moments, at.clone()).unwrap();
     let found = backend.read(&moments).unwrap();
     assert!((0..found.len()).all(|i| at.contains(&i) || found[i] == FENCE), "{norm:?}: wrote outside");
     found[at].to_vec()
 }
 
 /// Each image normalised with its own statistics, through which its gradient flows.
-fn own_statistics<B: Probe + Sparse>(mut backend: B) {
+fn own_statistics<B: Probe>(mut backend: B) {
     let more = [[2, 11, 12, 264], [3, 1, 1, 10], [2, 1, 2, 20]];
     for (seed, shape) in SHAPES.into_iter().chain(more).enumerate() {
         let [n, h, w, c] = shape;
@@ -242,7 +244,7 @@ fn own_statistics<B: Probe + Sparse>(mut backend: B) {
         for (turn, norm) in cases(shape) {
             let inputs = normal_inputs(&mut backend, &norm, 100 * seed as u64);
             let x = tensor(&backend, &channels_last(&inputs.x), plane * c);
-            let moments = sample_moments(&mut backend, &norm, Moments::Sample(&x));
+            let moments = image_statistics(&mut backend, &norm, StatisticsOf::EachImage { x: &x });
             let one = Norm { n: 1, ..norm };
             let mut expected = vec![];
             for i in 0..n {
@@ -273,7 +275,7 @@ fn own_statistics<B: Probe + Sparse>(mut backend: B) {
 }
 
 /// Running statistics: the same for every image, and constants to the gradient.
-fn running_statistics<B: Probe + Sparse>(mut backend: B) {
+fn running_statistics<B: Probe>(mut backend: B) {
     for (seed, shape) in SHAPES.into_iter().enumerate() {
         let [n, _, _, c] = shape;
         let mean = half(normals(&[c], 7)).f32s();
@@ -282,8 +284,9 @@ fn running_statistics<B: Probe + Sparse>(mut backend: B) {
         let vector = backend.vector(&running).unwrap();
         for (turn, norm) in cases(shape) {
             let inputs = normal_inputs(&mut backend, &norm, 100 * seed as u64 + 50);
-            let of = Moments::Running(&vector, 4..4 + 2 * c);
-            let moments = sample_moments(&mut backend, &norm, of);
+            let (running, groups) = (&vector, Groups::EachImage);
+            let of = StatisticsOf::Running { running, from: 4..4 + 2 * c, groups };
+            let moments = image_statistics(&mut backend, &norm, of);
             let rstd: Vec<f64> =
                 variance.iter().map(|&v| 1.0 / (f64::from(v) + f64::from(Norm::EPS)).sqrt()).collect();
             for moments in moments.chunks(2 * c) {
@@ -307,12 +310,12 @@ fn running_statistics<B: Probe + Sparse>(mut backend: B) {
 
 /// A mean far above the deviation, without cancellation: 256 values of 1000 and 1000.5, of which f16 holds both: mean
 /// 1000.25, variance 1/16.
-fn large_mean<B: Probe + Sparse>(mut backend: B) {
+fn large_mean<B: Probe>(mut backend: B) {
     let norm = Norm { n: 2, h: 16, w: 16, c: 8, relu: false, residual: false, relu_sum: false, pool: None };
-    backend.reserve_scoring(&[], &[norm]).unwrap();
+    backend.reserve(B::norm_scratch(&norm, Work::Score)).unwrap();
     let x: Vec<f32> = (0..2 * 256 * 8).map(|i| 1000.0 + 0.5 * (i / 8 % 2) as f32).collect();
     let x = tensor(&backend, &x, 0);
-    let moments = sample_moments(&mut backend, &norm, Moments::Sample(&x));
+    let moments = image_statistics(&mut backend, &norm, StatisticsOf::EachImage { x: &x });
     for moments in moments.chunks(16) {
         assert_eq!(moments[..8], [1000.25; 8]);
         let expected = [1.0 / (0.0625_f64 + 1e-5).sqrt(); 8];
@@ -322,21 +325,22 @@ fn large_mean<B: Probe + Sparse>(mut backend: B) {
 
 /// Moments, y, dx and the residual's gradient of the first image, and scores, for batches of 3 and of 1, without a pool
 /// and with one.
-fn first_image<B: Probe + Sparse>(mut backend: B) -> Vec<[[Vec<f32>; 5]; 2]> {
+fn first_image<B: Probe>(mut backend: B) -> Vec<[[Vec<f32>; 5]; 2]> {
     let mut all = vec![];
     for pool in [None, Some(Pool::square(2))] {
         let norm = Norm { n: 3, h: 6, w: 8, c: 72, relu: true, residual: true, relu_sum: true, pool };
         let inputs = normal_inputs(&mut backend, &norm, 5);
         all.push([3, 1].map(|n| {
             let norm = Norm { n, ..norm };
-            backend.reserve(&[], &[norm]).unwrap();
-            backend.reserve_scoring(&[], &[norm]).unwrap();
+            backend.reserve(B::norm_scratch(&norm, Work::Train)).unwrap();
+            backend.reserve(B::norm_scratch(&norm, Work::Score)).unwrap();
             let x = tensor(&backend, &channels_last(&inputs.x), 0);
             let other = tensor(&backend, &channels_last(&inputs.residual), 0);
             let mut dy = tensor(&backend, &channels_last(&inputs.dy), 0);
             let at = 0..n * 2 * norm.c;
             let mut moments = backend.vector(&vec![0.0; at.end]).unwrap();
-            backend.sample_moments(&norm, Moments::Sample(&x), &mut moments, at.clone()).unwrap();
+            let of = StatisticsOf::EachImage { x: &x };
+            backend.norm_statistics(&norm, of, &mut moments, at.clone()).unwrap();
             let weights = backend.vector(&[inputs.weight.f32s(), inputs.bias.f32s()].concat()).unwrap();
             let affine = Affine { weight: 0..norm.c, bias: norm.c..2 * norm.c };
             let mut y = backend.tensor(norm.outputs()).unwrap();
@@ -346,12 +350,13 @@ fn first_image<B: Probe + Sparse>(mut backend: B) -> Vec<[[Vec<f32>; 5]; 2]> {
                 residual: Some(&other),
                 weights: &weights,
                 affine: &affine,
-                moments: &moments,
+                groups: Groups::EachImage,
+                statistics: &moments,
                 at: at.clone(),
                 y: &mut y,
                 winners: pool.is_some().then_some(&mut winners),
             };
-            backend.sample_norm_forward(&norm, forward).unwrap();
+            backend.norm_forward(&norm, forward).unwrap();
             let size = norm.h * norm.w * norm.c;
             let (mut dx, mut to) = (backend.tensor(n * size).unwrap(), backend.tensor(n * size).unwrap());
             let mut scores = backend.vector(&vec![0.0; 2 * norm.c]).unwrap();
@@ -361,14 +366,15 @@ fn first_image<B: Probe + Sparse>(mut backend: B) -> Vec<[[Vec<f32>; 5]; 2]> {
                 winners: pool.is_some().then_some(&winners),
                 weights: &weights,
                 affine: &affine,
-                moments: &moments,
+                statistics: &moments,
+                constant: false,
                 at,
                 dy: &mut dy,
                 dx: &mut dx,
                 residual: ResidualGradient::Overwrite(&mut to),
-                gradients: &mut scores,
+                into: Out::Scores(Power::Square, &mut scores),
             };
-            backend.sample_norm_backward(&norm, Power::Square, true, backward).unwrap();
+            backend.norm_backward(&norm, backward).unwrap();
             let mut moments = backend.read(&moments).unwrap();
             moments.truncate(2 * norm.c);
             let outputs = norm.outputs() / n;
@@ -385,7 +391,7 @@ fn first_image<B: Probe + Sparse>(mut backend: B) -> Vec<[[Vec<f32>; 5]; 2]> {
 }
 
 /// An image's moments and results have the same bits whatever the images beside it.
-fn alone_as_in_a_batch<B: Probe + Sparse>(backend: B) {
+fn alone_as_in_a_batch<B: Probe>(backend: B) {
     for [three, one] in first_image(backend) {
         assert!(three[..4] == one[..4]);
         assert!(three[4].iter().zip(&one[4]).all(|(three, one)| three >= one));

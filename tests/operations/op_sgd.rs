@@ -5,17 +5,17 @@ use crate::support::fixture::Fixture;
 use crate::support::nets::{self, schedule};
 use crate::support::reference::{Named, Tensor};
 use crate::support::{assert_close, channels_last, normals};
-use fishmask::backend::cpu::Cpu;
-use fishmask::backend::cuda::Cuda;
-use fishmask::backend::{Backend, Sgd, Totals};
-use fishmask::driver::Driver;
+use fishmask::device::driver::Driver;
+use fishmask::device::{Buffers, Cpu, Cuda};
 use fishmask::graph::network::{Batches, plans};
 use fishmask::graph::{Model, Network, Statistics};
+use fishmask::ops::Totals;
+use fishmask::optim::{Moves, RateOps, Sgd, SgdBuffers, SgdOps};
 use half::f16;
 
 fn three_steps_by_hand<B: Probe>(mut backend: B) {
     // d = -lr (g + wd w), v = momentum v + d, w += d + momentum v; powers of 2 keep f32 exact.
-    let mut weights = backend.weights(&[2.0, -1.0, 0.0]).unwrap();
+    let mut weights = backend.upload_weights(&[2.0, -1.0, 0.0]).unwrap();
     let mut velocity = backend.vector(&[0.0, 0.0, 0.0]).unwrap();
     let steps = [
         // g + wd w = 4, 1.5, 0: d = v = -1, -0.375, 0; w += 1.5 d.
@@ -29,7 +29,13 @@ fn three_steps_by_hand<B: Probe>(mut backend: B) {
         let gradients = backend.vector(&g).unwrap();
         backend.set_rates(&[0.125, lr], 1).unwrap();
         let sgd = Sgd { momentum: 0.5, weight_decay: 0.5 };
-        backend.sgd(&sgd, &gradients, &mut velocity, &mut weights).unwrap();
+        backend
+            .sgd(
+                &sgd,
+                Moves::All,
+                SgdBuffers { gradients: &gradients, velocity: &mut velocity, weights: &mut weights },
+            )
+            .unwrap();
         assert_eq!(backend.read(&velocity).unwrap(), v);
         assert_eq!(backend.read(&weights).unwrap(), w);
         assert_eq!(backend.read(&gradients).unwrap(), g);
@@ -40,7 +46,7 @@ fn three_steps_by_hand<B: Probe>(mut backend: B) {
 fn against_f64<B: Probe>(mut backend: B) {
     for length in [1, 7, 17, 1000, 16_384, 16_385, 40_003] {
         let [mut w, mut v] = [normals(&[length], 1), normals(&[length], 2)].map(|t| t.f32s());
-        let (mut weights, mut velocity) = (backend.weights(&w).unwrap(), backend.vector(&v).unwrap());
+        let (mut weights, mut velocity) = (backend.upload_weights(&w).unwrap(), backend.vector(&v).unwrap());
         // The steps take the rates one after another.
         let rates = [0.1, 0.2, 0.3];
         backend.set_rates(&rates, 0).unwrap();
@@ -48,7 +54,13 @@ fn against_f64<B: Probe>(mut backend: B) {
             let g = normals(&[length], 3 + step).f32s();
             let sgd = Sgd { momentum: 0.9, weight_decay: 0.05 };
             let gradients = backend.vector(&g).unwrap();
-            backend.sgd(&sgd, &gradients, &mut velocity, &mut weights).unwrap();
+            backend
+                .sgd(
+                    &sgd,
+                    Moves::All,
+                    SgdBuffers { gradients: &gradients, velocity: &mut velocity, weights: &mut weights },
+                )
+                .unwrap();
             let [lr, momentum, decay] = [rates[step as usize], sgd.momentum, sgd.weight_decay].map(f64::from);
             let name = |values: &[f32]| {
                 let values = values.iter().map(|&x| f64::from(x)).collect();
@@ -70,22 +82,39 @@ fn same_bits_as_the_cpu<D: Driver>(mut backend: Cuda<D>) {
         let [w, v] = [normals(&[length], 1), normals(&[length], 2)].map(|t| t.f32s());
         let mut cpu = Cpu::new();
         let (mut cpu_w, mut cpu_v) = (w.clone(), v.clone());
-        let (mut weights, mut velocity) = (backend.weights(&w).unwrap(), backend.vector(&v).unwrap());
+        let (mut weights, mut velocity) = (backend.upload_weights(&w).unwrap(), backend.vector(&v).unwrap());
         let (rates, sgd) = ([0.1, 0.02, 0.003], Sgd { momentum: 0.9, weight_decay: 0.05 });
         cpu.set_rates(&rates, 0).unwrap();
         backend.set_rates(&rates, 0).unwrap();
         for step in 0..3 {
             let g = normals(&[length], 3 + step).f32s();
             let gradients = backend.vector(&g).unwrap();
-            backend.sgd(&sgd, &gradients, &mut velocity, &mut weights).unwrap();
-            cpu.sgd(&sgd, &g, &mut cpu_v, &mut cpu_w).unwrap();
+            backend
+                .sgd(
+                    &sgd,
+                    Moves::All,
+                    SgdBuffers { gradients: &gradients, velocity: &mut velocity, weights: &mut weights },
+                )
+                .unwrap();
+            cpu.sgd(
+                &sgd,
+                Moves::All,
+                SgdBuffers { gradients: &g, velocity: &mut cpu_v, weights: &mut cpu_w },
+            )
+            .unwrap();
             assert_eq!(backend.read(&weights).unwrap(), cpu_w, "step {step}");
             assert_eq!(backend.read(&velocity).unwrap(), cpu_v, "step {step}");
             let halves = weights.halves.as_ref().unwrap().read(backend.driver(), length).unwrap();
             assert!(halves.iter().zip(&cpu_w).all(|(h, &w)| *h == f16::from_f32(w)), "step {step}");
         }
         let gradients = backend.vector(&w).unwrap();
-        backend.sgd(&sgd, &gradients, &mut velocity, &mut weights).unwrap();
+        backend
+            .sgd(
+                &sgd,
+                Moves::All,
+                SgdBuffers { gradients: &gradients, velocity: &mut velocity, weights: &mut weights },
+            )
+            .unwrap();
         assert!(backend.read(&weights).unwrap().iter().all(|w| w.is_nan()));
     }
 }
@@ -135,7 +164,9 @@ fn trains_as_pytorch<B: Probe>(make: impl Fn() -> B, bound: f64) {
             let sgd = Sgd { momentum: 0.9, weight_decay: (5e-4 * n as f64) as f32 };
             let (backend, gradients, weights) = network.parameters();
             backend.set_rates(&[lr as f32], 0).unwrap();
-            backend.sgd(&sgd, gradients, &mut velocity, weights).unwrap();
+            backend
+                .sgd(&sgd, Moves::All, SgdBuffers { gradients, velocity: &mut velocity, weights })
+                .unwrap();
         }
         let mut found = vec![("losses".to_owned(), distance(&losses, &fixture.tensor("steps.losses").data))];
         let after = layout.to_canonical(&network.read_weights().unwrap());

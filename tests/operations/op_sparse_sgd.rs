@@ -2,10 +2,9 @@
 
 use crate::support::device::{Probe, on_cuda_devices, on_every_device};
 use crate::support::{normals, on_threads};
-use fishmask::backend::cpu::Cpu;
-use fishmask::backend::cuda::Cuda;
-use fishmask::backend::{Backend, Error, Sgd, Sparse};
-use fishmask::driver::Driver;
+use fishmask::device::driver::Driver;
+use fishmask::device::{Buffers, Cpu, Cuda, Error};
+use fishmask::optim::{Moves, RateOps, Sgd, SgdBuffers, SgdOps};
 use fishmask::rng::{Purpose, Stream};
 use half::f16;
 
@@ -41,7 +40,7 @@ fn masks() -> Vec<(usize, Vec<u32>)> {
     ]
 }
 
-fn strict<B: Probe + Sparse>(mut backend: B) {
+fn strict<B: Probe>(mut backend: B) {
     for (length, kept) in masks() {
         let what = format!("{} of {length}", kept.len());
         let inside = |i: usize| kept.binary_search(&(i as u32)).is_ok();
@@ -50,17 +49,30 @@ fn strict<B: Probe + Sparse>(mut backend: B) {
         (0..length).filter(|&i| !inside(i)).for_each(|i| w[i] = ODD[i % ODD.len()]);
         let v = normals(&[kept.len()], 2).f32s();
         let on_device = backend.indices(&kept).unwrap();
-        let (mut weights, mut velocity) = (backend.weights(&w).unwrap(), backend.vector(&v).unwrap());
-        let (mut dense_w, mut dense_v) = (backend.weights(&pick(&w)).unwrap(), backend.vector(&v).unwrap());
+        let (mut weights, mut velocity) = (backend.upload_weights(&w).unwrap(), backend.vector(&v).unwrap());
+        let (mut dense_w, mut dense_v) =
+            (backend.upload_weights(&pick(&w)).unwrap(), backend.vector(&v).unwrap());
         for step in 0..RATES.len() {
             let mut g = normals(&[length], 3 + step as u64).f32s();
             (0..length).filter(|&i| !inside(i)).for_each(|i| g[i] = f32::NAN);
             backend.set_rates(&RATES, step).unwrap();
             let gradients = backend.vector(&pick(&g)).unwrap();
-            backend.sgd(&SGD, &gradients, &mut dense_v, &mut dense_w).unwrap();
+            backend
+                .sgd(
+                    &SGD,
+                    Moves::All,
+                    SgdBuffers { gradients: &gradients, velocity: &mut dense_v, weights: &mut dense_w },
+                )
+                .unwrap();
             let gradients = backend.vector(&g).unwrap();
             backend.set_rates(&RATES, step).unwrap();
-            backend.sgd_strict(&SGD, &on_device, &gradients, &mut velocity, &mut weights).unwrap();
+            backend
+                .sgd(
+                    &SGD,
+                    Moves::At(&on_device),
+                    SgdBuffers { gradients: &gradients, velocity: &mut velocity, weights: &mut weights },
+                )
+                .unwrap();
             let (after, dense) = (backend.read(&weights).unwrap(), backend.read(&dense_w).unwrap());
             assert!(dense.iter().all(|v| v.is_finite()));
             assert!(bits(&pick(&after)) == bits(&dense), "{what}, step {step}: kept weights");
@@ -74,7 +86,7 @@ fn strict<B: Probe + Sparse>(mut backend: B) {
     }
 }
 
-fn published<B: Probe + Sparse>(mut backend: B) {
+fn published<B: Probe>(mut backend: B) {
     for (length, kept) in masks() {
         let what = format!("{} of {length}", kept.len());
         // Any byte but 0 keeps.
@@ -83,18 +95,30 @@ fn published<B: Probe + Sparse>(mut backend: B) {
         let [w, v] = [normals(&[length], 1), normals(&[length], 2)].map(|t| t.f32s());
         let mut on_device = backend.bytes(length).unwrap();
         backend.write_bytes(&mask, &mut on_device).unwrap();
-        let (mut weights, mut velocity) = (backend.weights(&w).unwrap(), backend.vector(&v).unwrap());
-        let (mut dense_w, mut dense_v) = (backend.weights(&w).unwrap(), backend.vector(&v).unwrap());
+        let (mut weights, mut velocity) = (backend.upload_weights(&w).unwrap(), backend.vector(&v).unwrap());
+        let (mut dense_w, mut dense_v) = (backend.upload_weights(&w).unwrap(), backend.vector(&v).unwrap());
         for (step, rate) in RATES.into_iter().enumerate() {
             let mut g = normals(&[length], 3 + step as u64).f32s();
             let masked: Vec<f32> = g.iter().zip(&mask).map(|(&g, &m)| if m == 0 { 0.0 } else { g }).collect();
             g.iter_mut().zip(&mask).filter(|(_, m)| **m == 0).for_each(|(g, _)| *g = f32::NAN);
             backend.set_rates(&RATES, step).unwrap();
             let gradients = backend.vector(&masked).unwrap();
-            backend.sgd(&SGD, &gradients, &mut dense_v, &mut dense_w).unwrap();
+            backend
+                .sgd(
+                    &SGD,
+                    Moves::All,
+                    SgdBuffers { gradients: &gradients, velocity: &mut dense_v, weights: &mut dense_w },
+                )
+                .unwrap();
             let gradients = backend.vector(&g).unwrap();
             backend.set_rates(&RATES, step).unwrap();
-            backend.sgd_published(&SGD, &on_device, &gradients, &mut velocity, &mut weights).unwrap();
+            backend
+                .sgd(
+                    &SGD,
+                    Moves::GradientsWhere(&on_device),
+                    SgdBuffers { gradients: &gradients, velocity: &mut velocity, weights: &mut weights },
+                )
+                .unwrap();
             let (after, dense) = (backend.read(&weights).unwrap(), backend.read(&dense_w).unwrap());
             assert!(bits(&after) == bits(&dense), "{what}, step {step}: weights");
             // Decay moves weights that no gradient does.
@@ -114,13 +138,21 @@ fn halves_follow<D: Driver>(mut backend: Cuda<D>) {
         let mut bytes = backend.bytes(length).unwrap();
         backend.write_bytes(&vec![1; length], &mut bytes).unwrap();
         for strict in [true, false] {
-            let mut weights = backend.weights(&w).unwrap();
+            let mut weights = backend.upload_weights(&w).unwrap();
             let moving = if strict { kept.len() } else { length };
             let mut velocity = backend.vector(&vec![0.0; moving]).unwrap();
             backend.set_rates(&RATES, 0).unwrap();
             match strict {
-                true => backend.sgd_strict(&SGD, &indices, &gradients, &mut velocity, &mut weights),
-                false => backend.sgd_published(&SGD, &bytes, &gradients, &mut velocity, &mut weights),
+                true => backend.sgd(
+                    &SGD,
+                    Moves::At(&indices),
+                    SgdBuffers { gradients: &gradients, velocity: &mut velocity, weights: &mut weights },
+                ),
+                false => backend.sgd(
+                    &SGD,
+                    Moves::GradientsWhere(&bytes),
+                    SgdBuffers { gradients: &gradients, velocity: &mut velocity, weights: &mut weights },
+                ),
             }
             .unwrap();
             let halves = weights.halves.as_ref().unwrap().read(backend.driver(), length).unwrap();
@@ -133,20 +165,32 @@ fn halves_follow<D: Driver>(mut backend: Cuda<D>) {
 }
 
 /// Both rules take the rates one after another, as the dense one does, and say what they lack as it does.
-fn rates_in_turn<B: Probe + Sparse>(mut backend: B) {
+fn rates_in_turn<B: Probe>(mut backend: B) {
     let sgd = Sgd { momentum: 0.0, weight_decay: 0.0 };
     let (gradients, kept) = (backend.vector(&[1.0, 1.0]).unwrap(), backend.indices(&[1]).unwrap());
     let mut bytes = backend.bytes(2).unwrap();
     backend.write_bytes(&[0, 1], &mut bytes).unwrap();
     for strict in [true, false] {
-        let mut weights = backend.weights(&[8.0, 8.0]).unwrap();
+        let mut weights = backend.upload_weights(&[8.0, 8.0]).unwrap();
         let mut velocity = backend.vector(&vec![0.0; if strict { 1 } else { 2 }]).unwrap();
         backend.set_rates(&[0.5, 1.0, 2.0], 1).unwrap();
         for expected in [7.0, 5.0] {
             if strict {
-                backend.sgd_strict(&sgd, &kept, &gradients, &mut velocity, &mut weights).unwrap();
+                backend
+                    .sgd(
+                        &sgd,
+                        Moves::At(&kept),
+                        SgdBuffers { gradients: &gradients, velocity: &mut velocity, weights: &mut weights },
+                    )
+                    .unwrap();
             } else {
-                backend.sgd_published(&sgd, &bytes, &gradients, &mut velocity, &mut weights).unwrap();
+                backend
+                    .sgd(
+                        &sgd,
+                        Moves::GradientsWhere(&bytes),
+                        SgdBuffers { gradients: &gradients, velocity: &mut velocity, weights: &mut weights },
+                    )
+                    .unwrap();
             }
             assert_eq!(backend.read(&weights).unwrap(), [8.0, expected], "strict {strict}");
         }
@@ -161,8 +205,16 @@ fn steps_without_a_rate_cpu() {
     for strict in [true, false] {
         cpu.set_rates(&[0.5], 1).unwrap();
         let error = match strict {
-            true => cpu.sgd_strict(&SGD, &vec![0], &g, &mut v, &mut w),
-            false => cpu.sgd_published(&SGD, &vec![1], &g, &mut v, &mut w),
+            true => cpu.sgd(
+                &SGD,
+                Moves::At(&vec![0]),
+                SgdBuffers { gradients: &g, velocity: &mut v, weights: &mut w },
+            ),
+            false => cpu.sgd(
+                &SGD,
+                Moves::GradientsWhere(&vec![1]),
+                SgdBuffers { gradients: &g, velocity: &mut v, weights: &mut w },
+            ),
         };
         assert!(matches!(error, Err(Error::Steps { steps: 2, most: 1 })), "{error:?}");
         assert_eq!((&w, &v), (&vec![1.0], &vec![0.0]));
@@ -170,12 +222,18 @@ fn steps_without_a_rate_cpu() {
 }
 
 /// With nothing kept, nothing happens.
-fn nothing_kept<B: Probe + Sparse>(mut backend: B) {
+fn nothing_kept<B: Probe>(mut backend: B) {
     backend.set_rates(&[0.5], 0).unwrap();
     let (gradients, kept) = (backend.vector(&[f32::NAN; 2]).unwrap(), backend.indices(&[]).unwrap());
-    let mut weights = backend.weights(&[1.0, f32::NAN]).unwrap();
+    let mut weights = backend.upload_weights(&[1.0, f32::NAN]).unwrap();
     let mut velocity = backend.vector(&[]).unwrap();
-    backend.sgd_strict(&SGD, &kept, &gradients, &mut velocity, &mut weights).unwrap();
+    backend
+        .sgd(
+            &SGD,
+            Moves::At(&kept),
+            SgdBuffers { gradients: &gradients, velocity: &mut velocity, weights: &mut weights },
+        )
+        .unwrap();
     assert_eq!(bits(&backend.read(&weights).unwrap()), bits(&[1.0, f32::NAN]));
 }
 

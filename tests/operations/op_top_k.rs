@@ -3,11 +3,12 @@
 use crate::support::device::{emulated, on_cuda_devices, on_every_device};
 use crate::support::gpu::on_gpu;
 use crate::support::on_threads;
-use fishmask::backend::Sparse;
-use fishmask::backend::cpu::Cpu;
-use fishmask::backend::cuda::args::top_k::{self, NARROW, TOP_K_PLACE, TopKArgs, WIDE};
-use fishmask::backend::cuda::{Array, Cuda, TopKScratch};
-use fishmask::driver::{Driver, Launch};
+use fishmask::device::Cpu;
+use fishmask::device::driver::{Driver, Launch};
+use fishmask::device::{Array, Cuda};
+use fishmask::ops::TopKOps;
+use fishmask::ops::top_k::args::{self as top_k, NARROW, TOP_K_PLACE, TopKArgs, WIDE};
+use fishmask::ops::top_k::{TopK as Buffers, TopKScratch};
 use fishmask::rng::{Purpose, Stream};
 use proptest::prelude::*;
 
@@ -37,7 +38,8 @@ impl<D: Driver> TopK for Cuda<D> {
         let mut scratch = TopKScratch::new(self.driver(), n).unwrap();
         let mut largest = |&k: &usize| {
             let mut indices = Array::of(self.driver(), &vec![u32::MAX; k + 3]).unwrap();
-            Cuda::top_k(self, &on_device, n, k, &mut indices, &mut scratch).unwrap();
+            let (scores, scratch) = (&on_device, &mut scratch);
+            self.top_k_by(n, k, Buffers { scores, indices: &mut indices, scratch }).unwrap();
             let mut found = indices.read(self.driver(), k + 3).unwrap();
             assert_eq!(found.split_off(k), [u32::MAX; 3], "n {n}, k {k}: wrote beyond the result");
             found
@@ -49,7 +51,7 @@ impl<D: Driver> TopK for Cuda<D> {
 impl TopK for Cpu {
     fn largest(&mut self, scores: &[f32], ks: &[usize]) -> Vec<Vec<u32>> {
         let padded = [scores, &[f32::INFINITY; 5]].concat();
-        ks.iter().map(|&k| Sparse::top_k(self, &padded, scores.len(), k).unwrap()).collect()
+        ks.iter().map(|&k| self.top_k(&padded, scores.len(), k).unwrap()).collect()
     }
 }
 
@@ -147,12 +149,14 @@ fn again<D: Driver>(mut backend: Cuda<D>, scores: &[f32]) {
     let mut scratch = TopKScratch::new(backend.driver(), n).unwrap();
     for (n, k) in [(n, 1000), (100, 9), (n, 1000), (TILE + 1, 2)] {
         let mut indices = Array::new(backend.driver(), k).unwrap();
-        backend.top_k(&on_device, n, k, &mut indices, &mut scratch).unwrap();
+        let buffers = Buffers { scores: &on_device, indices: &mut indices, scratch: &mut scratch };
+        backend.top_k_by(n, k, buffers).unwrap();
         let once = indices.read(backend.driver(), k).unwrap();
         assert_eq!(once, reference(&scores[..n], k));
         backend.driver().begin_recording().unwrap();
         let mut again = Array::new(backend.driver(), k).unwrap();
-        backend.top_k(&on_device, n, k, &mut again, &mut scratch).unwrap();
+        let buffers = Buffers { scores: &on_device, indices: &mut again, scratch: &mut scratch };
+        backend.top_k_by(n, k, buffers).unwrap();
         let graph = backend.driver().end_recording().unwrap();
         for _ in 0..2 {
             again.write(backend.driver(), &vec![0; k]).unwrap();

@@ -1,6 +1,6 @@
 //! Shapes of convolutions.
 
-use fishmask::backend::Conv;
+use fishmask::ops::Conv;
 
 /// Filter rows, stride and padding of most layers.
 pub const S1: (usize, usize, usize) = (3, 1, 1);

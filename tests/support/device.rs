@@ -1,10 +1,11 @@
 //! What a test body needs to run on any backend: buffers with known contents, and how far results may be off.
 
-use fishmask::backend::Backend;
-use fishmask::backend::cpu::Cpu;
-use fishmask::backend::cuda::{Array, Cuda};
-use fishmask::driver::Driver;
-use fishmask::driver::emulated::Emulated;
+use fishmask::device::Cpu;
+use fishmask::device::driver::Driver;
+use fishmask::device::emulated::Emulated;
+use fishmask::device::{Array, Cuda};
+use fishmask::ops::Backend;
+use fishmask::optim::TrainingBackend;
 
 use super::reference::Tensor;
 
@@ -28,7 +29,7 @@ impl Tolerance {
 }
 
 /// What the tests need of a backend beside its operations.
-pub trait Probe: Backend {
+pub trait Probe: TrainingBackend {
     /// How it stores activations.
     const TOLERANCE: Tolerance;
     /// Sums holding `values`.
@@ -148,7 +149,7 @@ macro_rules! on_every_device {
         mod $test {
             #[test]
             fn on_cpu() {
-                super::$test(fishmask::backend::cpu::Cpu::new());
+                super::$test(fishmask::device::Cpu::new());
             }
 
             crate::support::device::on_cuda_devices!(@within $test);

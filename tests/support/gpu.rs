@@ -2,8 +2,8 @@
 
 use std::thread;
 
-use fishmask::backend::cuda::Cuda;
-use fishmask::driver::cuda::Gpu;
+use fishmask::device::Cuda;
+use fishmask::device::gpu::Gpu;
 
 /// The first GPU. Where there is none, or no kernels for it, says that the test is skipped; with `REQUIRE_CUDA=1` the
 /// test fails instead.

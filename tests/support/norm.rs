@@ -1,7 +1,9 @@
 //! One case of the fused batch norm: its inputs, what the reference makes of them, how far a backend may be off,
 //! and the run that compares.
 
-use fishmask::backend::{Affine, DEAD, Norm, NormBackward, NormForward, Pool, ResidualGradient};
+use fishmask::ops::{
+    Affine, DEAD, Groups, Norm, NormBackward, NormForward, Out, Pool, ResidualGradient, StatisticsOf, Work,
+};
 
 use super::device::{Probe, Tolerance, U, front, half, largest, poisoned, tensor};
 use super::reference::{Statistics, Tape, Tensor, Var};
@@ -211,7 +213,7 @@ pub fn check_case<B: Probe>(
     let c = norm.c;
     let [n, _, p, q] = output_shape(norm);
     let (image, pixels) = (norm.h * norm.w * c, p * q * c);
-    backend.reserve(&[], &[Norm { n: n + 1, ..*norm }]).unwrap();
+    backend.reserve(B::norm_scratch(&Norm { n: n + 1, ..*norm }, Work::Train)).unwrap();
     // The flat vector: bias, a gap, weight, a gap; the statistics: a gap, 2 C, a gap.
     let affine = Affine { weight: c + 3..2 * c + 3, bias: 0..c };
     let mut flat = vec![FENCE; 2 * c + 8];
@@ -235,7 +237,8 @@ pub fn check_case<B: Probe>(
             residual: norm.residual.then_some(&other),
             weights: &weights,
             affine: &affine,
-            moments: &moments,
+            groups: Groups::Batch,
+            statistics: &moments,
             at: at.clone(),
             y: &mut y,
             winners: (training && norm.pool.is_some()).then_some(&mut places),
@@ -274,7 +277,8 @@ pub fn check_case<B: Probe>(
             winners: norm.pool.is_some().then_some(&places),
             weights: &weights,
             affine: &affine,
-            moments: &moments,
+            statistics: &moments,
+            constant: false,
             at: at.clone(),
             dy: &mut dy,
             dx: &mut dx,
@@ -284,7 +288,7 @@ pub fn check_case<B: Probe>(
                 "accumulate" => ResidualGradient::Accumulate(&mut to),
                 _ => ResidualGradient::None,
             },
-            gradients: &mut gradients,
+            into: Out::Gradients(&mut gradients),
         };
         backend.norm_backward(norm, buffers).unwrap();
 
@@ -335,7 +339,9 @@ pub fn statistics<B: Probe>(backend: &mut B, x: &Tensor, running: &[f32]) -> (Ve
     let sums = backend.sums_of(&padded);
     let mut moments = backend.vector(&fenced(&vec![f32::NAN; 2 * c])).unwrap();
     let mut after = backend.vector(&fenced(running)).unwrap();
-    backend.batch_statistics(n * h * w, &sums, &mut moments, &mut after, at.clone()).unwrap();
+    let norm = Norm { n, h, w, c, relu: false, residual: false, relu_sum: false, pool: None };
+    let of = StatisticsOf::Batch { sums: &sums, running: &mut after };
+    backend.norm_statistics(&norm, of, &mut moments, at.clone()).unwrap();
     let [moments, after] = [moments, after].map(|v| backend.read(&v).unwrap());
     for vector in [&moments, &after] {
         assert!(vector[..3].iter().chain(&vector[at.end..]).all(|&v| v == FENCE), "wrote outside its range");

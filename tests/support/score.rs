@@ -1,6 +1,6 @@
 //! Scores by their definition, one sample after another, and how far a backend's may be off.
 
-use fishmask::backend::Power;
+use fishmask::ops::Power;
 
 use super::device::U;
 

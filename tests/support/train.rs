@@ -3,15 +3,15 @@
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use fishmask::backend::Power;
-use fishmask::backend::cpu::Cpu;
-use fishmask::backend::cuda::Cuda;
 use fishmask::checkpoint::chain::{Chain, Restored};
 use fishmask::data::{Dataset, synthetic};
-use fishmask::driver::cuda::Gpu;
-use fishmask::driver::emulated::Emulated;
+use fishmask::device::Cpu;
+use fishmask::device::Cuda;
+use fishmask::device::emulated::Emulated;
+use fishmask::device::gpu::Gpu;
 use fishmask::graph::{Layout, Model, ModelId};
 use fishmask::mask::Kind;
+use fishmask::ops::Power;
 use fishmask::train::{
     self, CheckpointState, Config, EpochReport, Error, Event, FisherTarget, Listener, MaskReport, Masking,
     Outcome, Precision, Rule, Stop,

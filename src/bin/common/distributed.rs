@@ -4,8 +4,9 @@ use std::cell::OnceCell;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use fishmask::device::Device;
 use fishmask::distributed::Communicator;
-use fishmask::train::{Config, Device};
+use fishmask::train::Config;
 
 /// The flags of a process that is one of several.
 #[derive(clap::Args)]
@@ -64,13 +65,7 @@ impl DistributedFlags {
 impl Joined {
     /// The device of this process, when the run's is `device`: of several GPUs, each process on a machine takes its own.
     pub fn device(&self, device: Device) -> anyhow::Result<Device> {
-        Ok(match device {
-            Device::Cuda(first) => {
-                let gpus = fishmask::driver::cuda::Gpu::count()?;
-                Device::Cuda((first + self.local_rank) % gpus)
-            }
-            device => device,
-        })
+        Ok(device.of_process(self.local_rank)?)
     }
 
     /// The root's configuration, for a process whose own is `config`; none when it takes whatever the root has.

@@ -4,17 +4,10 @@ mod finish;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 use anyhow::Context;
-use fishmask::backend::Sparse;
-use fishmask::backend::cpu::Cpu;
-use fishmask::backend::cuda::Cuda;
 use fishmask::data::{self, Dataset, Progress, Source};
-use fishmask::driver::cuda::Gpu;
-#[cfg(fishmask_emulated)]
-use fishmask::driver::emulated::Emulated;
-use fishmask::train::{Device, config};
+use fishmask::train::config;
 use indicatif::{ProgressBar, ProgressStyle};
 
 pub use finish::finish;
@@ -95,34 +88,6 @@ impl Shown {
         self.what.clear();
     }
 }
-
-/// What a program does on whatever device it was told.
-pub trait Work {
-    /// Does it.
-    fn on<B: Sparse>(self, backend: B) -> anyhow::Result<ExitCode>;
-}
-
-/// Whether the first GPU can be used, or why not.
-pub fn first_gpu() -> Result<(), String> {
-    Gpu::open(0).map(drop).map_err(|error| error.to_string())
-}
-
-/// Does the work on a device.
-pub fn with_device(device: Device, work: impl Work) -> anyhow::Result<ExitCode> {
-    match device {
-        Device::Auto | Device::Cpu => work.on(Cpu::new()),
-        Device::Cuda(ordinal) => work.on(Cuda::new(Gpu::open(ordinal)?)?),
-        #[cfg(fishmask_emulated)]
-        Device::Emulated => work.on(Cuda::new(Emulated::new())?),
-        #[cfg(not(fishmask_emulated))]
-        Device::Emulated => anyhow::bail!(NO_EMULATED),
-    }
-}
-
-/// Why there may be no emulated device.
-#[cfg(not(fishmask_emulated))]
-pub const NO_EMULATED: &str = "--device emulated: this program was built without a C++ compiler, which its kernels need; \
-    install one (g++) and build again";
 
 /// Sets the number of threads.
 pub fn use_threads(given: Option<usize>) -> anyhow::Result<()> {

@@ -4,13 +4,13 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::backend::Totals;
 use crate::checkpoint::container::KEY;
 use crate::checkpoint::hash::feed;
 use crate::checkpoint::moment::FileKind;
 use crate::checkpoint::progress::TotalsFields;
 use crate::checkpoint::{Error, Hash, Moment, Problem, Progress};
 use crate::graph::ModelId;
+use crate::ops::Totals;
 
 /// Changes whenever a file written by one program cannot be read by the other.
 const FORMAT: u32 = 1;

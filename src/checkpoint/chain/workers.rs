@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use super::file::{self, Entry, Failed, Head, Spec};
 use super::header::{Contents, Header, WorkerTotals};
 use super::look::check_model;
-use crate::backend::Totals;
 use crate::checkpoint::full::KEPT;
 use crate::checkpoint::hash::feed;
 use crate::checkpoint::moment::FileKind;
 use crate::checkpoint::{Error, Hash, Moment, Problem};
 use crate::graph::ModelId;
+use crate::ops::Totals;
 use safetensors::Dtype;
 
 /// A tensor of a worker's, in the order of the file.

@@ -1,7 +1,7 @@
 //! torchvision's ResNets of basic blocks, with the 3x3 stem that small images need.
 
-use crate::backend::Pool;
 use crate::graph::{ConvSpec, Error, Graph, Init, NodeId, Shape};
+use crate::ops::Pool;
 
 /// Returns a ResNet whose stages have so many `blocks`; a stage has twice the channels of the one before, the first
 /// `width`.

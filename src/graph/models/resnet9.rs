@@ -1,7 +1,7 @@
 //! resnet9, cifar10-fast's network for the DAWNBench contest.
 
-use crate::backend::Pool;
 use crate::graph::{ConvSpec, Error, Graph, Init, NodeId, Shape};
+use crate::ops::Pool;
 
 /// Returns resnet9 with `width` channels after its first convolution.
 pub(super) fn graph(input: Shape, classes: usize, width: usize) -> Result<Graph, Error> {

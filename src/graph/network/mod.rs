@@ -7,7 +7,8 @@ use std::cell::RefCell;
 use super::layout::Parameter;
 use super::plan::{Mode, Plan};
 use super::{Error as GraphError, Graph};
-use crate::backend::{Backend, Conv, Error, Norm};
+use crate::device::{Error, Scratch};
+use crate::ops::{Backend, Totals, Work};
 pub(super) use passes::{Wanted, forward_step, residual_gradient};
 
 /// Which moments batch norm normalises with.
@@ -88,14 +89,10 @@ pub fn shared_slots(training: Option<&Plan>, inference: &Plan) -> Vec<usize> {
     (0..count).map(|i| size(training, i).max(size(&inference.slots, i))).collect()
 }
 
-/// The convolutions and batch norms of several plans.
-pub fn operations<'a>(plans: impl IntoIterator<Item = Option<&'a Plan>>) -> (Vec<Conv>, Vec<Norm>) {
-    let (mut convs, mut norms) = (vec![], vec![]);
-    for plan in plans.into_iter().flatten() {
-        convs.extend(plan.convs());
-        norms.extend(plan.norms());
-    }
-    (convs, norms)
+/// Returns the scratch that a plan's operations need, run for this work.
+pub fn scratch<B: Backend>(plan: &Plan, work: Work) -> Scratch {
+    let convs = plan.convs().into_iter().map(|conv| B::conv_scratch(&conv, work));
+    convs.chain(plan.norms().into_iter().map(|norm| B::norm_scratch(&norm, work))).collect()
 }
 
 impl<B: Backend> Network<B> {
@@ -119,11 +116,12 @@ impl<B: Backend> Network<B> {
         let winners = training.as_ref().map_or(&[][..], |plan| &plan.winners);
         let batch = training.as_ref().map_or(0, |plan| plan.batch).max(inference.batch);
         let gradients = if training.is_some() { weights.len() } else { 0 };
-        let (convs, norms) = operations([Some(&inference), training.as_ref()]);
-        backend.reserve(&convs, &norms)?;
+        let plans = [Some(&inference), training.as_ref()].into_iter().flatten();
+        backend.reserve(plans.map(|plan| scratch::<B>(plan, Work::Train)).collect())?;
+        backend.set_totals(Totals::default())?;
         let activations = Activations::new(&backend, &slots, winners, batch)?;
         let parameters = Parameters {
-            weights: backend.weights(weights)?,
+            weights: backend.upload_weights(weights)?,
             gradients: backend.vector(&vec![0.0; gradients])?,
             moments: backend.vector(&vec![0.0; running.len()])?,
             sums: backend.sums(running.len())?,
@@ -191,12 +189,6 @@ impl<B: Backend> Network<B> {
     /// Gives the optimiser the flat vectors: (backend, gradients, weights).
     pub fn parameters(&mut self) -> (&mut B, &B::Vector, &mut B::Vector) {
         (&mut self.backend, &self.parameters.gradients, &mut self.parameters.weights)
-    }
-
-    /// Makes room for a third plan's operations as well, before any of the others' is recorded.
-    pub(super) fn reserve_too(&mut self, plan: &Plan) -> Result<(), Error> {
-        let (convs, norms) = operations([Some(&self.inference), self.training.as_ref(), Some(plan)]);
-        self.backend.reserve(&convs, &norms)
     }
 
     /// What scoring reads, and the device.

@@ -3,11 +3,14 @@
 use std::ops::Range;
 
 use super::{Activations, Network, Parameters, Statistics};
-use crate::backend::{
-    AveragePool, Backend, Conv, Error, Linear, Loss, Norm, NormBackward, NormForward, ResidualGradient,
-};
+use crate::device::Error;
 use crate::graph::Graph;
 use crate::graph::plan::{Backward, Forward, Residual};
+use crate::ops::{
+    AveragePool, Backend, Conv, ConvDgrad, ConvFprop, ConvWgrad, Groups, In, Linear, LinearBackward,
+    LinearForward, LinearParameters, Loss, Norm, NormBackward, NormForward, Out, ResidualGradient,
+    StatisticsOf,
+};
 
 /// What a backward step is to compute.
 #[derive(Clone, Copy)]
@@ -109,24 +112,27 @@ pub(in crate::graph) fn forward_step<B: Backend>(
                 }
                 _ => None,
             };
-            backend.conv_fprop(&Conv { n, ..*conv }, &x, weights, filter.clone(), &mut y, sums)
+            let filter = In { vector: weights, at: filter.clone() };
+            backend.conv_fprop(&Conv { n, ..*conv }, ConvFprop { x: &x, filter, y: &mut y, sums })
         }
         Forward::Norm { norm, x, residual, affine, statistic, y, winners } => {
             let norm = Norm { n, ..*norm };
             let at = graph.layout.statistics[*statistic].range();
-            match statistics {
-                Statistics::Batch => {
-                    backend.batch_statistics(n * norm.h * norm.w, sums, moments, running, at.clone())?
+            let of = match statistics {
+                Statistics::Batch => StatisticsOf::Batch { sums, running },
+                Statistics::Running => {
+                    StatisticsOf::Running { running, from: at.clone(), groups: Groups::Batch }
                 }
-                Statistics::Running => backend.running_statistics(running, moments, at.clone())?,
-            }
+            };
+            backend.norm_statistics(&norm, of, moments, at.clone())?;
             let residual = residual.map(|slot| tensors[slot].borrow());
             let norm_buffers = NormForward {
                 x: &*tensors[*x].borrow(),
                 residual: residual.as_deref(),
                 weights,
                 affine,
-                moments,
+                groups: Groups::Batch,
+                statistics: moments,
                 at,
                 y: &mut *tensors[*y].borrow_mut(),
                 winners: winners.map(|i| &mut all_winners[i]),
@@ -140,7 +146,8 @@ pub(in crate::graph) fn forward_step<B: Backend>(
         Forward::Linear { linear, x, weight, bias, y } => {
             let (x, mut y) = (tensors[*x].borrow(), tensors[*y].borrow_mut());
             let linear = Linear { n, ..*linear };
-            backend.linear_forward(&linear, &x, weights, weight.clone(), bias.clone(), &mut y)
+            let parameters = &LinearParameters { weight: weight.clone(), bias: bias.clone() };
+            backend.linear_forward(&linear, LinearForward { x: &x, weights, parameters, y: &mut y })
         }
     }
 }
@@ -174,11 +181,13 @@ fn backward_step<B: Backend>(
             let conv = Conv { n, ..*conv };
             let dy = tensors[*dy].borrow();
             if wanted.weights {
-                backend.conv_wgrad(&conv, &tensors[*x].borrow(), &dy, gradients, filter.clone())?;
+                let (x, into) = (&*tensors[*x].borrow(), Out::Gradients(gradients));
+                backend.conv_wgrad(&conv, ConvWgrad { x, dy: &dy, filter: filter.clone(), into })?;
             }
             if let Some((dx, accumulate)) = dx.filter(|_| wanted.input) {
-                let mut dx = tensors[dx].borrow_mut();
-                backend.conv_dgrad(&conv, &dy, weights, filter.clone(), &mut dx, accumulate)?;
+                let (dx, filter) =
+                    (&mut *tensors[dx].borrow_mut(), In { vector: weights, at: filter.clone() });
+                backend.conv_dgrad(&conv, ConvDgrad { dy: &dy, filter, dx, accumulate })?;
             }
             Ok(())
         }
@@ -194,12 +203,13 @@ fn backward_step<B: Backend>(
                 winners: winners.map(|i| &all_winners[i]),
                 weights,
                 affine,
-                moments,
+                constant: false,
+                statistics: moments,
                 at: graph.layout.statistics[*statistic].range(),
                 dy: &mut *tensors[*dy].borrow_mut(),
                 dx: &mut *tensors[*dx].borrow_mut(),
                 residual: residual_gradient(*residual, other.as_deref_mut()),
-                gradients,
+                into: Out::Gradients(gradients),
             };
             backend.norm_backward(&Norm { n, ..*norm }, norm_buffers)
         }
@@ -211,8 +221,9 @@ fn backward_step<B: Backend>(
             let linear = Linear { n, ..*linear };
             let (x, dy) = (tensors[*x].borrow(), tensors[*dy].borrow());
             let mut dx = tensors[*dx].borrow_mut();
-            let (weight, bias) = (weight.clone(), bias.clone());
-            backend.linear_backward(&linear, &x, &dy, weights, weight, bias, &mut dx, gradients)
+            let parameters = &LinearParameters { weight: weight.clone(), bias: bias.clone() };
+            let (dx, into) = (&mut *dx, Out::Gradients(gradients));
+            backend.linear_backward(&linear, LinearBackward { x: &x, dy: &dy, weights, parameters, dx, into })
         }
     }
 }

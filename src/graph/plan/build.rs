@@ -2,8 +2,8 @@
 
 use super::fuse::Group;
 use super::{Backward, Forward, Mode, Plan, Residual, Slot};
-use crate::backend::{Affine, AveragePool, Conv, Linear, Norm};
 use crate::graph::{Error, Graph, NodeId, Op, Shape};
+use crate::ops::{Affine, AveragePool, Conv, Linear, Norm};
 
 /// A value or gradient, alive from its first write to its last use in a count of steps.
 struct Value {

@@ -6,7 +6,7 @@ mod fuse;
 use std::ops::Range;
 
 use super::{Error, Graph, NodeId};
-use crate::backend::{Affine, AveragePool, Conv, Linear, Norm};
+use crate::ops::{Affine, AveragePool, Conv, Linear, Norm};
 
 /// Position of a buffer in [`Plan::slots`].
 pub type Slot = usize;

@@ -1,8 +1,8 @@
 //! Masks: their flags and presets.
 
-use fishmask::backend::Power;
 use fishmask::graph::Model;
 use fishmask::mask::Kind;
+use fishmask::ops::Power;
 use fishmask::train::{CheckpointState, Config, FisherTarget, Precision, Rule};
 
 use super::{contradiction, flags, refusal, resolve};

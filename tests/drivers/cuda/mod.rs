@@ -11,9 +11,9 @@ mod scenarios;
 mod work;
 
 use crate::support::gpu::gpu;
-use fishmask::backend::cuda::args::counter::{ADVANCE, AdvanceArgs};
-use fishmask::driver::emulated::Emulated;
-use fishmask::driver::{Driver, Error, Launch};
+use fishmask::device::cuda::args::{ADVANCE, AdvanceArgs};
+use fishmask::device::driver::{Driver, Error, Launch};
+use fishmask::device::emulated::Emulated;
 
 /// A counter that launches move on, recorded and not.
 fn counts<D: Driver>(device: &D) {

@@ -128,7 +128,7 @@ fn out_of_memory() {
     let Some(played) = play("memory", &[("FAKE_CUDA_MEMORY", "1001")]) else { return };
     assert_eq!(
         played.said(),
-        "cuda:0 (Fake GPU) has no room for 600 bytes: 400 of its 1001 bytes are free; (600, 0, 400)"
+        "cuda:0 (Fake GPU) has no room for 600 bytes: 400 of its 1001 bytes are free; 400 bytes free"
     );
     assert_eq!(played.calls.last().unwrap(), "cuDevicePrimaryCtxRelease_v2 0, 0 bytes and 0 streams left");
 }

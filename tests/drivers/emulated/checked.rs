@@ -1,7 +1,7 @@
 //! Each mistake that the checked build knows, and beside it the same kernel without the mistake.
 
-use fishmask::driver::emulated::Emulated;
-use fishmask::driver::{Driver, Error, Launch};
+use fishmask::device::driver::{Driver, Error, Launch};
+use fishmask::device::emulated::Emulated;
 
 use super::{Rig, both, upload};
 
@@ -57,9 +57,8 @@ fn an_access_outside_every_buffer_is_reported() {
 #[test]
 fn an_access_to_no_address_at_all_is_reported() {
     let rig = rig(Emulated::checked());
-    let args =
-        fishmask::backend::cuda::args::testing::TestArgs { words: std::ptr::null_mut(), ..rig.args(0) };
-    let kernel = fishmask::backend::cuda::args::testing::testing("test_writes_nowhere");
+    let args = fishmask::device::emulated::args::TestArgs { words: std::ptr::null_mut(), ..rig.args(0) };
+    let kernel = fishmask::device::emulated::args::testing("test_writes_nowhere");
     let found = reason(rig.device.launch(&kernel, Launch::new(1, 32), args));
     assert!(found.contains("thread 0: writes 4 bytes outside every buffer, at address 0x0"), "{found}");
 }
@@ -69,7 +68,7 @@ fn an_access_to_a_freed_buffer_is_reported() {
     let mut rig = rig(Emulated::checked());
     let args = rig.args(0);
     rig.words = rig.device.allocate(512).unwrap();
-    let kernel = fishmask::backend::cuda::args::testing::testing("test_writes_nowhere");
+    let kernel = fishmask::device::emulated::args::testing("test_writes_nowhere");
     let found = reason(rig.device.launch(&kernel, Launch::new(1, 32), args));
     assert!(found.contains("writes 4 bytes outside every buffer, at byte 0 of the freed buffer"), "{found}");
     rig.run("test_writes_nowhere", Launch::new(1, 32), 0).unwrap();

@@ -1,9 +1,9 @@
 //! Launches, recording and replay, and what a launch refuses.
 
-use fishmask::backend::cuda::args::counter::{ADVANCE, AdvanceArgs};
-use fishmask::backend::cuda::args::sgd::{SGD_STEP, SgdArgs};
-use fishmask::driver::emulated::Emulated;
-use fishmask::driver::{Driver, Error, Kernel, Launch};
+use fishmask::device::cuda::args::{ADVANCE, AdvanceArgs};
+use fishmask::device::driver::{Driver, Error, Kernel, Launch};
+use fishmask::device::emulated::Emulated;
+use fishmask::optim::sgd::args::{SGD_STEP, SgdArgs};
 use rayon::prelude::*;
 
 use super::{Rig, both};

@@ -7,9 +7,9 @@ mod launches;
 mod primitives;
 
 use bytemuck::Pod;
-use fishmask::backend::cuda::args::testing::{TestArgs, testing};
-use fishmask::driver::emulated::{Buffer, Emulated};
-use fishmask::driver::{Driver, Error, Launch};
+use fishmask::device::driver::{Driver, Error, Launch};
+use fishmask::device::emulated::args::{TestArgs, testing};
+use fishmask::device::emulated::{Buffer, Emulated};
 
 /// A device and a buffer for each argument of a testing kernel.
 struct Rig {
@@ -45,7 +45,7 @@ impl Rig {
     }
 
     fn get<T: Pod>(&self, buffer: &Buffer) -> Vec<T> {
-        let mut values = vec![T::zeroed(); self.device.bytes(buffer) / size_of::<T>()];
+        let mut values = vec![T::zeroed(); buffer.bytes() / size_of::<T>()];
         self.device.download(buffer, 0, bytemuck::cast_slice_mut(&mut values)).unwrap();
         values
     }

@@ -2,7 +2,7 @@
 
 use std::array::from_fn;
 
-use fishmask::driver::{Driver, Launch};
+use fishmask::device::driver::{Driver, Launch};
 use half::f16;
 
 use super::{Rig, both, upload};

@@ -4,11 +4,11 @@ pub mod forge;
 
 use std::path::Path;
 
-use fishmask::backend::Totals;
 use fishmask::checkpoint::chain::{Chain, Restored, Values, Velocity, Writer};
 use fishmask::checkpoint::{Error, Moment, Progress};
 use fishmask::graph::layout::{Layout, Parameter};
 use fishmask::graph::{Init, Model, ModelId};
+use fishmask::ops::Totals;
 use fishmask::rng::{Purpose, Stream};
 
 pub const ID: ModelId = ModelId::new(Model::Resnet9, 4);
