@@ -1,5 +1,5 @@
-//! Compiles `kernels/*.cu`: by nvcc for GPUs (`build/cuda.rs`), and by the host's C++ compiler for the emulated device.
-//! What is missing is left out with a warning; what is there and fails, fails the build.
+//! Compiles `kernels/*.cu`: by nvcc for GPUs (`build/cuda.rs`), and by the host's C++ compiler for the
+//! emulated device. What is missing is left out with a warning; what is there and fails, fails the build.
 
 #[path = "build/cuda.rs"]
 mod cuda;
@@ -32,8 +32,8 @@ struct Variant {
     flags: &'static [&'static str],
 }
 
-/// The checked kernels call `__tsan_*` of `src/device/emulated/hooks.rs` at each access as the source has it: none merged
-/// with a neighbour's, nor turned into a call of memcpy or memset, which would not be seen.
+/// The checked kernels call `__tsan_*` of `src/device/emulated/hooks.rs` at each access as the source has it:
+/// none merged with a neighbour's, nor turned into a call of memcpy or memset, which would not be seen.
 const VARIANTS: &[Variant] = &[
     Variant { prefix: "fishmask_fast_", table: "KERNELS", flags: &[] },
     Variant {
@@ -126,7 +126,8 @@ fn kernels(source: &str) -> Vec<String> {
     starts.filter_map(|rest| Some(rest.split_once(',')?.0.trim().to_string())).collect()
 }
 
-/// Compiles every variant of the kernels and writes `emulated_kernels.rs`, which src/device/emulated includes.
+/// Compiles every variant of the kernels and writes `emulated_kernels.rs`, which src/device/emulated
+/// includes.
 fn emulated(out: &Path, files: &BTreeMap<String, PathBuf>) -> Result<(), Failure> {
     println!("cargo::rustc-check-cfg=cfg(fishmask_emulated)");
     if let Err(why) = cpp_compiler(out) {

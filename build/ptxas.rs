@@ -17,8 +17,8 @@ pub struct Usage {
     pub shared: u32,
 }
 
-/// The functions in a report. A line that is not as expected is passed over, so a function may be missing: whoever
-/// knows the kernels checks that all are there.
+/// The functions in a report. A line that is not as expected is passed over, so a function may be missing:
+/// whoever knows the kernels checks that all are there.
 pub fn parse(report: &str) -> Vec<Usage> {
     let mut found: Vec<Usage> = vec![];
     for line in report.lines() {

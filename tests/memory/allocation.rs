@@ -1,10 +1,11 @@
 //! Our code allocates nothing while stepping.
 //!
 //! What remains is not ours, and its alignment tells it apart from our vectors of f32 (4), f64, pointers (8):
-//! * the `gemm` crate packs an operand into a vector-aligned buffer of its own where its kernel wants that, and
-//!   keeps a flag (align 1) for each block of rows packed; both are freed before the product returns, and packing
-//!   goes by cache-sized blocks, so their size stays below a batch's however large that is;
-//! * rayon's queue for work that comes from outside its threads grows by a block of 63 entries for every 63th.
+//! * the `gemm` crate packs an operand into a vector-aligned buffer of its own where its kernel wants that,
+//!   and keeps a flag (align 1) for each block of rows packed; both are freed before the product returns, and
+//!   packing goes by cache-sized blocks, so their size stays below a batch's however large that is;
+//! * rayon's queue for work that comes from outside its threads grows by a block of 63 entries for every
+//!   63th.
 
 use std::alloc::Layout;
 use std::sync::Arc;
@@ -110,11 +111,11 @@ fn measure(threads: usize) {
         );
         for [flags, ours, packed] in [trained, evaluated] {
             assert!(flags[2] <= 4096, "bytes: {flags:?}");
-            // The steps run inside the pool; only the thread that reads ahead calls rayon from outside, once a
-            // step, so that one block lasts longer than this.
+            // The steps run inside the pool; only the thread that reads ahead calls rayon from outside, once
+            // a step, so that one block lasts longer than this.
             assert!(ours[0] <= 1 && ours[2] <= 2048, "ours, or rayon's: {ours:?}");
-            // gemm's scratch for each thread is made when that one first needs it, which only a lone thread is
-            // sure to have done by now.
+            // gemm's scratch for each thread is made when that one first needs it, which only a lone thread
+            // is sure to have done by now.
             assert!(threads > 1 || packed[2] < 4 * IMAGE * BATCH, "gemm's, or ours: {packed:?}");
         }
     }

@@ -1,4 +1,5 @@
-//! Memory, counted by the allocator on all threads: a program of one test, so that nothing else allocates meanwhile.
+//! Memory, counted by the allocator on all threads: a program of one test, so that nothing else allocates
+//! meanwhile.
 #![allow(unsafe_code)]
 
 mod allocation;
