@@ -19,7 +19,8 @@ use fishmask::device::gpu::Gpu;
 use fishmask::graph::network::{Batches, plans};
 use fishmask::graph::scoring::{self, Rule};
 use fishmask::graph::{Model, Network, Scoring};
-use fishmask::mask::{Quota, select};
+use fishmask::mask::Quota;
+use fishmask::mask::kinds::fisher;
 use fishmask::ops::Power;
 use fishmask::optim::TrainingBackend;
 use fishmask::rng::{Purpose, Stream};
@@ -40,7 +41,7 @@ struct Cli {
     #[arg(long, default_value = "128", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     samples: usize,
     /// Samples scored together, as training does by default
-    #[arg(long, default_value_t = select::BATCH)]
+    #[arg(long, default_value_t = fisher::BATCH)]
     #[arg(value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     batch: usize,
     /// Only this model
@@ -137,7 +138,7 @@ impl<B: TrainingBackend> Ours<B> {
         score(images, labels)?;
         let speed = labels.len() as f64 / began.elapsed().as_secs_f64();
         let began = Instant::now();
-        let mask = select::largest(network, scoring, self.quota)?;
+        let mask = fisher::largest(network, scoring, self.quota)?;
         let seconds = began.elapsed().as_secs_f64();
         assert_eq!(mask.len(), self.quota.kept);
         Ok((speed, seconds))

@@ -16,7 +16,8 @@ use fishmask::device::gpu::Gpu;
 use fishmask::graph::network::{Batches, plans};
 use fishmask::graph::scoring::{self, Rule};
 use fishmask::graph::{Model, Network, Scoring, Statistics};
-use fishmask::mask::{Mask, Quota, select};
+use fishmask::mask::kinds::fisher;
+use fishmask::mask::{Mask, Quota};
 use fishmask::ops::Power;
 use fishmask::optim::{Moves, Sgd, SgdBuffers, TrainingBackend};
 use fishmask::rng::{Purpose, Stream};
@@ -107,14 +108,14 @@ impl<B: TrainingBackend> Steps<B> {
     fn mask(&mut self, ratio: f64) -> Result<Mask, Failure> {
         let network = &mut self.network;
         let quota = Quota::new(&network.graph().layout, ratio)?;
-        let mut scoring = Scoring::new(network, scoring::plan(network.graph(), select::BATCH)?)?;
+        let mut scoring = Scoring::new(network, scoring::plan(network.graph(), fisher::BATCH)?)?;
         let rule = Rule { power: Power::Square, expect: false, running: false };
         for (images, labels) in
-            self.images.chunks(select::BATCH * IMAGE).zip(self.labels.chunks(select::BATCH))
+            self.images.chunks(fisher::BATCH * IMAGE).zip(self.labels.chunks(fisher::BATCH))
         {
             scoring.add(network, rule, images, labels)?;
         }
-        Ok(select::largest(network, &mut scoring, quota)?)
+        Ok(fisher::largest(network, &mut scoring, quota)?)
     }
 
     /// Seconds of a step, the mean of a few.

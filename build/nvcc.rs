@@ -34,9 +34,13 @@ impl Architecture {
         match number {
             Some(number) if text.len() <= digits.len() + 1 && number >= LOWEST => Ok(Self { number, suffix }),
             Some(number) if number < LOWEST => {
-                Err(format!("FISHMASK_CUDA_ARCHS: the kernels need an architecture from {LOWEST} on, not {word}").into())
+                let need = format!("the kernels need an architecture from {LOWEST} on, not {word}");
+                Err(format!("FISHMASK_CUDA_ARCHS: {need}").into())
             }
-            _ => Err(format!("FISHMASK_CUDA_ARCHS: `{word}` is not an architecture; it takes a list such as {ARCHITECTURES}").into()),
+            _ => {
+                let need = format!("it takes a list such as {ARCHITECTURES}");
+                Err(format!("FISHMASK_CUDA_ARCHS: `{word}` is not an architecture; {need}").into())
+            }
         }
     }
 }

@@ -197,13 +197,13 @@ fn norm_cases(norm: &Norm) -> [Case; 2] {
     ]
 }
 
-/// Buffers of a fused batch norm, with moments of about 0 and 1.
+/// Buffers of a fused batch norm, with statistics of about 0 and 1.
 struct NormBuffers<D: Driver> {
     x: Array<D, f16>,
     residual: Array<D, f16>,
     weights: Vector<D>,
     affine: Affine,
-    moments: Vector<D>,
+    statistics: Vector<D>,
     y: Array<D, f16>,
     winners: Array<D, u8>,
     gradients: Vector<D>,
@@ -219,14 +219,14 @@ impl<D: Driver> NormBuffers<D> {
         let [mut x, mut residual] = [backend.tensor(inputs)?, backend.tensor(inputs)?];
         backend.write_tensor(&noise(inputs, 1.0), &mut x)?;
         backend.write_tensor(&noise(inputs, 1.0), &mut residual)?;
-        let mut moments = noise(c, 0.1);
-        moments.resize(2 * c, 1.0);
+        let mut statistics = noise(c, 0.1);
+        statistics.resize(2 * c, 1.0);
         Ok(NormBuffers {
             x,
             residual,
             weights: backend.upload_weights(&noise(2 * c, 1.0))?,
             affine: Affine { weight: 0..c, bias: c..2 * c },
-            moments: backend.vector(&moments)?,
+            statistics: backend.vector(&statistics)?,
             y: backend.tensor(outputs)?,
             winners: backend.bytes(outputs)?,
             gradients: backend.vector(&vec![0.0; 2 * c])?,
@@ -332,7 +332,7 @@ impl Case {
             }
             Operation::NormForward(norm) => {
                 let b = NormBuffers::new(backend, &norm, &mut noise)?;
-                let NormBuffers { x, residual, weights, affine, moments, mut y, mut winners, .. } = b;
+                let NormBuffers { x, residual, weights, affine, statistics, mut y, mut winners, .. } = b;
                 Box::new(move |backend| {
                     backend.norm_forward(
                         &norm,
@@ -342,7 +342,7 @@ impl Case {
                             weights: &weights,
                             affine: &affine,
                             groups: Groups::Batch,
-                            statistics: &moments,
+                            statistics: &statistics,
                             at: 0..2 * norm.c,
                             y: &mut y,
                             winners: norm.pool.map(|_| &mut winners),
@@ -358,7 +358,7 @@ impl Case {
                     mut residual,
                     weights,
                     affine,
-                    moments,
+                    statistics,
                     mut y,
                     mut winners,
                     mut gradients,
@@ -371,7 +371,7 @@ impl Case {
                         weights: &weights,
                         affine: &affine,
                         groups: Groups::Batch,
-                        statistics: &moments,
+                        statistics: &statistics,
                         at: 0..2 * norm.c,
                         y: &mut y,
                         winners: norm.pool.map(|_| &mut winners),
@@ -389,7 +389,7 @@ impl Case {
                             winners: norm.pool.map(|_| &winners),
                             weights: &weights,
                             affine: &affine,
-                            statistics: &moments,
+                            statistics: &statistics,
                             constant: false,
                             at: 0..2 * norm.c,
                             dy: &mut dy,

@@ -17,12 +17,8 @@ use std::process::Command;
 
 use cases::{Case, Shapes};
 use clap::Parser;
-use fishmask::device::Cuda;
-use fishmask::device::Device;
 use fishmask::device::driver::Driver;
-#[cfg(fishmask_emulated)]
-use fishmask::device::emulated::Emulated;
-use fishmask::device::gpu::Gpu;
+use fishmask::device::{Cuda, Device, OnDriver, with_driver};
 use serde_json::{Value, json};
 
 type Failure = Box<dyn std::error::Error>;
@@ -59,11 +55,16 @@ struct Ceilings {
 
 fn main() -> Result<(), Failure> {
     let cli = Cli::parse();
-    match cli.device {
-        Device::Cuda(ordinal) => run(&cli, Cuda::new(Gpu::open(ordinal)?)?),
-        #[cfg(fishmask_emulated)]
-        Device::Emulated => run(&cli, Cuda::new(Emulated::new())?),
-        other => Err(format!("--device {other}: these kernels run on cuda, cuda:N or emulated").into()),
+    with_driver(cli.device, Bench(&cli))?
+}
+
+struct Bench<'a>(&'a Cli);
+
+impl OnDriver for Bench<'_> {
+    type Output = Result<(), Failure>;
+
+    fn on<D: Driver>(self, driver: D) -> Result<(), Failure> {
+        run(self.0, Cuda::new(driver)?)
     }
 }
 

@@ -11,7 +11,8 @@ use fishmask::checkpoint;
 use fishmask::data::Source;
 use fishmask::graph::network::{Batches, plans};
 use fishmask::graph::{Graph, Model, ModelId, Network, Scoring, scoring};
-use fishmask::mask::{self, Order, Quota, Samples, file, select, table};
+use fishmask::mask::kinds::fisher;
+use fishmask::mask::{self, Order, Quota, Samples, file, table};
 use fishmask::ops::Power;
 use fishmask::optim::{self, TrainingBackend};
 use fishmask::train::{ConfigError, DataSource, Device, FisherTarget, config};
@@ -137,7 +138,7 @@ impl optim::Work for Choice<'_> {
         let split = cli.data_flags.load(source)?.train;
         let count = cli.fisher_samples;
         Samples::check(count, split.len()).map_err(|error| refuse("fisher-samples", count, error))?;
-        let plan = scoring::plan(&graph, count.min(select::BATCH))?;
+        let plan = fisher::plan(&graph, count)?;
         // The network is there for its weights: it trains nothing and infers nothing.
         let plans = plans(&graph, Batches { training: None, inference: 1 })?;
         let mut network = Network::new(graph, plans, backend, &weights, &running)?;
@@ -149,8 +150,8 @@ impl optim::Work for Choice<'_> {
         };
         let (order, augment) = (cli.sample_order, cli.augment == Switch::On);
         let samples = Samples { first: 0, count, order, augment, seed: cli.seed, epoch: 0 };
-        select::score(&mut network, &mut scoring, rule, &split, &samples)?;
-        let mask = select::largest(&mut network, &mut scoring, quota)?;
+        fisher::score(&mut network, &mut scoring, rule, &split, &samples)?;
+        let mask = fisher::largest(&mut network, &mut scoring, quota)?;
         let scores = scoring.read(&mut network)?;
         let about = file::About {
             kind: file::Scores::Scores,

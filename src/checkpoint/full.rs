@@ -4,13 +4,14 @@
 //! one, as `velocity.<parameter>`, and one metadata entry, `fishmask`, with the rest as JSON. Numbers that JSON would round
 //! are written as the hexadecimal of their bits. An md5 over all of it tells damage from content.
 
+use std::borrow::Cow;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use md5::{Digest, Md5};
 use serde::{Deserialize, Serialize};
 
-use super::container::{self, KEY, Tensor};
+use super::container::{self, File, Tensor};
 use super::hash::Hash;
 use super::moment::FileKind;
 use super::weights::{self, Expected, Flat};
@@ -62,18 +63,19 @@ pub(super) struct Header {
 pub fn save(folder: &Path, id: ModelId, layout: &Layout, state: &State) -> Result<PathBuf, Error> {
     let progress = Progress { test_accuracy: None, ..state.progress };
     let path = folder.join(FileKind::Full.file_name(progress.at));
-    let mut tensors = weights::tensors(layout, &state.weights, &state.running);
-    if let Some(velocity) = &state.velocity {
-        let velocity = layout.to_canonical(velocity);
-        let tensor = |t: Expected| Tensor::new(t.name, t.shape, &velocity[t.range]);
+    let canonical = layout.to_canonical(&state.weights);
+    let velocity = state.velocity.as_ref().map(|velocity| layout.to_canonical(velocity));
+    let mut tensors = weights::tensors(layout, &canonical, &state.running);
+    if let Some(velocity) = &velocity {
+        let tensor = |t: Expected| Tensor { name: t.name, shape: t.shape, values: &velocity[t.range] };
         tensors.extend(velocities(layout).into_iter().map(tensor));
     }
     let mut header = Header { format: FORMAT, id, progress, mask: state.mask, md5: String::new() };
     let json = |header: &Header| {
         serde_json::to_string(header).map_err(|e| Error::io(&path, "write it")(std::io::Error::other(e)))
     };
-    header.md5 = digest(&json(&header)?, tensors.iter().map(|t| &t.bytes[..]));
-    container::save(&path, &tensors, Some((KEY, json(&header)?)))?;
+    header.md5 = digest(&json(&header)?, tensors.iter().map(|t| container::little_endian(t.values)));
+    container::save(&path, tensors, Some(json(&header)?))?;
     prune(folder, progress.at)?;
     Ok(path)
 }
@@ -84,8 +86,7 @@ pub fn save(folder: &Path, id: ModelId, layout: &Layout, state: &State) -> Resul
 /// When it cannot be read, is not a full checkpoint, is of another model or width, or is damaged.
 pub fn load(path: &Path, id: ModelId, layout: &Layout) -> Result<State, Error> {
     let bytes = container::read(path)?;
-    let file = container::parse(path, &bytes)?;
-    let json = container::metadata(path, &bytes)?;
+    let File { tensors: file, json, .. } = File::parse(path, &bytes)?;
     let header = parse_header(path, json.as_deref())?;
     if header.id != id {
         return Err(Error::new(path, Problem::Model { expected: id, found: header.id }));
@@ -96,9 +97,9 @@ pub fn load(path: &Path, id: ModelId, layout: &Layout) -> Result<State, Error> {
     let all: Vec<Expected> = weights::expected(layout).into_iter().chain(velocities()).collect();
     weights::check(path, &file, &all, layout)?;
 
-    let (json, expected) = (json.unwrap_or_default(), header.md5);
-    let blank = json.replacen(&format!("\"{expected}\""), "\"\"", 1);
-    let found = digest(&blank, all.iter().filter_map(|t| Some(file.tensor(&t.name).ok()?.data())));
+    let expected = header.md5;
+    let blank = container::without_digest(&json.unwrap_or_default(), &expected);
+    let found = digest(&blank, all.iter().filter_map(|t| Some(file.tensor(&t.name).ok()?.data().into())));
     if expected != found {
         return Err(Error::new(path, Problem::Digest { expected, found }));
     }
@@ -147,25 +148,18 @@ fn velocities(layout: &Layout) -> Vec<Expected> {
     own.map(|t| Expected { name: format!("velocity.{}", t.name), ..t }).collect()
 }
 
-/// Reads the metadata entry.
+/// Reads the metadata entry, which weights alone have not.
 pub(super) fn parse_header(path: &Path, json: Option<&str>) -> Result<Header, Error> {
-    let bad = |reason: String| Error::new(path, Problem::NotCheckpoint { reason });
-    let json = json
-        .ok_or_else(|| bad(format!("it has no metadata entry `{KEY}`; weights alone cannot be resumed")))?;
-    // The format first: the rest is only known to be there in this one.
-    #[derive(Deserialize)]
-    struct Format {
-        format: u32,
-    }
-    let reason = |e: serde_json::Error| bad(format!("metadata entry `{KEY}`: {e}"));
-    let Format { format } = serde_json::from_str(json).map_err(reason)?;
-    if format != FORMAT {
-        return Err(bad(format!("its format is version {format}; this program reads version {FORMAT}")));
-    }
-    serde_json::from_str(json).map_err(reason)
+    let bad = |reason: String| match json {
+        Some(_) => reason,
+        None => reason + "; weights alone cannot be resumed",
+    };
+    container::parse_entry(json, FORMAT)
+        .map_err(|reason| Error::new(path, Problem::NotCheckpoint { reason: bad(reason) }))
 }
 
-fn digest<'a>(json: &str, tensors: impl Iterator<Item = &'a [u8]>) -> String {
+/// The md5 of the metadata entry without it, then of the tensors.
+fn digest<'a>(json: &str, tensors: impl Iterator<Item = Cow<'a, [u8]>>) -> String {
     let mut md5 = Md5::new();
     md5.update(json);
     tensors.for_each(|bytes| md5.update(bytes));

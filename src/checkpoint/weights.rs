@@ -5,7 +5,7 @@ use std::path::Path;
 
 use safetensors::{Dtype, SafeTensors};
 
-use super::container::{self, Tensor};
+use super::container::{self, File, Tensor};
 use super::{Error, Problem};
 use crate::graph::{Layout, Model};
 
@@ -20,7 +20,7 @@ const TOLERATED: &str = ".num_batches_tracked";
 /// # Panics
 /// If `weights` or `running` are not as long as the layout says.
 pub fn save(path: &Path, layout: &Layout, weights: &[f32], running: &[f32]) -> Result<(), Error> {
-    container::save(path, &tensors(layout, weights, running), None)
+    container::save(path, tensors(layout, &layout.to_canonical(weights), running), None)
 }
 
 /// Reads what [`save`], or PyTorch, wrote: weights (memory order) and running statistics. Values may be anything,
@@ -31,7 +31,7 @@ pub fn save(path: &Path, layout: &Layout, weights: &[f32], running: &[f32]) -> R
 /// dtype; `*.num_batches_tracked`, which PyTorch saves as well, is read over.
 pub fn load(path: &Path, layout: &Layout) -> Result<(Vec<f32>, Vec<f32>), Error> {
     let bytes = container::read(path)?;
-    let file = container::parse(path, &bytes)?;
+    let file = File::parse(path, &bytes)?.tensors;
     let expected = expected(layout);
     check(path, &file, &expected, layout)?;
     let mut flat = Flat::new(layout);
@@ -39,13 +39,12 @@ pub fn load(path: &Path, layout: &Layout) -> Result<(Vec<f32>, Vec<f32>), Error>
     Ok((layout.to_memory(&flat.weights), flat.running))
 }
 
-/// The tensors of weights (memory order) and running statistics, in canonical order.
-pub(super) fn tensors(layout: &Layout, weights: &[f32], running: &[f32]) -> Vec<Tensor> {
-    let canonical = layout.to_canonical(weights);
+/// The tensors of weights (canonical order) and running statistics, parameters first.
+pub(super) fn tensors<'a>(layout: &Layout, canonical: &'a [f32], running: &'a [f32]) -> Vec<Tensor<'a>> {
     assert_eq!(running.len(), layout.statistic_count(), "one value a statistic");
     let tensor = |t: Expected| {
-        let values = if t.statistic { running } else { &canonical };
-        Tensor::new(t.name, t.shape, &values[t.range])
+        let values = if t.statistic { running } else { canonical };
+        Tensor { name: t.name, shape: t.shape, values: &values[t.range] }
     };
     expected(layout).into_iter().map(tensor).collect()
 }
@@ -117,7 +116,7 @@ pub(super) fn check(
             return fail(Problem::Shape { name, expected, found, hint });
         }
         if view.dtype() != Dtype::F32 {
-            return fail(Problem::Dtype { name: t.name.clone(), found: view.dtype().to_string() });
+            return fail(Problem::dtype(&t.name, &[Dtype::F32], view.dtype()));
         }
     }
     let mut known: Vec<&str> = expected.iter().map(|t| t.name.as_str()).collect();

@@ -1,4 +1,5 @@
-//! What every device gives the operations: buffers, scratch, recording, and a watch for values that are not finite.
+//! What every device gives the operations: buffers, scratch, recording, and a watch for values that are not
+//! finite.
 
 use std::ops::Range;
 
@@ -61,8 +62,8 @@ pub trait Buffers {
     /// Replaces the first bytes.
     fn write_bytes(&self, values: &[u8], bytes: &mut Self::Bytes) -> Result<(), Error>;
 
-    /// Makes room for operations that need so much scratch. Scratch never shrinks, and growing it invalidates recordings:
-    /// all of it is reserved before the first.
+    /// Makes room for operations that need so much scratch. Scratch never shrinks, and growing it invalidates
+    /// recordings: all of it is reserved before the first.
     ///
     /// # Errors
     /// [`Error::Activations`] if a layer has more activations than the device's kernels count.
@@ -74,15 +75,16 @@ pub trait Buffers {
     fn record(&mut self) -> Result<(), Error>;
     /// Ends a recording; none from a device that does not record, on which the operations have been done.
     fn recorded(&mut self) -> Result<Option<Self::Recording>, Error>;
-    /// Does the recorded operations again, on the same buffers, with the batch and learning rate that are next.
+    /// Does the recorded operations again, on the same buffers, with the batch and learning rate that are
+    /// next.
     fn replay(&mut self, recording: &Self::Recording) -> Result<(), Error>;
 
     /// Returns where a value that is not finite first appeared since the totals of the loss were set.
     fn fault(&self) -> Result<Option<Fault>, Error>;
 }
 
-/// Scratch that an operation needs beside its buffers. Operations run one after another, so several of them need the most
-/// that one does.
+/// Scratch that an operation needs beside its buffers. Operations run one after another, so several of them
+/// need the most that one does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Scratch {
     /// Bytes for all threads together.

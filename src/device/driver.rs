@@ -1,17 +1,16 @@
 //! What is asked of a device that runs kernels: memory, launches, graphs, time.
 //!
-//! Two drivers answer: `gpu`, a GPU through libcuda, and `emulated`, which runs the same kernel files on the host's
-//! cores and is left out (`cfg(fishmask_emulated)`) where there was no C++ compiler.
+//! Two drivers answer: `gpu`, a GPU through libcuda, and `emulated`, which runs the same kernel files on the
+//! host's cores and is left out (`cfg(fishmask_emulated)`) where there was no C++ compiler.
 
 use std::fmt;
 use std::marker::PhantomData;
 
 /// A version of CUDA or a compute capability.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs)]
 pub struct Version {
-    /// Before the point.
     pub major: u32,
-    /// Behind it.
     pub minor: u32,
 }
 
@@ -23,15 +22,13 @@ impl fmt::Display for Version {
 
 /// Why a device did not do what was asked.
 #[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
 pub enum Error {
     /// A kernel was stopped, or could not be started.
     #[error("kernel {kernel} (grid {grid:?}, block {block}, {shared} bytes of shared memory): {reason}")]
     Launch {
-        /// The kernel.
         kernel: &'static str,
-        /// Blocks along x, y, z.
         grid: [u32; 3],
-        /// Threads in a block.
         block: u32,
         /// Bytes of dynamic shared memory.
         shared: u32,
@@ -40,26 +37,10 @@ pub enum Error {
     },
     /// No room on the device.
     #[error("{device} has no room for {wanted} bytes: {free} of its {total} bytes are free")]
-    OutOfMemory {
-        /// The device.
-        device: String,
-        /// Bytes asked for.
-        wanted: usize,
-        /// Bytes free.
-        free: usize,
-        /// Bytes in all.
-        total: usize,
-    },
+    OutOfMemory { device: String, wanted: usize, free: usize, total: usize },
     /// Anything else, in the driver's words.
     #[error("{device}: cannot {action}: {reason}")]
-    Device {
-        /// The device.
-        device: String,
-        /// What was tried.
-        action: &'static str,
-        /// Why not.
-        reason: String,
-    },
+    Device { device: String, action: &'static str, reason: String },
     /// libcuda is missing or cannot be used.
     #[error("no NVIDIA driver ({reason}): install one for CUDA {needed} or newer, or use the CPU")]
     NoDriver {
@@ -70,13 +51,14 @@ pub enum Error {
     },
     /// There is a driver, and nothing that it drives.
     #[error(
-        "the NVIDIA driver finds no GPU: see that nvidia-smi lists one, that CUDA_VISIBLE_DEVICES does not hide \
-         it and that a container is started with it, or use the CPU"
+        "the NVIDIA driver finds no GPU: see that nvidia-smi lists one, that CUDA_VISIBLE_DEVICES does not \
+         hide it and that a container is started with it, or use the CPU"
     )]
     NoGpu,
     /// The driver is older than the kernels.
     #[error(
-        "the NVIDIA driver supports CUDA {found}, and the kernels need a driver for CUDA {needed}{}: update the driver",
+        "the NVIDIA driver supports CUDA {found}, and the kernels need a driver for CUDA {needed}{}: update \
+         the driver",
         branch(*.needed)
     )]
     DriverTooOld {
@@ -91,33 +73,22 @@ pub enum Error {
          another GPU or the CPU"
     )]
     GpuTooOld {
-        /// Its number.
         ordinal: usize,
-        /// Its name.
         name: String,
-        /// Its compute capability.
         found: Version,
         /// The oldest that will do.
         needed: Version,
     },
     /// A number beyond the last GPU's.
     #[error("cuda:{asked}: this machine has {}", gpus(*.count))]
-    NoSuchGpu {
-        /// The number.
-        asked: usize,
-        /// GPUs here.
-        count: usize,
-    },
+    NoSuchGpu { asked: usize, count: usize },
     /// A device that runs no kernels.
     #[error("--device {device}: kernels run on cuda, cuda:N or emulated")]
-    NoKernels {
-        /// The device's name.
-        device: String,
-    },
+    NoKernels { device: String },
     /// The library was built without a C++ compiler.
     #[error(
-        "--device emulated: this program was built without a C++ compiler, which its kernels need; install one (g++) and \
-         build again"
+        "--device emulated: this program was built without a C++ compiler, which its kernels need; install \
+         one (g++) and build again"
     )]
     NoEmulated,
     /// The library was built without nvcc, or for no GPU.
@@ -128,16 +99,11 @@ pub enum Error {
     },
     /// The kernels were built for other GPUs.
     #[error(
-        "the kernels were not built for {device}, which has compute capability {capability}: build again with \
-         {}{} among FISHMASK_CUDA_ARCHS",
+        "the kernels were not built for {device}, which has compute capability {capability}: build again \
+         with {}{} among FISHMASK_CUDA_ARCHS",
         .capability.major, .capability.minor
     )]
-    OtherArchitecture {
-        /// The device.
-        device: String,
-        /// Its compute capability.
-        capability: Version,
-    },
+    OtherArchitecture { device: String, capability: Version },
 }
 
 /// The first driver for a CUDA version, where known.
@@ -175,10 +141,9 @@ impl<A> Kernel<A> {
 
 /// The shape of a launch. Blocks are one-dimensional and a multiple of 32 threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
 pub struct Launch {
-    /// Blocks along x, y, z.
     pub grid: [u32; 3],
-    /// Threads in a block.
     pub block: u32,
     /// Bytes of dynamic shared memory.
     pub shared: u32,
@@ -193,8 +158,8 @@ impl Launch {
 
 /// What a device is.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs)]
 pub struct Properties {
-    /// Its name.
     pub name: String,
     /// Blocks it can run at once: multiprocessors, or host threads.
     pub processors: u32,
@@ -206,9 +171,9 @@ pub struct Properties {
 
 /// A device.
 ///
-/// Work is done in the order in which it was asked for. Kernels are trusted as this library's own code is: a launch is
-/// safe because every geometry and argument comes from `ops` and `optim`, whose launches all run on the checked emulated
-/// device in the tests.
+/// Work is done in the order in which it was asked for. Kernels are trusted as this library's own code is: a
+/// launch is safe because every geometry and argument comes from `ops` and `optim`, whose launches all run on
+/// the checked emulated device in the tests.
 pub trait Driver: 'static {
     /// A piece of device memory, freed when dropped.
     type Buffer;

@@ -27,8 +27,8 @@ pub enum Error {
     },
     /// A sample's gradient is infinite or not a number.
     #[error(
-        "the score of weight {index} is not finite: the weights, or a sample's gradient, are too large; score weights that \
-         train well, or with --fisher-power absolute"
+        "the score of weight {index} is not finite: the weights, or a sample's gradient, are too large; \
+         score weights that train well, or with --fisher-power absolute"
     )]
     Score {
         /// The weight's canonical index.
@@ -36,7 +36,8 @@ pub enum Error {
     },
     /// A layer has more activations than a device's kernels count.
     #[error(
-        "a layer has {values} activations, and the kernels count {most} at most: choose a smaller --batch-size or --width"
+        "a layer has {values} activations, and the kernels count {most} at most: choose a smaller \
+         --batch-size or --width"
     )]
     Activations {
         /// Activations of the layer.

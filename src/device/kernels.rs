@@ -1,5 +1,5 @@
-//! The kernels as nvcc compiled them when fishmask was built: one fat binary for each `kernels/*.cu`, and ptxas's
-//! report of what each takes. Empty where there was no nvcc.
+//! The kernels as nvcc compiled them when fishmask was built: one fat binary for each `kernels/*.cu`, and
+//! ptxas's report of what each takes. Empty where there was no nvcc.
 
 /// A file's kernels, as machine code for every one of [`ARCHITECTURES`] and as [`PTX`].
 #[derive(Clone, Copy, Debug)]

@@ -1,7 +1,7 @@
 //! Devices: memory, launches, recordings; and the list of them.
 //!
-//! A device that runs the same kernels is a [`Driver`] of its own folder and a line in this file's enum, [`Device`], in its
-//! parser and in [`with_driver`].
+//! A device that runs the same kernels is a [`Driver`] of its own folder and a line in this file's enum,
+//! [`Device`], in its parser and in [`with_driver`].
 
 mod buffers;
 mod cpu;
@@ -70,8 +70,8 @@ pub fn with_driver<W: OnDriver>(device: Device, work: W) -> Result<W::Output, dr
 }
 
 impl Device {
-    /// Returns the device that is meant, and why. `gpu` says whether the first GPU can train, or why not; it is asked only
-    /// when that matters.
+    /// Returns the device that is meant, and why. `gpu` says whether the first GPU can train, or why not; it
+    /// is asked only when that matters.
     pub fn choose(self, gpu: impl FnOnce() -> Result<(), String>) -> (Device, String) {
         match self {
             Device::Auto => match gpu() {
@@ -90,8 +90,8 @@ impl Device {
         Gpu::open(0).map(drop).map_err(|error| error.to_string())
     }
 
-    /// Returns the device of a process, when the run's is this one and other processes on the machine take theirs: of several
-    /// GPUs, each its own.
+    /// Returns the device of a process, when the run's is this one and other processes on the machine take
+    /// theirs: of several GPUs, each its own.
     ///
     /// # Errors
     /// When the GPUs cannot be counted.

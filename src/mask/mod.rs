@@ -1,19 +1,21 @@
-//! Masks: which weights training may change (SPEC section 4).
+//! Masks: the weights that training may change (docs/METHOD.md, "Masks").
 //!
-//! A mask is a set of canonical indices, ascending. It knows nothing of layers but where the classifier begins; how weights
-//! are scored and the largest scores found is [`select`]'s.
+//! A mask is a set of canonical indices, ascending. It knows nothing of layers but where the classifier begins. The kinds of
+//! mask differ in how they score weights ([`kinds`]); the largest scores are kept ([`select`]).
 
 pub mod file;
+pub mod kinds;
+mod samples;
 pub mod select;
 pub mod table;
 
 use std::ops::Range;
 
-use serde::{Deserialize, Serialize};
-
 use crate::graph::Layout;
 
-pub use select::{Order, Samples};
+pub use kinds::{Choice, Kind};
+pub use samples::{Order, Samples};
+pub use select::Draw;
 
 /// Why a mask cannot be.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -76,19 +78,6 @@ pub enum Error {
         /// Length of the flat vector.
         weights: usize,
     },
-}
-
-/// What is kept.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// All weights.
-    #[default]
-    Dense,
-    /// Those with the largest Fisher information.
-    Fisher,
-    /// Any, by lot.
-    Random,
 }
 
 /// How many weights a mask keeps.

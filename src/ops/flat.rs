@@ -1,7 +1,8 @@
 //! Where operations read and write the flat vector: values in, gradients or scores out.
 //!
-//! A score is the sum over samples of a power of that sample's own gradient: N separate gradients, never the gradient of a
-//! batch. Scores lie in canonical order, a convolution's as \[K,C,R,R\], unlike weights and gradients.
+//! A score is the sum over samples of a power of that sample's own gradient: N separate gradients, never the
+//! gradient of a batch. Scores lie in canonical order, a convolution's as \[K,C,R,R\], unlike weights and
+//! gradients.
 
 use std::ops::Range;
 

@@ -1,9 +1,9 @@
-//! The operations that a plan's steps are made of, one folder each: its shape, its trait and parameters in `mod.rs`, its
-//! code for the CPU and for kernels in `cpu` and `cuda`, its kernels' arguments in `args.rs`.
+//! The operations that a plan's steps are made of, one folder each: its shape, its trait and parameters in
+//! `mod.rs`, its code for the CPU and for kernels in `cpu` and `cuda`, its kernels' arguments in `args.rs`.
 //!
-//! Activations are NHWC, filters KRSC. Every operation takes buffers its caller owns and a plain description of shapes, and
-//! says whether it overwrites or accumulates. `n`, the number of images, may be anything up to the number the buffers were
-//! made for. Operations fail when the device does.
+//! Activations are NHWC, filters KRSC. Every operation takes buffers its caller owns and a plain description
+//! of shapes, and says whether it overwrites or accumulates. `n`, the number of images, may be anything up to
+//! the number the buffers were made for. Operations fail when the device does.
 
 pub mod augment;
 pub mod conv;

@@ -5,7 +5,8 @@ use crate::device::{Array, Buffers, Cpu, Cuda, Error};
 
 /// Learning rates on a device.
 pub trait RateOps: Buffers {
-    /// Sets the learning rates of an epoch's steps, for the summed loss; the optimiser's next step is number `next` of them.
+    /// Sets the learning rates of an epoch's steps, for the summed loss; the optimiser's next step is number
+    /// `next` of them.
     ///
     /// # Errors
     /// [`Error::Steps`] if the epoch has more steps than the device keeps rates for.
@@ -38,7 +39,8 @@ pub(super) fn next_rate(cpu: &mut Cpu) -> Result<f32, Error> {
 /// Most steps of an epoch: all of CIFAR-10's training images one at a time, and some.
 const MOST_STEPS: usize = 1 << 16;
 
-/// The rates of an epoch on a device that runs kernels. NaN after the last step: a replay beyond it cannot go unnoticed.
+/// The rates of an epoch on a device that runs kernels. NaN after the last step: a replay beyond it cannot go
+/// unnoticed.
 struct DeviceRates<D: Driver>(Array<D, f32>);
 
 impl<D: Driver> DeviceRates<D> {

@@ -11,8 +11,8 @@ use crate::checkpoint::chain::Restored;
 use crate::data::Dataset;
 use crate::distributed::{Communicator, InProcess};
 use crate::graph::network::Batches;
-use crate::graph::{self, Graph, Plan, scoring};
-use crate::mask::{Kind, select};
+use crate::graph::{self, Graph, Plan};
+use crate::mask::kinds::fisher;
 use crate::optim::TrainingBackend;
 
 /// Images in an evaluation step, at most.
@@ -41,8 +41,8 @@ pub fn batches(config: &Config) -> Batches {
 /// # Errors
 /// As [`Plan::new`].
 pub fn scoring_plan(config: &Config, graph: &Graph) -> Result<Option<Plan>, graph::Error> {
-    let fisher = config.mask.filter(|mask| mask.kind == Kind::Fisher);
-    fisher.map(|mask| scoring::plan(graph, mask.fisher_samples.min(select::BATCH))).transpose()
+    let scored = config.mask.filter(|mask| mask.kind.needs_samples());
+    scored.map(|mask| fisher::plan(graph, mask.fisher_samples)).transpose()
 }
 
 /// Trains as `config` says, from the beginning or from `resume`, and writes checkpoints and `final.safetensors` into

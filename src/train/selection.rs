@@ -8,7 +8,8 @@ use super::trainer::Trainer;
 use super::{Error, Event, MaskReport, Masking};
 use crate::checkpoint::Hash;
 use crate::distributed::Aggregate;
-use crate::mask::{Mask, Order, Quota, Samples, select};
+use crate::mask::kinds::fisher;
+use crate::mask::{Choice, Draw, Mask, Order, Quota, Samples, select};
 use crate::optim::TrainingBackend;
 
 impl<B: TrainingBackend> Trainer<'_, '_, B> {
@@ -33,7 +34,7 @@ impl<B: TrainingBackend> Trainer<'_, '_, B> {
             Some(workers) => workers.quota(&masking, layout)?,
             None => masking.quota(layout)?,
         };
-        let mask = self.choose(&masking, quota, self.timetable.draw(at))?;
+        let Some(mask) = self.choose(&masking, quota, self.timetable.draw(at))? else { return Ok(()) };
         if let Some(merging) = &mut self.merging {
             merging.comm.agree("the mask", Hash::of_indices(mask.indices()).to_string().as_bytes(), None)?;
         }
@@ -52,23 +53,31 @@ impl<B: TrainingBackend> Trainer<'_, '_, B> {
         self.tell(&Event::Mask(&report))
     }
 
-    /// A mask by lot or by scores. Several workers each score a part of the samples with the merged model, and the parts'
-    /// scores are added up by rank.
-    fn choose(&mut self, masking: &Masking, quota: Quota, draw: u32) -> Result<Mask, Error> {
+    /// Chooses a mask by its kind. Where the kind scores samples, several workers each score a part of them with the
+    /// merged model, and the parts' scores are added up by rank.
+    fn choose(&mut self, masking: &Masking, quota: Quota, number: u32) -> Result<Option<Mask>, Error> {
         let Trainer { config, network, workers, merging, scoring, state, .. } = self;
-        let Some(scoring) = scoring else { return Ok(select::random(network, quota, config.seed, draw)?) };
+        let seed = config.seed;
+        let scoring = match (masking.kind.choice(), scoring) {
+            (Choice::ByNetwork(scores), _) => {
+                let scores = scores(network, &Draw { quota, seed, number })?;
+                return Ok(Some(select::largest(network, &scores, quota)?));
+            }
+            (Choice::BySamples, Some(scoring)) => scoring,
+            (Choice::BySamples | Choice::Nothing, _) => return Ok(None),
+        };
         let (rule, count) = (masking.rule(state.at.epoch), masking.fisher_samples);
         let samples = |part: Range<usize>| Samples {
             first: part.start,
             count: part.len(),
             order: Order::Shuffled,
             augment: true,
-            seed: config.seed,
-            epoch: draw,
+            seed,
+            epoch: number,
         };
         let Some(merging) = merging else {
-            select::score(network, scoring, rule, &workers[0].split, &samples(0..count))?;
-            return Ok(select::largest(network, scoring, quota)?);
+            fisher::score(network, scoring, rule, &workers[0].split, &samples(0..count))?;
+            return Ok(Some(fisher::largest(network, scoring, quota)?));
         };
         let (size, first) = (merging.comm.size(), merging.comm.local().start);
         let mut sums = vec![0.0; network.graph().layout.weight_count()];
@@ -79,14 +88,14 @@ impl<B: TrainingBackend> Trainer<'_, '_, B> {
             // Of a worker's own images its part is the first.
             let sharded = config.workers.is_some_and(|workers| workers.shard_data);
             let part = if sharded { 0..part.len() } else { part };
-            select::score(network, scoring, rule, &workers[rank - first].split, &samples(part))?;
+            fisher::score(network, scoring, rule, &workers[rank - first].split, &samples(part))?;
             let scores = scoring.read(network)?;
             inside += began.elapsed().as_secs_f64();
             Ok(scores)
         })?;
         merging.give_back(inside);
         scoring.write(network, &sums)?;
-        Ok(select::largest(network, scoring, quota)?)
+        Ok(Some(fisher::largest(network, scoring, quota)?))
     }
 
     /// From now on only what a mask keeps is trained.

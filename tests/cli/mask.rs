@@ -182,7 +182,7 @@ fn bad_input_is_one_sentence_and_leaves_nothing() {
             "--compare a.safetensors run/final.safetensors".into(),
             ["run/final.safetensors", "not a file of scores"],
         ),
-        ("--compare cut.safetensors a.safetensors".into(), ["cut.safetensors", "not a file of scores"]),
+        ("--compare cut.safetensors a.safetensors".into(), ["cut.safetensors", "not a safetensors file"]),
     ] {
         let (code, out, err) = finish(mask(path, &flags).output().unwrap());
         assert_eq!((code, out.as_str()), (Some(1), ""), "{flags}: {err}");

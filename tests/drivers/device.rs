@@ -3,10 +3,10 @@
 use crate::support::device::emulated;
 use crate::support::gpu::on_gpu;
 use fishmask::data::{Split, synthetic};
-use fishmask::device::{Buffers, Cpu};
 use fishmask::device::Cuda;
 use fishmask::device::driver::Driver;
 use fishmask::device::emulated::Emulated;
+use fishmask::device::{Buffers, Cpu};
 use fishmask::graph::network::{Batches, plans};
 use fishmask::graph::{Model, Network, Statistics};
 use fishmask::ops::{LossOps, Position, Totals};
@@ -76,11 +76,12 @@ fn distance(actual: &[f32], expected: &[f32]) -> f64 {
 
 /// One step's loss and gradients.
 ///
-/// After l layers of f16 an activation, about normal, is known to e = 2^-11 sqrt(2 l) of its deviation: each layer
-/// rounds what it reads and what it writes. A ReLU's input is within e of 0, and takes the other branch, in a share
-/// 2 e / sqrt(2 pi) = 0.8 e of all units. A share s of gradients gone or come is sqrt(s) of their length, and layers
-/// add up: sqrt(sum of 0.8 e), 0.10 for 8 ReLUs and 0.27 for 33. One parameter may be twice as far as all. The last
-/// layer's gradient passes no ReLU and is known to 2 e: e of its input, and e of the probabilities it is multiplied by.
+/// After l layers of f16 an activation, about normal, is known to e = 2^-11 sqrt(2 l) of its deviation: each
+/// layer rounds what it reads and what it writes. A ReLU's input is within e of 0, and takes the other
+/// branch, in a share 2 e / sqrt(2 pi) = 0.8 e of all units. A share s of gradients gone or come is sqrt(s)
+/// of their length, and layers add up: sqrt(sum of 0.8 e), 0.10 for 8 ReLUs and 0.27 for 33. One parameter
+/// may be twice as far as all. The last layer's gradient passes no ReLU and is known to 2 e: e of its input,
+/// and e of the probabilities it is multiplied by.
 fn one_step<D: Driver>(device: Cuda<D>, model: Model) {
     let split = Arc::new(synthetic::dataset(2 * BATCH, 1, 0).train);
     let mut cpu = Training::new(Cpu::new(), model, &split);
@@ -168,7 +169,8 @@ fn an_epoch_ends_within_a_percent_of_the_cpu_cuda() {
     on_gpu(|cuda| an_epoch_ends_within_a_percent_of_the_cpu(cuda()));
 }
 
-/// A recording, replayed, does what the operations do one by one: each step's batch and learning rate move on.
+/// A recording, replayed, does what the operations do one by one: each step's batch and learning rate move
+/// on.
 fn replays_are_steps<D: Driver>(make: impl Fn() -> Cuda<D>) {
     let split = Arc::new(synthetic::dataset(4 * BATCH, 1, 0).train);
     let [direct, recorded] = [false, true].map(|recorded| {

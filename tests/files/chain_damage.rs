@@ -235,7 +235,7 @@ fn tensors_of_another_length_type_or_name_are_refused() {
     assert!(text(|_, t| short(&mut t[1])).contains("velocity: expected shape [5], found [4]"));
     assert!(text(|_, t| short(&mut t[2])).contains("values: expected shape [5], found [4]"));
     assert!(text(|_, t| t[2].2 = vec![1, 5]).contains("values: expected shape [5], found [1, 5]"));
-    assert!(text(|_, t| t[2].1 = Dtype::U32).contains("tensor values has dtype U32"));
+    assert!(text(|_, t| t[2].1 = Dtype::U32).contains("tensor values: expected dtype F32 or F16, found U32"));
     assert!(text(|_, t| t[1].0 = "momentum".into()).contains("tensor momentum of shape [5] is not one of"));
     assert!(text(|_, t| drop(t.remove(2))).contains("tensor values of shape [5] is missing"));
     // Nor has a mask anything but its indices.

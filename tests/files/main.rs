@@ -15,3 +15,4 @@ mod data_readers;
 mod data_real;
 mod data_synthetic;
 mod distributed;
+mod formats;

@@ -11,7 +11,8 @@ use fishmask::device::Error;
 use fishmask::graph::network::{Batches, plans};
 use fishmask::graph::scoring::{self, Rule};
 use fishmask::graph::{Graph, Model, Network, Scoring};
-use fishmask::mask::{Mask, Order, Quota, Samples, select};
+use fishmask::mask::kinds::fisher;
+use fishmask::mask::{Mask, Order, Quota, Samples};
 use fishmask::ops::Power;
 use fishmask::optim::TrainingBackend;
 
@@ -216,8 +217,8 @@ fn selected<B: TrainingBackend>(
     let (weights, running) = (layout.initial_weights(1), layout.initial_statistics());
     let mut network = Network::new(graph.clone(), plans, backend, &weights, &running).unwrap();
     let mut scoring = Scoring::new(&mut network, scoring::plan(graph, 32).unwrap()).unwrap();
-    select::score(&mut network, &mut scoring, rule, split, samples).unwrap();
-    let mask = select::largest(&mut network, &mut scoring, quota).unwrap();
+    fisher::score(&mut network, &mut scoring, rule, split, samples).unwrap();
+    let mask = fisher::largest(&mut network, &mut scoring, quota).unwrap();
     // The mask is an exact sort's, ties included.
     let scores = scoring.read(&mut network).unwrap();
     let mut order: Vec<u32> = (0..quota.scored as u32).collect();

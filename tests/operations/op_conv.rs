@@ -1,11 +1,12 @@
 //! Convolutions against a direct f64 convolution.
 //!
-//! Tolerances. A sum of n products of f32 in any order is off by at most n u sum |a b| to first order, u = 2^-24
-//! (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1). For im2col n is the number of terms
-//! and the sum runs over the direct convolution's products. Winograd's terms are those of the transforms written out:
-//! the same formula with every matrix, filter and pixel replaced by its absolute value gives sum |a b|, and n is the
-//! length of the matrix product plus the roundings before and after it: at most 5 in each of 6 one-dimensional
-//! transforms (4 operations and the rounding of a coefficient). `+ 2` covers the second order and the final addition.
+//! Tolerances. A sum of n products of f32 in any order is off by at most n u sum |a b| to first order, u =
+//! 2^-24 (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1). For im2col n is the number of
+//! terms and the sum runs over the direct convolution's products. Winograd's terms are those of the
+//! transforms written out: the same formula with every matrix, filter and pixel replaced by its absolute
+//! value gives sum |a b|, and n is the length of the matrix product plus the roundings before and after it:
+//! at most 5 in each of 6 one-dimensional transforms (4 operations and the rounding of a coefficient). `+ 2`
+//! covers the second order and the final addition.
 
 use fishmask::device::{Buffers, Cpu};
 use fishmask::ops::conv::cpu;
@@ -93,8 +94,8 @@ impl Inputs {
     }
 }
 
-/// Calls `f` with (index in y, index in filter, index in x) of every product, channels 0, for each `C` and `K`
-/// to be added by the caller.
+/// Calls `f` with (index in y, index in filter, index in x) of every product, channels 0, for each `C` and
+/// `K` to be added by the caller.
 fn products(g: &Conv, mut f: impl FnMut(usize, usize, usize)) {
     for n in 0..g.n {
         for (p, q) in (0..g.p()).flat_map(|p| (0..g.q()).map(move |q| (p, q))) {
@@ -424,8 +425,8 @@ fn scratch_serves_smaller_batches_and_other_shapes() {
     }
 }
 
-/// <conv(x), dy> = <x, dgrad(dy)> = <filter, wgrad(x, dy)>, through the public entry points at the networks' sizes,
-/// where the direct reference would be slow.
+/// <conv(x), dy> = <x, dgrad(dy)> = <filter, wgrad(x, dy)>, through the public entry points at the networks'
+/// sizes, where the direct reference would be slow.
 #[test]
 fn adjoint() {
     let networks = [
@@ -453,8 +454,9 @@ fn adjoint() {
         };
         let norm = |a: &[f32]| dot(a, a).sqrt();
         let products = [dot(&y, dy), dot(x, &dx), dot(filter, &dfilter)];
-        // By Cauchy and Schwarz a product is off by at most the relative error of a result times the two norms. That
-        // error is some tens of u in F(4x4,3x3); 1e-5 is 168 u. A wrong tap or tile is off by more than 1e-3.
+        // By Cauchy and Schwarz a product is off by at most the relative error of a result times the two
+        // norms. That error is some tens of u in F(4x4,3x3); 1e-5 is 168 u. A wrong tap or tile is off by
+        // more than 1e-3.
         let bound = 1e-5 * (norm(&y) * norm(dy)).max(norm(x) * norm(&dx)).max(norm(filter) * norm(&dfilter));
         assert!((products[0] - products[1]).abs() <= bound, "{g:?}: {products:?}, bound {bound:e}");
         assert!((products[0] - products[2]).abs() <= bound, "{g:?}: {products:?}, bound {bound:e}");

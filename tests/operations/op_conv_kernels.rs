@@ -1,9 +1,10 @@
-//! Convolution kernels of the CUDA backend, each algorithm in each of its tiles, against a direct f64 convolution.
+//! Convolution kernels of the CUDA backend, each algorithm in each of its tiles, against a direct f64
+//! convolution.
 //!
-//! Tolerances. Products of two f16 are exact in f32. A sum of n of them in f32, in any order, is off by at most
-//! (n + 2) v sum |a b|, where v = 2^-23: twice the unit roundoff, because tensor cores may truncate (Fasi, Higham,
-//! Mikaitis and Pranesh, "Numerical behavior of NVIDIA tensor cores", 2021). Rounding to f16 then adds 2^-11 of the
-//! value, or half the least positive f16. Sums of small integers are exact.
+//! Tolerances. Products of two f16 are exact in f32. A sum of n of them in f32, in any order, is off by at
+//! most (n + 2) v sum |a b|, where v = 2^-23: twice the unit roundoff, because tensor cores may truncate
+//! (Fasi, Higham, Mikaitis and Pranesh, "Numerical behavior of NVIDIA tensor cores", 2021). Rounding to f16
+//! then adds 2^-11 of the value, or half the least positive f16. Sums of small integers are exact.
 
 use crate::support::conv::{S1, S2, SHORTCUT, conv};
 use crate::support::device::{Tolerance, U, emulated, front, on_cuda_devices, poisoned, tensor};
@@ -222,7 +223,8 @@ fn close(what: &str, case: &Case, got: &[f32], want: &[f64], bound: impl Fn(usiz
     }
 }
 
-/// What an f32 sum of `terms` products may be off by, with `absolute` the sum of their magnitudes; nothing for integers.
+/// What an f32 sum of `terms` products may be off by, with `absolute` the sum of their magnitudes; nothing
+/// for integers.
 fn summing(kind: Fill, terms: usize, absolute: f64) -> f64 {
     if kind == Fill::Integers { 0.0 } else { (terms + 2) as f64 * 2.0 * U * absolute }
 }

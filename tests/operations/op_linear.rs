@@ -38,8 +38,8 @@ fn reference(case: &Case) -> Outputs {
     Outputs { y: tape.value(y).clone(), dx, dweight, dbias: bias.map(|b| gradients.of(b).clone()) }
 }
 
-/// Bounds of y, dx, dweight and dbias: a sum of m products is off by at most (m + 2) u times m times the largest
-/// product, however it is ordered.
+/// Bounds of y, dx, dweight and dbias: a sum of m products is off by at most (m + 2) u times m times the
+/// largest product, however it is ordered.
 fn bounds(case: &Case) -> [f64; 4] {
     let Linear { n, c, k, scale } = case.linear;
     let [x, weight, dy] = [&case.x, &case.weight, &case.dy].map(|t| largest(&t.data));

@@ -5,8 +5,8 @@ use crate::support::device::{Probe, U, emulated, largest, on_every_device, poiso
 use crate::support::fixture::Fixture;
 use crate::support::gpu::on_gpu;
 use crate::support::norm::{
-    Bounds, Inputs, Outputs, POOLS, check_case, combinations, normal_inputs, output_shape, reference, rest,
-    statistics,
+    Bounds, Inputs, Outputs, POOLS, batch_statistics, check_case, combinations, normal_inputs, output_shape,
+    reference, rest,
 };
 use crate::support::reference::{BatchStatistics, Statistics, Tape, Tensor};
 use crate::support::{assert_close, channels_first, channels_last, integers, normals};
@@ -16,8 +16,8 @@ use fishmask::ops::{
     Affine, Groups, Norm, NormBackward, NormForward, Out, Pool, ResidualGradient, StatisticsOf, Totals, Work,
 };
 
-/// (N, H, W, C): channels below, at and around a vector's width, a multiple of 8 and not, and more than a block's; windows
-/// of every pool with pixels left over; pixels for several blocks.
+/// (N, H, W, C): channels below, at and around a vector's width, a multiple of 8 and not, and more than a
+/// block's; windows of every pool with pixels left over; pixels for several blocks.
 const SHAPES: [[usize; 4]; 7] = [
     [3, 8, 12, 1],
     [2, 9, 6, 3],
@@ -28,8 +28,9 @@ const SHAPES: [[usize; 4]; 7] = [
     [2, 7, 6, 264],
 ];
 
-/// Small integers, and moments whose products are exact: everything but the division by the count is exact in
-/// f32, and so is that where the count is a power of 2; then only dx may need rounding to be stored. Windows and ReLUs meet many ties and zeros.
+/// Small integers, and statistics whose products are exact: everything but the division by the count is exact in
+/// f32, and so is that where the count is a power of 2; then only dx may need rounding to be stored. Windows
+/// and ReLUs meet many ties and zeros.
 fn integers_exactly<B: Probe>(mut backend: B) {
     for (seed, shape) in SHAPES.into_iter().chain([[2, 8, 4, 5], [4, 4, 8, 24]]).enumerate() {
         let [n, h, w, c] = shape;
@@ -37,14 +38,14 @@ fn integers_exactly<B: Probe>(mut backend: B) {
         for norm in combinations(shape) {
             let mut weight = integers(&[c], 2, seed + 1);
             weight.data.iter_mut().filter(|v| **v == 0.0).for_each(|v| *v = -1.0);
-            let mut moments = integers(&[c], 1, seed + 2).f32s();
-            moments.extend(integers(&[c], 1, seed + 3).f32s().iter().map(|e| e.exp2()));
+            let mut statistics = integers(&[c], 1, seed + 2).f32s();
+            statistics.extend(integers(&[c], 1, seed + 3).f32s().iter().map(|e| e.exp2()));
             let inputs = Inputs {
                 x: integers(&[n, c, h, w], 2, seed + 4),
                 residual: integers(&[n, c, h, w], 2, seed + 5),
                 weight,
                 bias: integers(&[c], 2, seed + 6),
-                moments,
+                statistics,
                 dy: integers(&output_shape(&norm), 3, seed + 7),
                 before: integers(&[n, c, h, w], 3, seed + 8),
             };
@@ -79,18 +80,19 @@ fn running_against_f64<B: Probe>(mut backend: B) {
         let mean = normals(&[c], 7);
         let var = Tensor::from_fn(&[c], |i| f64::from((0.1 + i as f64 / 3.0) as f32));
         let running = backend.vector(&[mean.f32s(), var.f32s()].concat()).unwrap();
-        let mut moments = backend.vector(&vec![f32::NAN; 2 * c]).unwrap();
+        let mut statistics = backend.vector(&vec![f32::NAN; 2 * c]).unwrap();
         let of = StatisticsOf::Running { running: &running, from: 0..2 * c, groups: Groups::Batch };
         let [n, h, w, _] = shape;
         let norm = Norm { n, h, w, c, relu: false, residual: false, relu_sum: false, pool: None };
-        backend.norm_statistics(&norm, of, &mut moments, 0..2 * c).unwrap();
-        let found = backend.read(&moments).unwrap();
+        backend.norm_statistics(&norm, of, &mut statistics, 0..2 * c).unwrap();
+        let found = backend.read(&statistics).unwrap();
         assert_eq!(found[..c], mean.f32s());
         let expected: Vec<f64> = var.data.iter().map(|v| 1.0 / (v + 1e-5).sqrt()).collect();
         // eps, the sum, the root and the quotient are rounded once each.
         assert_close(&found[c..], &expected, 0.0, 4.0 * U, "1 / sqrt(var + eps)");
         for norm in combinations(shape) {
-            let inputs = Inputs { moments: found.clone(), ..normal_inputs(&mut backend, &norm, seed as u64) };
+            let inputs =
+                Inputs { statistics: found.clone(), ..normal_inputs(&mut backend, &norm, seed as u64) };
             let mut tape = Tape::default();
             let leaves = [&inputs.x, &inputs.weight, &inputs.bias, &inputs.residual].map(|t| tape.leaf(t));
             let by = Statistics::Running(&mean, &var);
@@ -109,7 +111,7 @@ fn running_against_f64<B: Probe>(mut backend: B) {
                 weights: &weights,
                 affine: &affine,
                 groups: Groups::Batch,
-                statistics: &moments,
+                statistics: &statistics,
                 at: 0..2 * c,
                 y: &mut out,
                 winners: None,
@@ -129,14 +131,14 @@ fn batch_norm_fixture<B: Probe>(mut backend: B) {
     let of = |key: &str| file.tensor(&format!("bn_batch.{key}"));
     let [n, c, h, w] = of("x").dims();
     let running = [of("mean").f32s(), of("var").f32s()].concat();
-    let (moments, after) = statistics(&mut backend, of("x"), &running);
+    let (statistics, after) = batch_statistics(&mut backend, of("x"), &running);
     let expected = [&of("mean_after").data[..], &of("var_after").data[..]].concat();
     assert_close(&after, &expected, 0.0, 4.0 * U, "running statistics");
     let norm = Norm { n, h, w, c, relu: false, residual: false, relu_sum: false, pool: None };
     let zeros = Tensor::zeros(&[n, c, h, w]);
     let (residual, before) = (zeros.clone(), zeros.clone());
     let [x, weight, bias, dy] = ["x", "w", "b", "dy"].map(|key| of(key).clone());
-    let inputs = Inputs { x, residual, weight, bias, moments, dy, before };
+    let inputs = Inputs { x, residual, weight, bias, statistics, dy, before };
     let expected = Outputs {
         y: of("y").clone(),
         winners: vec![],
@@ -162,14 +164,14 @@ fn pool_fixtures<B: Probe>(mut backend: B) {
         let [n, c, h, w] = of("x").dims();
         let norm = Norm { n, h, w, c, relu: false, residual: true, relu_sum: false, pool: Some(pool) };
         let ones = Tensor::from_fn(&[c], |_| 1.0);
-        let mut moments = vec![0.0; c];
-        moments.extend(vec![1.0; c]);
+        let mut statistics = vec![0.0; c];
+        statistics.extend(vec![1.0; c]);
         let inputs = Inputs {
             x: Tensor::zeros(&[n, c, h, w]),
             residual: of("x").clone(),
             weight: ones,
             bias: Tensor::zeros(&[c]),
-            moments,
+            statistics,
             dy: of("dy").clone(),
             before: Tensor::zeros(&[n, c, h, w]),
         };
@@ -206,7 +208,7 @@ fn nan_comes_through<B: Probe>(mut backend: B) {
             let (x, other) = (tensor(&backend, &x, 0), tensor(&backend, &other, 0));
             let affine = Affine { weight: 0..c, bias: c..2 * c };
             let weights = backend.vector(&[inputs.weight.f32s(), inputs.bias.f32s()].concat()).unwrap();
-            let moments = backend.vector(&inputs.moments).unwrap();
+            let statistics = backend.vector(&inputs.statistics).unwrap();
             let elements = output_shape(&norm).iter().product();
             let mut places = backend.bytes(elements).unwrap();
             backend.reserve(B::norm_scratch(&norm, Work::Train)).unwrap();
@@ -218,7 +220,7 @@ fn nan_comes_through<B: Probe>(mut backend: B) {
                     weights: &weights,
                     affine: &affine,
                     groups: Groups::Batch,
-                    statistics: &moments,
+                    statistics: &statistics,
                     at: 0..2 * c,
                     y: &mut y,
                     winners: (training && norm.pool.is_some()).then_some(&mut places),
@@ -245,18 +247,19 @@ fn nan_comes_through<B: Probe>(mut backend: B) {
 fn statistics_by_hand<B: Probe>(mut backend: B) {
     // 1, 2, 3, 6: mean 3, variance 3.5, unbiased 14/3. Running: 0.9 * 2 + 0.3, 0.9 * 5 + 1.4 / 3.
     let x = Tensor::new(&[2, 1, 1, 2], vec![1.0, 2.0, 3.0, 6.0]);
-    let (moments, running) = statistics(&mut backend, &x, &[2.0, 5.0]);
-    assert_close(&moments, &[3.0, 1.0 / 3.50001_f64.sqrt()], 0.0, 2.0 * U, "moments");
+    let (statistics, running) = batch_statistics(&mut backend, &x, &[2.0, 5.0]);
+    assert_close(&statistics, &[3.0, 1.0 / 3.50001_f64.sqrt()], 0.0, 2.0 * U, "statistics");
     assert_close(&running, &[2.1, 4.5 + 1.4 / 3.0], 0.0, 2.0 * U, "running statistics");
     // A single value has variance 0 and no unbiased one; 0 is taken.
-    let (moments, running) = statistics(&mut backend, &Tensor::new(&[1, 1, 1, 1], vec![4.0]), &[1.0, 1.0]);
-    assert_close(&moments, &[4.0, 1.0 / 1e-5_f64.sqrt()], 0.0, 2.0 * U, "moments of one value");
+    let (statistics, running) =
+        batch_statistics(&mut backend, &Tensor::new(&[1, 1, 1, 1], vec![4.0]), &[1.0, 1.0]);
+    assert_close(&statistics, &[4.0, 1.0 / 1e-5_f64.sqrt()], 0.0, 2.0 * U, "statistics of one value");
     assert_close(&running, &[1.3, 0.9], 0.0, 2.0 * U, "running statistics of one value");
     // Anything not finite stays so.
     for bad in [f64::NAN, f64::INFINITY] {
-        let (moments, running) =
-            statistics(&mut backend, &Tensor::new(&[1, 1, 1, 2], vec![bad, 1.0]), &[0.0, 1.0]);
-        assert!(!moments[0].is_finite() && moments[1].is_nan(), "{moments:?}");
+        let (statistics, running) =
+            batch_statistics(&mut backend, &Tensor::new(&[1, 1, 1, 2], vec![bad, 1.0]), &[0.0, 1.0]);
+        assert!(!statistics[0].is_finite() && statistics[1].is_nan(), "{statistics:?}");
         assert!(running.iter().all(|v| !v.is_finite()), "{running:?}");
     }
 }
@@ -275,14 +278,15 @@ fn large_means<B: Probe>(mut backend: B) {
     let leaves = [x.clone(), Tensor::zeros(&[2]), Tensor::zeros(&[2])].map(|t| tape.leaf(&t));
     let found = tape.batch_norm(leaves[0], leaves[1], leaves[2], Statistics::Batch).1;
     let BatchStatistics { mean, variance, .. } = found.unwrap();
-    let (moments, _) = statistics(&mut backend, &x, &[0.0, 0.0, 1.0, 1.0]);
-    assert_close(&moments[..2], &mean.data, 0.0, 2.0 * U, "mean");
+    let (statistics, _) = batch_statistics(&mut backend, &x, &[0.0, 0.0, 1.0, 1.0]);
+    assert_close(&statistics[..2], &mean.data, 0.0, 2.0 * U, "mean");
     let rstd: Vec<f64> = variance.data.iter().map(|v| 1.0 / (v + 1e-5).sqrt()).collect();
     // The constant channel's 0 may come out as 480 * 1.1e-16 * 1e6 = 5e-8 beside eps = 1e-5.
-    assert_close(&moments[2..], &rstd, 0.0, 3e-3, "1 / sqrt(var + eps)");
+    assert_close(&statistics[2..], &rstd, 0.0, 3e-3, "1 / sqrt(var + eps)");
 }
 
-/// The first sums and gradients that are not finite are noted, with the optimiser's step, until the totals are set.
+/// The first sums and gradients that are not finite are noted, with the optimiser's step, until the totals
+/// are set.
 fn faults_are_noted<B: Probe>(mut backend: B) {
     backend.set_rates(&[0.1; 9], 5).unwrap();
     let norm = Norm { n: 2, h: 3, w: 4, c: 3, relu: true, residual: false, relu_sum: false, pool: None };
@@ -293,7 +297,7 @@ fn faults_are_noted<B: Probe>(mut backend: B) {
     let affine = Affine { weight: 0..c, bias: c..2 * c };
     let weights = backend.vector(&[inputs.weight.f32s(), inputs.bias.f32s()].concat()).unwrap();
     let at = 7..7 + 2 * c;
-    let moments = backend.vector(&[vec![0.0; 7], inputs.moments].concat()).unwrap();
+    let statistics = backend.vector(&[vec![0.0; 7], inputs.statistics].concat()).unwrap();
     let x = tensor(&backend, &channels_last(&inputs.x), 0);
     let mut dx = poisoned(&backend, norm.n * norm.h * norm.w * c);
     let mut gradients = backend.vector(&vec![0.0; 2 * c]).unwrap();
@@ -305,7 +309,7 @@ fn faults_are_noted<B: Probe>(mut backend: B) {
             winners: None,
             weights: &weights,
             affine: &affine,
-            statistics: &moments,
+            statistics: &statistics,
             constant: false,
             at: at.clone(),
             dy: &mut tensor(backend, dy, 0),
@@ -325,11 +329,11 @@ fn faults_are_noted<B: Probe>(mut backend: B) {
     // A later step's does not replace it.
     backend.set_rates(&[0.1; 9], 6).unwrap();
     let spoilt = Tensor::new(&[1, 1, 1, 2], vec![f64::NAN, 1.0]);
-    statistics(&mut backend, &spoilt, &[0.0, 1.0]);
+    batch_statistics(&mut backend, &spoilt, &[0.0, 1.0]);
     assert_eq!(backend.fault().unwrap(), Some(expected));
     backend.set_totals(Totals::default()).unwrap();
     assert_eq!(backend.fault().unwrap(), None);
-    statistics(&mut backend, &spoilt, &[0.0, 1.0]);
+    batch_statistics(&mut backend, &spoilt, &[0.0, 1.0]);
     assert_eq!(backend.fault().unwrap(), Some(Fault { step: 6, place: Place::Forward(3) }));
 }
 
@@ -344,7 +348,7 @@ fn same_bits<B: Probe>(new: impl Fn() -> B + Sync) {
             let (image, elements) = (norm.h * norm.w * norm.c, output_shape(&norm).iter().product());
             let affine = Affine { weight: 0..norm.c, bias: norm.c..2 * norm.c };
             let weights = backend.vector(&[inputs.weight.f32s(), inputs.bias.f32s()].concat()).unwrap();
-            let moments = backend.vector(&inputs.moments).unwrap();
+            let statistics = backend.vector(&inputs.statistics).unwrap();
             let x = tensor(&backend, &channels_last(&inputs.x), 0);
             let residual = tensor(&backend, &channels_last(&inputs.residual), 0);
             let (mut y, mut winners) = (poisoned(&backend, elements), backend.bytes(elements).unwrap());
@@ -356,7 +360,7 @@ fn same_bits<B: Probe>(new: impl Fn() -> B + Sync) {
                 weights: &weights,
                 affine: &affine,
                 groups: Groups::Batch,
-                statistics: &moments,
+                statistics: &statistics,
                 at: at.clone(),
                 y: &mut y,
                 winners: pool.is_some().then_some(&mut winners),
@@ -370,7 +374,7 @@ fn same_bits<B: Probe>(new: impl Fn() -> B + Sync) {
                 winners: pool.is_some().then_some(&winners),
                 weights: &weights,
                 affine: &affine,
-                statistics: &moments,
+                statistics: &statistics,
                 constant: false,
                 at,
                 dy: &mut tensor(&backend, &channels_last(&inputs.dy), 0),

@@ -37,8 +37,8 @@ fn check_case<B: Probe>(
     assert_close(&found.data, &dx.data, bound[1], relative, &format!("dx of {what}"));
 }
 
-/// h w additions, each off by u of the partial sum, then 1 / (h w) and its product: (h w + 2) u of the largest
-/// value holds the mean. The way back rounds twice.
+/// h w additions, each off by u of the partial sum, then 1 / (h w) and its product: (h w + 2) u of the
+/// largest value holds the mean. The way back rounds twice.
 fn bounds<B: Probe>(x: &Tensor, dy: &Tensor) -> ([f64; 2], f64) {
     let [_, _, h, w] = x.dims();
     let Tolerance { storage, tiny } = B::TOLERANCE;

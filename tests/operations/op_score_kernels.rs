@@ -1,5 +1,5 @@
-//! Kernels of a convolution's scores, each of them and with the samples in any number of shares, against a direct f64
-//! computation of one sample at a time; and that operations for masks can be recorded.
+//! Kernels of a convolution's scores, each of them and with the samples in any number of shares, against a
+//! direct f64 computation of one sample at a time; and that operations for masks can be recorded.
 //!
 //! A gradient is a sum of P Q products, off by (P Q + 2) v times their magnitudes' sum, where v = 2^-23 (see
 //! `op_conv_kernels.rs`). On small integers everything is exact.
@@ -22,8 +22,9 @@ use fishmask::optim::{Moves, RateOps, Sgd, SgdBuffers, SgdOps};
 use fishmask::rng::{Purpose, Stream};
 use half::f16;
 
-/// Pairwise distinct dimensions; samples of less than a part of 16 pixels, of a whole number of parts and of one more
-/// pixel; several tiles both ways with ragged last ones, of which one of the gathering kernel's has K a multiple of 8.
+/// Pairwise distinct dimensions; samples of less than a part of 16 pixels, of a whole number of parts and of
+/// one more pixel; several tiles both ways with ragged last ones, of which one of the gathering kernel's has
+/// K a multiple of 8.
 fn cases() -> Vec<Conv> {
     vec![
         conv(5, (5, 7), (3, 10), S1),
@@ -183,7 +184,7 @@ fn recorded<D: Driver>(backend: &dyn Fn() -> Cuda<D>) {
         let logits = tensor(b, &fill(Fill::Normals, n * classes, 10), 0);
         let (mut y, mut dlogits) = (poisoned(b, g.outputs()), poisoned(b, n * classes));
         let (mut dy, mut dz) = (poisoned(b, g.outputs()), poisoned(b, g.outputs()));
-        let (mut moments, at) = (b.vector(&vec![f32::NAN; n * 2 * k]).unwrap(), 0..n * 2 * k);
+        let (mut statistics, at) = (b.vector(&vec![f32::NAN; n * 2 * k]).unwrap(), 0..n * 2 * k);
         b.set_rates(&[0.25, 0.125, f32::NAN], 0).unwrap();
         if record {
             b.record().unwrap();
@@ -191,15 +192,15 @@ fn recorded<D: Driver>(backend: &dyn Fn() -> Cuda<D>) {
         b.clear(&mut scores).unwrap();
         let (running, groups) = (&weights, Groups::EachImage);
         let of = StatisticsOf::Running { running, from: 3..3 + 2 * k, groups };
-        b.norm_statistics(&norm, of, &mut moments, at.clone()).unwrap();
-        b.norm_statistics(&norm, StatisticsOf::EachImage { x: &z }, &mut moments, at.clone()).unwrap();
+        b.norm_statistics(&norm, of, &mut statistics, at.clone()).unwrap();
+        b.norm_statistics(&norm, StatisticsOf::EachImage { x: &z }, &mut statistics, at.clone()).unwrap();
         let forward = NormForward {
             x: &z,
             residual: None,
             weights: &weights,
             affine: &affine,
             groups: Groups::EachImage,
-            statistics: &moments,
+            statistics: &statistics,
             at: at.clone(),
             y: &mut y,
             winners: None,
@@ -230,7 +231,7 @@ fn recorded<D: Driver>(backend: &dyn Fn() -> Cuda<D>) {
                 winners: None,
                 weights: &weights,
                 affine: &affine,
-                statistics: &moments,
+                statistics: &statistics,
                 constant: false,
                 at: at.clone(),
                 dy: &mut dy,

@@ -126,10 +126,10 @@ fn distance(actual: &[f64], expected: &[f64]) -> f64 {
     (error / expected.iter().map(|&e| square(e)).sum::<f64>()).sqrt()
 }
 
-/// Three whole training steps, compared with PyTorch's f64 by the losses, by what a few parameters moved and by a
-/// projection of every parameter's move. `bound` is on each, as a share of its length: one step's gradients are
-/// known to 3e-4 (see `network.rs`), and steps of this size (a loss of 6.5 becomes 1.8) make the next ones' errors
-/// a few times larger each.
+/// Three whole training steps, compared with PyTorch's f64 by the losses, by what a few parameters moved and
+/// by a projection of every parameter's move. `bound` is on each, as a share of its length: one step's
+/// gradients are known to 3e-4 (see `network.rs`), and steps of this size (a loss of 6.5 becomes 1.8) make
+/// the next ones' errors a few times larger each.
 fn trains_as_pytorch<B: Probe>(make: impl Fn() -> B, bound: f64) {
     for (model, file, width) in [
         (Model::Resnet9, "resnet9_w4", 4),

@@ -80,7 +80,8 @@ fn numbers(n: usize, seed: u64, mut of: impl FnMut(&mut Stream) -> f32) -> Vec<f
     (0..n).map(|_| of(&mut stream)).collect()
 }
 
-/// Squares of normal numbers, as Fisher's scores are, over lengths around a thread's, a warp's and a tile's share.
+/// Squares of normal numbers, as Fisher's scores are, over lengths around a thread's, a warp's and a tile's
+/// share.
 fn scores(mut backend: impl TopK) {
     let tiles = [TILE - 1, TILE, TILE + 1, 3 * TILE - 3, 2 * TILE + 1029];
     for n in [0, 1, 2, 3, 4, 5, 31, 33, 1000, 1023, 1025].into_iter().chain(tiles) {
@@ -166,7 +167,8 @@ fn again<D: Driver>(mut backend: Cuda<D>, scores: &[f32]) {
     }
 }
 
-/// More tiles than the block that places them has threads, which 8.4 million scores would have, in a smaller block.
+/// More tiles than the block that places them has threads, which 8.4 million scores would have, in a smaller
+/// block.
 fn places_in_turns<D: Driver>(backend: Cuda<D>) {
     let (tiles, digits, last, begins) = (75, NARROW as usize, 20, 0x1234);
     let mut stream = Stream::new(8, Purpose::Synthetic, 0, 0);

@@ -122,8 +122,8 @@ pub fn largest(values: &[f64]) -> f64 {
     values.iter().fold(0.0, |m, v| v.abs().max(m))
 }
 
-/// Tests functions of the CUDA backend on the emulated device and a GPU: `name` becomes `name::on_emulated` and
-/// `name::on_cuda`.
+/// Tests functions of the CUDA backend on the emulated device and a GPU: `name` becomes `name::on_emulated`
+/// and `name::on_cuda`.
 macro_rules! on_cuda_devices {
     (@within $test:ident) => {
         #[test]

@@ -7,9 +7,9 @@ const H: f64 = 1e-5;
 
 /// Asserts that `gradient` is that of the scalar function `f` at `x`, in the elements `at`.
 ///
-/// (f(x + H) - f(x - H)) / 2H is off by H^2 f'''/6, about 2e-11 f''', and by the rounding of f,
-/// which a long sum makes some 1e-15 |f|, over H: 1e-10 |f|. The bound 1e-8 (1 + |f| + |gradient|) leaves room
-/// for f''' of several hundred, and is still far below any wrong term.
+/// (f(x + H) - f(x - H)) / 2H is off by H^2 f'''/6, about 2e-11 f''', and by the rounding of f, which a long
+/// sum makes some 1e-15 |f|, over H: 1e-10 |f|. The bound 1e-8 (1 + |f| + |gradient|) leaves room for f''' of
+/// several hundred, and is still far below any wrong term.
 #[track_caller]
 pub fn assert_gradient(
     mut f: impl FnMut(&Tensor) -> f64,

@@ -14,7 +14,8 @@ pub struct Fixture {
 }
 
 impl Fixture {
-    /// Reads `tests/fixtures/<name>.safetensors` of the checkout, or of the folder a bundle of tests was unpacked in.
+    /// Reads `tests/fixtures/<name>.safetensors` of the checkout, or of the folder a bundle of tests was
+    /// unpacked in.
     pub fn open(name: &str) -> Fixture {
         let root = std::env::var("CARGO_MANIFEST_DIR").unwrap_or(env!("CARGO_MANIFEST_DIR").into());
         let path = Path::new(&root).join(format!("tests/fixtures/{name}.safetensors"));

@@ -5,8 +5,8 @@ use std::thread;
 use fishmask::device::Cuda;
 use fishmask::device::gpu::Gpu;
 
-/// The first GPU. Where there is none, or no kernels for it, says that the test is skipped; with `REQUIRE_CUDA=1` the
-/// test fails instead.
+/// The first GPU. Where there is none, or no kernels for it, says that the test is skipped; with
+/// `REQUIRE_CUDA=1` the test fails instead.
 pub fn gpu() -> Option<Gpu> {
     let reason = match Gpu::open(0) {
         Ok(gpu) => return Some(gpu),
@@ -18,7 +18,8 @@ pub fn gpu() -> Option<Gpu> {
     None
 }
 
-/// Runs a test of the CUDA backend on the first GPU, or says that it is skipped. The test may open it more than once.
+/// Runs a test of the CUDA backend on the first GPU, or says that it is skipped. The test may open it more
+/// than once.
 pub fn on_gpu(test: impl FnOnce(&(dyn Fn() -> Cuda<Gpu> + Sync))) {
     if gpu().is_some() {
         test(&|| Cuda::new(Gpu::open(0).unwrap()).unwrap());

@@ -1,5 +1,5 @@
-//! Code that several tests share: the f64 reference, the PyTorch fixtures, fills, layouts and tolerances; runs, chains and
-//! data sets that are made up; the programs as a user runs them.
+//! Code that several tests share: the f64 reference, the PyTorch fixtures, fills, layouts and tolerances;
+//! runs, chains and data sets that are made up; the programs as a user runs them.
 #![allow(dead_code, unused_macros)] // Each program of tests uses a part of it.
 
 pub mod chain;
@@ -43,8 +43,8 @@ pub fn labels(count: usize, classes: u32, seed: u64) -> Vec<usize> {
     (0..count).map(|_| stream.below(classes) as usize).collect()
 }
 
-/// Asserts |actual - expected| <= abs + rel * |expected| for each element (NaN and infinities never pass), and
-/// names the worst one: the largest error as a multiple of its bound.
+/// Asserts |actual - expected| <= abs + rel * |expected| for each element (NaN and infinities never pass),
+/// and names the worst one: the largest error as a multiple of its bound.
 #[track_caller]
 pub fn assert_close<A: Copy + Into<f64>>(actual: &[A], expected: &[f64], abs: f64, rel: f64, what: &str) {
     assert_eq!(actual.len(), expected.len(), "{what}: lengths differ");

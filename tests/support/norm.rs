@@ -1,5 +1,5 @@
-//! One case of the fused batch norm: its inputs, what the reference makes of them, how far a backend may be off,
-//! and the run that compares.
+//! One case of the fused batch norm: its inputs, what the reference makes of them, how far a backend may be
+//! off, and the run that compares.
 
 use fishmask::ops::{
     Affine, DEAD, Groups, Norm, NormBackward, NormForward, Out, Pool, ResidualGradient, StatisticsOf, Work,
@@ -27,14 +27,14 @@ pub fn combinations([n, h, w, c]: [usize; 4]) -> Vec<Norm> {
     all
 }
 
-/// Inputs of one case, NCHW, and the moments to normalise with.
+/// Inputs of one case, NCHW, and the statistics to normalise with.
 pub struct Inputs {
     pub x: Tensor,
     pub residual: Tensor,
     pub weight: Tensor,
     pub bias: Tensor,
     /// Mean, then 1/sqrt(var + eps).
-    pub moments: Vec<f32>,
+    pub statistics: Vec<f32>,
     pub dy: Tensor,
     /// What the residual's gradient is added to.
     pub before: Tensor,
@@ -95,21 +95,21 @@ pub fn winners(norm: &Norm, unpooled: &Tensor) -> Vec<u8> {
     places
 }
 
-/// The same through the reference. `given` takes the moments as they are and the gradient's formula with them;
-/// otherwise the tape's own batch statistics.
+/// The same through the reference. `given` takes the statistics as they are and the gradient's formula with
+/// them; otherwise the tape's own batch statistics.
 pub fn reference(norm: &Norm, inputs: &Inputs, given: bool) -> Outputs {
     reference_by(norm, inputs, given.then_some(true))
 }
 
-/// The same; `given` takes the moments as they are, and says whether they depend on x or are constants.
+/// The same; `given` takes the statistics as they are, and says whether they depend on x or are constants.
 pub fn reference_by(norm: &Norm, inputs: &Inputs, given: Option<bool>) -> Outputs {
     let mut tape = Tape::default();
     let (x, residual) = (tape.leaf(&inputs.x), tape.leaf(&inputs.residual));
     let (weight, bias) = (tape.leaf(&inputs.weight), tape.leaf(&inputs.bias));
     let (c, plane) = (norm.c, norm.h * norm.w);
     let channel = |i: usize| i / plane % c;
-    let moment = |part: usize, i: usize| f64::from(inputs.moments[part * c + channel(i)]);
-    let x_hat = Tensor::from_fn(&inputs.x.shape, |i| (inputs.x.data[i] - moment(0, i)) * moment(1, i));
+    let statistic = |part: usize, i: usize| f64::from(inputs.statistics[part * c + channel(i)]);
+    let x_hat = Tensor::from_fn(&inputs.x.shape, |i| (inputs.x.data[i] - statistic(0, i)) * statistic(1, i));
     let z = if given.is_some() {
         let affine = |i: usize| inputs.weight.data[channel(i)] * x_hat.data[i] + inputs.bias.data[channel(i)];
         tape.leaf(&Tensor::from_fn(&inputs.x.shape, affine))
@@ -131,7 +131,7 @@ pub fn reference_by(norm: &Norm, inputs: &Inputs, given: Option<bool>) -> Output
         let dx = Tensor::from_fn(&inputs.x.shape, |i| {
             let k = channel(i);
             let means = if through { (dbias[k] + x_hat.data[i] * dweight[k]) / count } else { 0.0 };
-            inputs.weight.data[k] * moment(1, i) * (dz.data[i] - means)
+            inputs.weight.data[k] * statistic(1, i) * (dz.data[i] - means)
         });
         (dx, dweight, dbias)
     } else {
@@ -165,20 +165,20 @@ impl Bounds {
         dx_storage: Tolerance { storage: 0.0, tiny: 0.0 },
     };
 
-    /// y is one multiply-add with scale = weight rstd and shift = bias - mean scale. The moments are rounded once
-    /// and scale and shift three times, so 8 u of the terms' magnitudes holds y.
+    /// y is one multiply-add with scale = weight rstd and shift = bias - mean scale. The statistics are rounded
+    /// once and scale and shift three times, so 8 u of the terms' magnitudes holds y.
     ///
-    /// Sums over pixels are f32 within an image (h w additions, each u of what is summed, at most) and exact over
-    /// images, so those of dz and dz xhat are off by (h w + 16) u times the sum of their terms' magnitudes; dx =
-    /// scale (dz - mean(dz) - xhat mean(dz xhat)) inherits that over count. Behind a pool, dz is a sum in f32 of up to
-    /// four (overlapping windows); the residual's gradient is that and what it is added to, rounded once more to be
-    /// stored.
+    /// Sums over pixels are f32 within an image (h w additions, each u of what is summed, at most) and exact
+    /// over images, so those of dz and dz xhat are off by (h w + 16) u times the sum of their terms'
+    /// magnitudes; dx = scale (dz - mean(dz) - xhat mean(dz xhat)) inherits that over count. Behind a pool,
+    /// dz is a sum in f32 of up to four (overlapping windows); the residual's gradient is that and what it is
+    /// added to, rounded once more to be stored.
     pub fn new(norm: &Norm, inputs: &Inputs, tolerance: Tolerance) -> Bounds {
         let (c, plane) = (norm.c, norm.h * norm.w);
         let (x, dz) = (largest(&inputs.x.data), 4.0 * largest(&inputs.dy.data));
         let (mut scale, mut x_hat, mut mean) = (0.0_f64, 0.0_f64, 0.0_f64);
         for k in 0..c {
-            let (m, rstd) = (f64::from(inputs.moments[k]), f64::from(inputs.moments[c + k]));
+            let (m, rstd) = (f64::from(inputs.statistics[k]), f64::from(inputs.statistics[c + k]));
             mean = mean.max(m.abs());
             scale = scale.max(inputs.weight.data[k].abs() * rstd);
             x_hat = x_hat.max((x + m.abs()) * rstd);
@@ -200,8 +200,8 @@ impl Bounds {
     }
 }
 
-/// Runs a case on the backend, in buffers for one more image, with every way to write the residual's gradient,
-/// and compares everything it may and may not write.
+/// Runs a case on the backend, in buffers for one more image, with every way to write the residual's
+/// gradient, and compares everything it may and may not write.
 pub fn check_case<B: Probe>(
     backend: &mut B,
     norm: &Norm,
@@ -221,9 +221,9 @@ pub fn check_case<B: Probe>(
     flat[affine.bias.clone()].copy_from_slice(&inputs.bias.f32s());
     let weights = backend.vector(&flat).unwrap();
     let at = 5..5 + 2 * c;
-    let mut statistics = vec![FENCE; 2 * c + 9];
-    statistics[at.clone()].copy_from_slice(&inputs.moments);
-    let moments = backend.vector(&statistics).unwrap();
+    let mut held = vec![FENCE; 2 * c + 9];
+    held[at.clone()].copy_from_slice(&inputs.statistics);
+    let statistics = backend.vector(&held).unwrap();
 
     let x = tensor(backend, &channels_last(&inputs.x), image);
     let other = tensor(backend, &channels_last(&inputs.residual), image);
@@ -238,7 +238,7 @@ pub fn check_case<B: Probe>(
             weights: &weights,
             affine: &affine,
             groups: Groups::Batch,
-            statistics: &moments,
+            statistics: &statistics,
             at: at.clone(),
             y: &mut y,
             winners: (training && norm.pool.is_some()).then_some(&mut places),
@@ -277,7 +277,7 @@ pub fn check_case<B: Probe>(
             winners: norm.pool.is_some().then_some(&places),
             weights: &weights,
             affine: &affine,
-            statistics: &moments,
+            statistics: &statistics,
             constant: false,
             at: at.clone(),
             dy: &mut dy,
@@ -312,8 +312,8 @@ pub fn check_case<B: Probe>(
         let outside = |i: &usize| !affine.weight.contains(i) && !affine.bias.contains(i);
         assert!((0..gradients.len()).filter(outside).all(|i| gradients[i] == FENCE), "{what}");
     }
-    let after = (backend.read(&weights).unwrap(), backend.read(&moments).unwrap());
-    assert_eq!(after, (flat, statistics), "{what}: its inputs changed");
+    let after = (backend.read(&weights).unwrap(), backend.read(&statistics).unwrap());
+    assert_eq!(after, (flat, held), "{what}: its inputs changed");
 }
 
 /// Sum and sum of squares by channel, in f64.
@@ -328,8 +328,8 @@ pub fn sums(x: &Tensor) -> Vec<f64> {
     sums
 }
 
-/// The backend's moments of x, and its running statistics after it.
-pub fn statistics<B: Probe>(backend: &mut B, x: &Tensor, running: &[f32]) -> (Vec<f32>, Vec<f32>) {
+/// The backend's statistics of x, and its running statistics after it.
+pub fn batch_statistics<B: Probe>(backend: &mut B, x: &Tensor, running: &[f32]) -> (Vec<f32>, Vec<f32>) {
     let [n, c, h, w] = x.dims();
     let fenced = |values: &[f32]| [&[FENCE; 3], values, &[FENCE; 2]].concat();
     let at = 3..3 + 2 * c;
@@ -337,16 +337,16 @@ pub fn statistics<B: Probe>(backend: &mut B, x: &Tensor, running: &[f32]) -> (Ve
     padded.extend(sums(x));
     padded.extend([f64::NAN; 2]);
     let sums = backend.sums_of(&padded);
-    let mut moments = backend.vector(&fenced(&vec![f32::NAN; 2 * c])).unwrap();
+    let mut statistics = backend.vector(&fenced(&vec![f32::NAN; 2 * c])).unwrap();
     let mut after = backend.vector(&fenced(running)).unwrap();
     let norm = Norm { n, h, w, c, relu: false, residual: false, relu_sum: false, pool: None };
     let of = StatisticsOf::Batch { sums: &sums, running: &mut after };
-    backend.norm_statistics(&norm, of, &mut moments, at.clone()).unwrap();
-    let [moments, after] = [moments, after].map(|v| backend.read(&v).unwrap());
-    for vector in [&moments, &after] {
+    backend.norm_statistics(&norm, of, &mut statistics, at.clone()).unwrap();
+    let [statistics, after] = [statistics, after].map(|v| backend.read(&v).unwrap());
+    for vector in [&statistics, &after] {
         assert!(vector[..3].iter().chain(&vector[at.end..]).all(|&v| v == FENCE), "wrote outside its range");
     }
-    (moments[at.clone()].to_vec(), after[at].to_vec())
+    (statistics[at.clone()].to_vec(), after[at].to_vec())
 }
 
 pub fn normal_inputs<B: Probe>(backend: &mut B, norm: &Norm, seed: u64) -> Inputs {
@@ -354,13 +354,13 @@ pub fn normal_inputs<B: Probe>(backend: &mut B, norm: &Norm, seed: u64) -> Input
     let mut x = normals(&[n, c, h, w], seed + 1);
     x.data.iter_mut().for_each(|v| *v = 2.0 * *v + 0.5);
     let x = half(x);
-    let (moments, _) = statistics(backend, &x, &vec![0.0; 2 * c]);
+    let (statistics, _) = batch_statistics(backend, &x, &vec![0.0; 2 * c]);
     Inputs {
         x,
         residual: half(normals(&[n, c, h, w], seed + 2)),
         weight: normals(&[c], seed + 3),
         bias: normals(&[c], seed + 4),
-        moments,
+        statistics,
         dy: half(normals(&output_shape(norm), seed + 5)),
         before: half(normals(&[n, c, h, w], seed + 6)),
     }

@@ -21,8 +21,8 @@ impl Scores {
         Scores { power, error: vec![0.0; value.len()], value, samples: 0 }
     }
 
-    /// Adds a sample's gradient, whose element i the backend knows to within `off(i)`: |(g + e)^2 - g^2| is at most
-    /// 2 |g| |e| + e^2.
+    /// Adds a sample's gradient, whose element i the backend knows to within `off(i)`: |(g + e)^2 - g^2| is
+    /// at most 2 |g| |e| + e^2.
     pub fn add(&mut self, gradient: &[f64], off: impl Fn(usize) -> f64) {
         assert_eq!(gradient.len(), self.value.len());
         self.samples += 1;
@@ -37,8 +37,8 @@ impl Scores {
         }
     }
 
-    /// A sum in f32 of the samples' powers and what was there before, none of them negative, is off by another
-    /// (samples + 2) u of itself, a power's own rounding included; an exact one by nothing.
+    /// A sum in f32 of the samples' powers and what was there before, none of them negative, is off by
+    /// another (samples + 2) u of itself, a power's own rounding included; an exact one by nothing.
     #[track_caller]
     pub fn check(&self, found: &[f32], exact: bool, what: &str) {
         assert_eq!(found.len(), self.value.len(), "{what}");

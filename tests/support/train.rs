@@ -142,7 +142,8 @@ pub fn final_bytes(folder: &Path) -> Vec<u8> {
     std::fs::read(folder.join("final.safetensors")).unwrap()
 }
 
-/// Each of `cases` is the steps, of all workers together, after which a run is stopped, then the resumed one, and so on.
+/// Each of `cases` is the steps, of all workers together, after which a run is stopped, then the resumed one,
+/// and so on.
 pub fn stopped_and_resumed_ends_with_the_same_bits(config: &Config, cases: &[&[u32]]) {
     let whole = tempfile::tempdir().unwrap();
     let (_, uninterrupted) = train(config, whole.path(), None);

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use safetensors::Dtype;
 
-use super::file::{self, Failed, Spec};
+use super::file;
 use super::header::{Contents, Header};
+use crate::checkpoint::container::{Failed, Spec};
 use crate::checkpoint::{Error, Hash, Progress, weights};
 use crate::graph::layout::Parameter;
 use crate::graph::{Layout, ModelId};
@@ -25,7 +26,7 @@ pub fn write_base<E: From<Error>>(
     let tensors = weights::expected(layout).into_iter();
     let specs: Vec<Spec> =
         tensors.map(|t| Spec { name: t.name, dtype: Dtype::F32, shape: t.shape }).collect();
-    file::write(folder, Header::new(id, contents), &specs, |out| {
+    file::write(folder, &Header::new(id, contents), &specs, |out| {
         for parameter in &layout.parameters {
             let mut values = source(parameter).map_err(Failed::Source)?;
             parameter.make_canonical(&mut values);

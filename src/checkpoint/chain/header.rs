@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::container::KEY;
+use crate::checkpoint::container;
 use crate::checkpoint::hash::feed;
 use crate::checkpoint::moment::FileKind;
 use crate::checkpoint::progress::TotalsFields;
@@ -70,44 +70,37 @@ impl Header {
     }
 
     /// The JSON that guards data, which `data` has been fed; always of the same length. A base's model is its data.
-    pub fn seal(mut self, mut data: blake3::Hasher) -> Result<String, serde_json::Error> {
-        if let Contents::Base { model, .. } = &mut self.contents {
+    pub fn seal(&self, mut data: blake3::Hasher) -> Result<String, serde_json::Error> {
+        let mut header = self.clone();
+        if let Contents::Base { model, .. } = &mut header.contents {
             *model = Hash::of(&data);
         }
-        let json = serde_json::to_string(&self)?;
-        self.check = Hash::of(data.update(json.as_bytes())).to_string();
-        serde_json::to_string(&self)
+        let json = serde_json::to_string(&header)?;
+        header.check = Hash::of(data.update(json.as_bytes())).to_string();
+        serde_json::to_string(&header)
     }
 
     /// Reads the metadata entry, which may be missing.
     pub fn parse(path: &Path, json: Option<&str>) -> Result<Header, Error> {
-        let bad = |reason: String| Error::new(path, Problem::NotChain { reason });
-        let json = json.ok_or_else(|| bad(format!("it has no metadata entry `{KEY}`")))?;
-        let reason = |e: serde_json::Error| bad(format!("metadata entry `{KEY}`: {e}"));
-        // The format first: the rest is only known to be there in this one.
-        #[derive(Deserialize)]
-        struct Format {
-            format: u32,
-        }
-        let Format { format } = serde_json::from_str(json).map_err(reason)?;
-        if format != FORMAT {
-            return Err(bad(format!("its format is version {format}; this program reads version {FORMAT}")));
-        }
-        serde_json::from_str(json).map_err(reason)
+        container::parse_entry(json, FORMAT).map_err(|reason| Error::new(path, Problem::NotChain { reason }))
     }
 
     /// Whether data and JSON are what was written. Returns the hash of the data alone.
-    pub fn check(&self, path: &Path, json: &str, data: &[u8]) -> Result<Hash, Error> {
+    pub fn check(&self, path: &Path, json: Option<&str>, data: &[u8]) -> Result<Hash, Error> {
         let mut hasher = blake3::Hasher::new();
         feed(&mut hasher, data);
         self.check_hashed(path, json, hasher)
     }
 
     /// As [`Header::check`], of data that a hasher has been fed.
-    pub fn check_hashed(&self, path: &Path, json: &str, mut hasher: blake3::Hasher) -> Result<Hash, Error> {
+    pub fn check_hashed(
+        &self,
+        path: &Path,
+        json: Option<&str>,
+        mut hasher: blake3::Hasher,
+    ) -> Result<Hash, Error> {
         let hash = Hash::of(&hasher);
-        // Only an empty one is not found: it would stand for itself.
-        hasher.update(json.replacen(&format!("\"{}\"", self.check), "\"\"", 1).as_bytes());
+        hasher.update(container::without_digest(json.unwrap_or_default(), &self.check).as_bytes());
         let found = Hash::of(&hasher);
         if self.check == found.to_string() {
             return Ok(hash);
@@ -123,6 +116,18 @@ impl Header {
             Contents::Delta { progress, .. } => FileKind::Delta.file_name(progress.at),
             Contents::Workers { at, .. } => FileKind::Workers.file_name(*at),
         }
+    }
+}
+
+/// Whether a file is of the run's model. Too wide a model that a damaged file tells of is not to be tried.
+pub fn check_model(path: &Path, run: ModelId, file: ModelId) -> Result<(), Error> {
+    if let Err(need) = file.check() {
+        let reason = format!("its width is {}; it {need}", file.width);
+        return Err(Error::new(path, Problem::NotChain { reason }));
+    }
+    match run == file {
+        true => Ok(()),
+        false => Err(Error::new(path, Problem::Model { expected: run, found: file })),
     }
 }
 

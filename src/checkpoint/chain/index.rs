@@ -2,86 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::file;
-use super::header::mask_name;
-use super::look::{Found, look, names};
-use crate::checkpoint::container::Bytes;
-use crate::checkpoint::{Error, Hash, Moment, Problem, Progress};
+use super::entry::{Checkpoint, Found, Kind, MaskFile, WorkersFile};
+use super::look::{look, names};
+use crate::checkpoint::{Error, Problem};
 use crate::graph::{Layout, ModelId};
-
-/// What a checkpoint is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// All weights, on which deltas build.
-    Base,
-    /// The new values of a mask.
-    Delta {
-        /// The model that the checkpoint it builds on restores to.
-        parent: Hash,
-        /// The hash of its mask's indices.
-        mask: Hash,
-    },
-    /// Weights and velocity, on its own.
-    Full {
-        /// The hash of the indices of the mask in force, if there is one.
-        mask: Option<Hash>,
-    },
-}
-
-/// A checkpoint, as its head tells.
-#[derive(Clone, Debug)]
-pub struct Checkpoint {
-    /// Its file.
-    pub path: PathBuf,
-    /// The file's length.
-    pub bytes: u64,
-    /// What it is.
-    pub kind: Kind,
-    /// When it was written.
-    pub progress: Progress,
-    /// The hash of the model it restores to; a full checkpoint has none.
-    pub model: Option<Hash>,
-    /// Weights it holds.
-    pub kept: usize,
-}
-
-impl Checkpoint {
-    /// The place in the run that it is of.
-    pub fn at(&self) -> Moment {
-        self.progress.at
-    }
-
-    pub(super) fn is_base(&self) -> bool {
-        self.kind == Kind::Base
-    }
-
-    /// The mask it needs.
-    pub(super) fn mask(&self) -> Option<Hash> {
-        match self.kind {
-            Kind::Delta { mask, .. } => Some(mask),
-            Kind::Full { mask } => mask,
-            Kind::Base => None,
-        }
-    }
-}
-
-/// A mask's file.
-#[derive(Clone, Debug)]
-pub(super) struct MaskFile {
-    pub path: PathBuf,
-    pub bytes: u64,
-    pub hash: Hash,
-}
-
-/// A file with the state of several workers, beside the checkpoint of their merged model.
-#[derive(Clone, Debug)]
-pub struct WorkersFile {
-    /// The file.
-    pub path: PathBuf,
-    /// Its length.
-    pub bytes: u64,
-    pub(super) at: Moment,
-}
 
 /// The checkpoints of a run, whole chains and full ones, as its files' heads tell. Heads are read once; what is
 /// restored is read and checked then.
@@ -179,42 +103,5 @@ impl Chain {
     /// The length of a dense file's data, in bytes.
     pub fn dense_bytes(&self) -> u64 {
         4 * (self.layout.weight_count() + self.layout.statistic_count()) as u64
-    }
-
-    /// The checkpoint that a delta builds on: the base if several restore to the same model.
-    pub(super) fn parent(&self, child: &Checkpoint, parent: Hash) -> Result<&Checkpoint, Error> {
-        // A delta's parent is always older: equal models at different moments make no circle.
-        let fits = |c: &&Checkpoint| {
-            c.model == Some(parent) && if c.is_base() { c.at() <= child.at() } else { c.at() < child.at() }
-        };
-        let found = self.checkpoints.iter().filter(fits).min_by_key(|c| !c.is_base());
-        found.ok_or_else(|| self.why_missing(child, parent))
-    }
-
-    /// Why a parent is not found: first because the child's head is damaged; then others may have damaged heads.
-    fn why_missing(&self, child: &Checkpoint, parent: Hash) -> Error {
-        let fault = |path: &Path| file::read(path, &mut Bytes::default()).err();
-        if let Some(error) = fault(&child.path) {
-            return error;
-        }
-        let older = |c: &&Checkpoint| c.at() <= child.at() && !matches!(c.kind, Kind::Full { .. });
-        let others = self.checkpoints.iter().filter(older).map(|c| &*c.path);
-        let damaged = others.filter(|path| fault(path).is_some());
-        let broken = self.broken.iter().map(Error::path).chain(damaged).map(Path::to_path_buf).collect();
-        Error::new(&child.path, Problem::ParentMissing { parent, broken })
-    }
-
-    /// A mask's file, for a checkpoint that needs it.
-    pub(super) fn mask_file(&self, mask: Hash, needs: &Checkpoint) -> Result<&MaskFile, Error> {
-        let found = self.masks.iter().find(|file| file.hash == mask);
-        found.ok_or_else(|| {
-            // A file that is there and cannot be used is the thing to tell of.
-            let name = mask_name(mask);
-            let path = self.folder.join(&name);
-            let fault =
-                file::read(&needs.path, &mut Bytes::default()).err().filter(|_| needs.model.is_some());
-            let there = || self.read_mask(&path).err().filter(|_| path.exists());
-            fault.or_else(there).unwrap_or_else(|| Error::new(&needs.path, Problem::MaskMissing { name }))
-        })
     }
 }

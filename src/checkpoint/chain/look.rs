@@ -3,19 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::file::{self, Head};
-use super::header::{Contents, Header};
-use super::index::{Checkpoint, Kind, MaskFile, WorkersFile};
+use super::entry::{Checkpoint, Found, Kind, MaskFile, WorkersFile};
+use super::file::check_name;
+use super::header::{Contents, Header, check_model};
+use crate::checkpoint::container::{self, Head};
 use crate::checkpoint::moment::FileKind;
-use crate::checkpoint::{Error, Moment, Problem, full};
+use crate::checkpoint::{Error, Moment, full};
 use crate::graph::ModelId;
-
-/// A file that a folder of checkpoints holds.
-pub enum Found {
-    Checkpoint(Checkpoint),
-    Mask(MaskFile),
-    Workers(WorkersFile),
-}
 
 /// Files with a checkpoint's name, sorted.
 pub fn names(folder: &Path) -> Result<Vec<PathBuf>, Error> {
@@ -39,7 +33,7 @@ pub fn named_moment(path: &Path) -> Option<Moment> {
 
 /// Reads a file's head: model, width and what it is. It must be of `model`, if that is known.
 pub fn look(path: &Path, model: Option<ModelId>) -> Result<(ModelId, Found), Error> {
-    let head = file::head(path)?;
+    let head = container::head(path)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let small = [".delta.safetensors", ".workers.safetensors"];
     let is_full = name.starts_with("epoch-") && !small.iter().any(|end| name.ends_with(end));
@@ -50,7 +44,7 @@ pub fn look(path: &Path, model: Option<ModelId>) -> Result<(ModelId, Found), Err
 
 fn look_full(path: &Path, head: &Head) -> Result<(ModelId, Found), Error> {
     let h = full::parse_header(path, head.json.as_deref())?;
-    file::check_name(path, &FileKind::Full.file_name(h.progress.at))?;
+    check_name(path, &FileKind::Full.file_name(h.progress.at))?;
     let (kind, path) = (Kind::Full { mask: h.mask }, path.to_path_buf());
     let checkpoint = Checkpoint {
         path,
@@ -65,7 +59,7 @@ fn look_full(path: &Path, head: &Head) -> Result<(ModelId, Found), Error> {
 
 fn look_small(path: &Path, head: &Head) -> Result<(ModelId, Found), Error> {
     let header = Header::parse(path, head.json.as_deref())?;
-    file::check_name(path, &header.file_name())?;
+    check_name(path, &header.file_name())?;
     let (path, bytes) = (path.to_path_buf(), head.bytes);
     let (kind, model, progress, kept) = match &header.contents {
         &Contents::Mask { mask: hash } => {
@@ -95,16 +89,4 @@ fn weight_count(head: &Head) -> usize {
 /// Elements of a tensor; a damaged head may tell of more than there can be.
 fn elements(shape: &[usize]) -> usize {
     shape.iter().fold(1, |product: usize, &n| product.saturating_mul(n))
-}
-
-/// Whether a file is of the run's model. Too wide a model that a damaged file tells of is not to be tried.
-pub fn check_model(path: &Path, run: ModelId, file: ModelId) -> Result<(), Error> {
-    if let Err(need) = file.check() {
-        let reason = format!("its width is {}; it {need}", file.width);
-        return Err(Error::new(path, Problem::NotChain { reason }));
-    }
-    match run == file {
-        true => Ok(()),
-        false => Err(Error::new(path, Problem::Model { expected: run, found: file })),
-    }
 }

@@ -10,7 +10,7 @@
 //!   workers, which then has no velocity: `worker.N.values`, `worker.N.running` and `worker.N.velocity` of each, f32, in
 //!   the order that the run keeps them in.
 //!
-//! Each base and delta carries as `weights` the hash of the model it restores to ([`Hash::of_model`]). A delta names its
+//! Each base and delta carries as `weights` the hash of the model it restores to ([`super::Hash::of_model`]). A delta names its
 //! mask by the hash of its indices, and its parent by that one's `weights`: so any file that restores to the same
 //! vector can take a parent's place. The parent is the last checkpoint before the mask came into force: deltas hold
 //! values, not differences, so those of one mask supersede each other, and a chain is as deep as there were masks.
@@ -21,34 +21,25 @@
 
 mod base;
 mod diff;
+mod entry;
 mod file;
 mod header;
 mod index;
 mod look;
+mod mask;
+mod needs;
 mod prune;
 mod read;
 mod verify;
 mod workers;
 mod write;
 
-use super::Hash;
-
 pub use diff::{Changes, diff};
-pub use index::{Chain, Checkpoint, Kind, WorkersFile};
+pub use entry::{Checkpoint, Kind, WorkersFile};
+pub use index::Chain;
+pub use mask::save_mask;
 pub use prune::Pruned;
 pub use read::{Restored, Velocity};
 pub use verify::Verified;
 pub use workers::{Part, Worker, Workers, WorkersState, prune_workers, save_workers};
-pub use write::{Values, Writer, save_mask};
-
-/// A model's vectors as a chain's hashes see them.
-struct Vector {
-    canonical: Vec<f32>,
-    running: Vec<f32>,
-}
-
-impl Vector {
-    fn hash(&self) -> Hash {
-        Hash::of_model(&self.canonical, &self.running)
-    }
-}
+pub use write::{Values, Writer};

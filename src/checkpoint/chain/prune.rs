@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::base::write_base;
-use super::index::{Chain, Checkpoint, Kind, WorkersFile};
+use super::entry::{Checkpoint, Kind, WorkersFile};
+use super::index::Chain;
 use crate::checkpoint::{Error, Hash, Problem, atomic};
 use crate::graph::layout::Parameter;
 

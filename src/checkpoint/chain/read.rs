@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 use half::f16;
 use safetensors::Dtype;
 
-use super::header::Contents;
-use super::index::{Chain, Checkpoint, Kind};
-use super::look::{check_model, named_moment};
+use super::entry::{Checkpoint, Kind};
+use super::file::{self, Guarded};
+use super::header::{Contents, check_model};
+use super::index::Chain;
+use super::look::named_moment;
+use super::mask::read_mask;
 use super::workers::Workers;
-use super::{Vector, file};
 use crate::checkpoint::container::{self, Bytes};
 use crate::checkpoint::moment::FileKind;
 use crate::checkpoint::weights::{self, Flat};
@@ -41,6 +43,18 @@ pub struct Restored {
     pub velocity: Velocity,
     /// Canonical indices of the mask in force, ascending; none where training was dense.
     pub mask: Option<Vec<u32>>,
+}
+
+/// A model's vectors as a chain's hashes see them.
+pub(super) struct Vector {
+    pub canonical: Vec<f32>,
+    pub running: Vec<f32>,
+}
+
+impl Vector {
+    fn hash(&self) -> Hash {
+        Hash::of_model(&self.canonical, &self.running)
+    }
 }
 
 /// A delta's own content.
@@ -160,8 +174,8 @@ impl Chain {
     /// Reads a base.
     pub(super) fn base(&self, base: &Checkpoint) -> Result<Vector, Error> {
         let mut bytes = Bytes::default();
-        let file = file::read(&base.path, &mut bytes)?;
-        let &Contents::Base { model: expected, .. } = &file.header.contents else {
+        let Guarded { header, file, data } = file::read(&base.path, &mut bytes)?;
+        let Contents::Base { model: expected, .. } = header.contents else {
             return Err(Error::new(&base.path, Problem::NotChain { reason: "it is no base".into() }));
         };
         let all = weights::expected(&self.layout);
@@ -169,7 +183,7 @@ impl Chain {
         // In canonical order, as it is written, the data is the vector, and what the hash is of.
         let in_order = file.names.iter().eq(all.iter().map(|t| &t.name));
         let (vector, found) = if in_order && file.begin.is_multiple_of(4) {
-            let (begin, found) = (file.begin / 4, file.data);
+            let (begin, found) = (file.begin / 4, data);
             let mut canonical = bytes.into_values(begin);
             let running = canonical.split_off(self.layout.weight_count());
             (Vector { canonical, running }, found)
@@ -194,8 +208,8 @@ impl Chain {
     ) -> Result<(Delta, (Hash, Vec<u32>)), Error> {
         let path = &checkpoint.path;
         let mut bytes = Bytes::default();
-        let file = file::read(path, &mut bytes)?;
-        let &Contents::Delta { mask: hash, .. } = &file.header.contents else {
+        let Guarded { header, file, .. } = file::read(path, &mut bytes)?;
+        let Contents::Delta { mask: hash, .. } = header.contents else {
             return Err(Error::new(path, Problem::NotChain { reason: "it is no delta".into() }));
         };
         file.only(&["running", "velocity", "values"])?;
@@ -239,48 +253,7 @@ impl Chain {
 
     /// Reads the indices of a mask that a checkpoint needs.
     pub(super) fn mask(&self, hash: Hash, needs: &Checkpoint) -> Result<Vec<u32>, Error> {
-        self.read_mask(&self.mask_file(hash, needs)?.path)
-    }
-
-    /// Reads a mask.
-    pub(super) fn read_mask(&self, path: &Path) -> Result<Vec<u32>, Error> {
-        let mut bytes = Bytes::default();
-        let file = file::read(path, &mut bytes)?;
-        check_model(path, self.id, file.header.id)?;
-        file.only(&["indices"])?;
-        let (bytes, _) = file.flat("indices", &[Dtype::U32], None)?;
-        let indices: Vec<u32> = bytes.as_chunks::<4>().0.iter().map(|&b| u32::from_le_bytes(b)).collect();
-        check_indices(path, &indices, self.layout.weight_count())?;
-        let found = Hash::of_indices(&indices);
-        match file.header.contents {
-            Contents::Mask { mask } if mask == found => Ok(indices),
-            Contents::Mask { mask } => {
-                Err(Error::new(path, Problem::Damaged { expected: mask.to_string(), found }))
-            }
-            _ => Err(Error::new(path, Problem::NotChain { reason: "it is no mask".into() })),
-        }
-    }
-}
-
-/// Whether indices are a mask of a vector of so many weights: in range, ascending, none twice.
-pub(super) fn check_indices(path: &Path, indices: &[u32], weights: usize) -> Result<(), Error> {
-    let fail =
-        |place, reason| Err(Error::new(path, Problem::Indices { place, index: indices[place], reason }));
-    if let Some(place) = indices.iter().position(|&index| index as usize >= weights) {
-        return fail(
-            place,
-            format!("out of range; the model has {weights} weights, so it is another model's mask"),
-        );
-    }
-    match indices.windows(2).position(|pair| pair[0] >= pair[1]) {
-        Some(before) if indices[before] == indices[before + 1] => {
-            fail(before + 1, "it is there twice; a mask holds each index once".into())
-        }
-        Some(before) => fail(
-            before + 1,
-            format!("less than {} before it; a mask's indices are sorted ascending", indices[before]),
-        ),
-        None => Ok(()),
+        read_mask(&self.mask_file(hash, needs)?.path, self.id, &self.layout)
     }
 }
 

@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Vector;
-use super::index::{Chain, Checkpoint, Kind, WorkersFile};
+use super::entry::{Checkpoint, Kind, WorkersFile};
+use super::index::Chain;
+use super::mask::read_mask;
+use super::read::Vector;
 use super::workers::Workers;
 use crate::checkpoint::{Error, Hash};
 
@@ -29,10 +31,11 @@ impl Chain {
     /// Checks every file: masks first, then checkpoints by time, then workers' states, then files that cannot be used
     /// at all. Each base and delta is restored.
     pub fn verify(&self) -> Vec<Verified> {
+        let read = |path: &Path| read_mask(path, self.id, &self.layout);
         let mut verified: Vec<Verified> = self
             .masks
             .iter()
-            .map(|mask| Verified { path: mask.path.clone(), result: self.read_mask(&mask.path).map(drop) })
+            .map(|mask| Verified { path: mask.path.clone(), result: read(&mask.path).map(drop) })
             .collect();
         verified.extend(self.verify_only(|_| true));
         let workers = self.workers.iter();

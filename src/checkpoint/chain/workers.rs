@@ -4,9 +4,9 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use super::file::{self, Entry, Failed, Head, Spec};
-use super::header::{Contents, Header, WorkerTotals};
-use super::look::check_model;
+use super::file::{self, check_name};
+use super::header::{Contents, Header, WorkerTotals, check_model};
+use crate::checkpoint::container::{self, Failed, Head, Spec, TensorEntry};
 use crate::checkpoint::full::KEPT;
 use crate::checkpoint::hash::feed;
 use crate::checkpoint::moment::FileKind;
@@ -107,7 +107,7 @@ pub fn save_workers<E: From<Error>>(
         Spec::flat(&part.name(rank), Dtype::F32, worker.length(part))
     };
     let specs: Vec<Spec> = all().map(spec).collect();
-    let (path, _) = file::write(folder, Header::new(id, contents), &specs, |out| {
+    let (path, _) = file::write(folder, &Header::new(id, contents), &specs, |out| {
         for (rank, worker, part) in all() {
             let (mut given, mut written) = (0, Ok(()));
             let mut take = |values: &[f32]| {
@@ -153,10 +153,10 @@ impl Workers {
             io::ErrorKind::NotFound => Error::new(path, Problem::WorkersMissing),
             _ => io(error),
         })?;
-        let head = file::head_of(path, &mut file)?;
+        let head = container::head_of(path, &mut file)?;
         let header = Header::parse(path, head.json.as_deref())?;
-        header.check_hashed(path, head.json.as_deref().unwrap_or_default(), hash(&mut file).map_err(&io)?)?;
-        file::check_name(path, &header.file_name())?;
+        header.check_hashed(path, head.json.as_deref(), hash(&mut file).map_err(&io)?)?;
+        check_name(path, &header.file_name())?;
         check_model(path, id, header.id)?;
         let Contents::Workers { model, at, totals, run } = header.contents else {
             return Err(Error::new(path, Problem::NotChain { reason: "it holds no workers".into() }));
@@ -244,11 +244,11 @@ fn tensors(path: &Path, head: &Head, workers: usize) -> Result<Vec<[(u64, usize)
     // As they are written, one after the other: their names are not guarded, and could change places.
     let mut next = 0;
     let mut tensor = |name: String| {
-        let Some(Entry { dtype, shape, data_offsets: (begin, end) }) = head.tensors.get(&name) else {
+        let Some(TensorEntry { dtype, shape, data_offsets: (begin, end) }) = head.tensors.get(&name) else {
             return Err(bad(format!("tensor {name} is missing")));
         };
         if dtype != "F32" {
-            return Err(Error::new(path, Problem::Dtype { name, found: dtype.clone() }));
+            return Err(Error::new(path, Problem::dtype(&name, &[Dtype::F32], dtype)));
         }
         let length = end.checked_sub(*begin).filter(|bytes| bytes % 4 == 0).map(|bytes| bytes as usize / 4);
         match (length, &shape[..]) {

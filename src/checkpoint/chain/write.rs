@@ -7,11 +7,12 @@ use rayon::prelude::*;
 use safetensors::Dtype;
 
 use super::base::write_base;
-use super::file::{self, Spec};
+use super::entry::Kind;
+use super::file;
 use super::header::{Contents, Header};
-use super::index::{Chain, Kind};
-use super::read::check_indices;
-use crate::checkpoint::container::little_endian;
+use super::index::Chain;
+use super::mask::save_mask;
+use crate::checkpoint::container::{Spec, little_endian};
 use crate::checkpoint::hash::feed;
 use crate::checkpoint::{Error, Hash, Problem, Progress};
 use crate::graph::layout::Parameter;
@@ -182,7 +183,7 @@ impl Writer {
         let dtype = if self.values == Values::F16 { Dtype::F16 } else { Dtype::F32 };
         specs.push(Spec::flat("values", dtype, kept));
         let header = Header::new(self.id, contents);
-        let (path, _) = file::write::<E>(&self.folder, header, &specs, |out| {
+        let (path, _) = file::write::<E>(&self.folder, &header, &specs, |out| {
             out.write(running)?;
             out.write(velocity.unwrap_or_default())?;
             match self.values {
@@ -253,19 +254,6 @@ impl Writer {
             }
         }
     }
-}
-
-/// Stores a mask by itself, as full checkpoints name it. Returns its hash.
-///
-/// # Errors
-/// When the indices are no mask of the model, or the file cannot be written.
-pub fn save_mask(folder: &Path, id: ModelId, layout: &Layout, indices: &[u32]) -> Result<Hash, Error> {
-    let hash = Hash::of_indices(indices);
-    let header = Header::new(id, Contents::Mask { mask: hash });
-    check_indices(&folder.join(header.file_name()), indices, layout.weight_count())?;
-    let spec = Spec::flat("indices", Dtype::U32, indices.len());
-    file::write::<Error>(folder, header, &[spec], |out| out.write(indices))?;
-    Ok(hash)
 }
 
 /// A CRC-32, which every change of a single weight changes. It costs a fifth of a cryptographic hash, and what it might

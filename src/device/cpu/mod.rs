@@ -1,6 +1,7 @@
 //! The CPU: f32, all cores through rayon.
 //!
-//! Buffers are plain vectors. How work is divided never depends on the number of threads, so neither do the bits.
+//! Buffers are plain vectors. How work is divided never depends on the number of threads, so neither do the
+//! bits.
 
 pub mod matmul;
 pub mod scratch;
@@ -31,7 +32,8 @@ impl Cpu {
         Self::default()
     }
 
-    /// What operations keep from one call to the next, one value of each type; its default when it is first used.
+    /// What operations keep from one call to the next, one value of each type; its default when it is first
+    /// used.
     pub(crate) fn state<T: Any + Default + Send>(&mut self) -> &mut T {
         let known = self.states.iter().position(|state| state.is::<T>());
         let at = known.unwrap_or_else(|| {

@@ -62,8 +62,8 @@ impl LocalGuard<'_> {
 
 /// Scratch of all threads together, and of each.
 ///
-/// There is one for each thread of the rayon pool in which it grows. It works in any other pool, with tasks waiting for each
-/// other where there are more threads.
+/// There is one for each thread of the rayon pool in which it grows. It works in any other pool, with tasks
+/// waiting for each other where there are more threads.
 pub struct Memory {
     shared: Vec<Line>,
     locals: Locals,

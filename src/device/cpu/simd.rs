@@ -2,8 +2,8 @@
 
 use pulp::{Arch, NullaryFnOnce};
 
-/// Runs `body`, whose loops the compiler vectorises, in the version for this machine. `body` and what it calls must
-/// be `#[inline(always)]`: only what is inlined is compiled for each instruction set.
+/// Runs `body`, whose loops the compiler vectorises, in the version for this machine. `body` and what it
+/// calls must be `#[inline(always)]`: only what is inlined is compiled for each instruction set.
 pub fn vectorised(body: impl FnMut()) {
     struct Call<F>(F);
     // FnMut rather than FnOnce: a closure's call_once may be a shim that is not inlined.

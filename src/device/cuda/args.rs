@@ -5,10 +5,10 @@ use crate::device::driver::Kernel;
 /// Moves a counter on.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
 pub struct AdvanceArgs {
     /// \[1\].
     pub counter: *mut u32,
-    /// Added.
     pub by: u32,
 }
 

@@ -33,8 +33,8 @@ pub struct Cuda<D: Driver> {
 pub(crate) struct Watch<D: Driver> {
     /// The optimiser's step \[1\], counted from the epoch's first.
     pub step: Array<D, u32>,
-    /// Where a value that is not finite first appeared \[1\]: the least of the steps, in the upper half, and the
-    /// [`Place::number`]s, in the lower one. All ones when none did.
+    /// Where a value that is not finite first appeared \[1\]: the least of the steps, in the upper half, and
+    /// the [`Place::number`]s, in the lower one. All ones when none did.
     pub fault: Array<D, u64>,
 }
 
@@ -57,8 +57,8 @@ impl<D: Driver> Cuda<D> {
         &self.driver
     }
 
-    /// What operations keep from one call to the next, one value of each type, made when it is first used; and the driver.
-    /// The first use comes before any recording.
+    /// What operations keep from one call to the next, one value of each type, made when it is first used;
+    /// and the driver. The first use comes before any recording.
     pub(crate) fn state<T: Any>(
         &mut self,
         make: impl FnOnce(&D) -> Result<T, Error>,

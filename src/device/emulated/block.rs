@@ -48,8 +48,8 @@ pub(super) struct Worker {
     check: Option<Box<Check>>,
 }
 
-// SAFETY: its pointers lead to memory of its own, it is used by one thread at a time, and it holds no coroutine between
-// blocks.
+// SAFETY: its pointers lead to memory of its own, it is used by one thread at a time, and it holds no
+// coroutine between blocks.
 unsafe impl Send for Worker {}
 
 impl Default for Worker {
@@ -158,8 +158,8 @@ impl Worker {
         }
     }
 
-    /// Runs a warp until none of its lanes can go on. After each barrier of the warp lane 0 goes on first, then the
-    /// others in order: `warp_mma` relies on it.
+    /// Runs a warp until none of its lanes can go on. After each barrier of the warp lane 0 goes on first,
+    /// then the others in order: `warp_mma` relies on it.
     fn run_warp(&mut self, block: &Block<'_>, index: usize) -> Result<(), String> {
         let mut warp = self.warps[index];
         loop {

@@ -1,7 +1,7 @@
 //! What the checked kernels call before each access to memory.
 //!
-//! They are compiled with the host compiler's `-fsanitize=thread`; these functions stand in place of that sanitizer's own.
-//! Outside checked blocks they do nothing.
+//! They are compiled with the host compiler's `-fsanitize=thread`; these functions stand in place of that
+//! sanitizer's own. Outside checked blocks they do nothing.
 
 use std::ffi::c_void;
 use std::ptr;
@@ -13,7 +13,8 @@ use super::stack::STACK;
 fn access(address: *const c_void, bytes: usize, access: Access) {
     let check = CHECK.get();
     if !check.is_null() {
-        // SAFETY: set while a block runs; only the running coroutine uses it, and the scheduler while none runs.
+        // SAFETY: set while a block runs; only the running coroutine uses it, and the scheduler while none
+        // runs.
         unsafe { (*check).access(address as usize, bytes, access) };
     }
 }
@@ -97,7 +98,8 @@ unsafe extern "C" fn __tsan_memset(to: *mut c_void, value: i32, bytes: usize) ->
 #[unsafe(no_mangle)]
 extern "C" fn __tsan_init() {}
 
-/// At a function's start, where its frame has been laid out: it must be on the stack, and leave room for a report.
+/// At a function's start, where its frame has been laid out: it must be on the stack, and leave room for a
+/// report.
 #[unsafe(no_mangle)]
 extern "C" fn __tsan_func_entry(_: *const c_void) {
     let here = 0_u8;

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Bytes between a checked buffer and anything else of this program.
 const GUARD: usize = 64 << 10;
-/// Bytes of freed buffers that are kept from being used again, so that an access to them is known for what it is.
+/// Bytes of freed buffers that are kept from being used again, so that an access to them is known for what it
+/// is.
 const QUARANTINE: usize = 64 << 20;
 
 /// The cell of a byte that the host wrote before any launch. Runs of blocks start at 1.

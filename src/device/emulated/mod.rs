@@ -1,12 +1,13 @@
 //! The emulated device: the kernels compiled by the host's C++ compiler, each CUDA thread a coroutine.
 //!
-//! Blocks are spread over the rayon pool; a block's threads take turns on one core, switching only where a kernel waits
-//! for its block or its warp. Work is done when it is asked for.
+//! Blocks are spread over the rayon pool; a block's threads take turns on one core, switching only where a
+//! kernel waits for its block or its warp. Work is done when it is asked for.
 //!
-//! [`Emulated::checked`] runs a second, instrumented compilation of the kernels, which stops a launch at what a GPU would
-//! only corrupt: an access outside every buffer and shared array, or misaligned; a read of memory nobody wrote, or of an
-//! asynchronous copy not waited for; two threads of a block, or two blocks of a launch, that touch one byte without a
-//! barrier between them, one of them writing. Both builds report a barrier that not all reach.
+//! [`Emulated::checked`] runs a second, instrumented compilation of the kernels, which stops a launch at what
+//! a GPU would only corrupt: an access outside every buffer and shared array, or misaligned; a read of memory
+//! nobody wrote, or of an asynchronous copy not waited for; two threads of a block, or two blocks of a
+//! launch, that touch one byte without a barrier between them, one of them writing. Both builds report a
+//! barrier that not all reach.
 
 pub mod args;
 mod block;
@@ -273,7 +274,8 @@ impl Driver for Emulated {
             return Err(refuse(format!("its arguments have {bytes} bytes, not {}", size_of::<A>())));
         }
         let mut copy = vec![0_u64; size_of::<A>().div_ceil(8)].into_boxed_slice();
-        // SAFETY: the box has room, and its alignment is at least that of any plain struct of numbers and pointers.
+        // SAFETY: the box has room, and its alignment is at least that of any plain struct of numbers and
+        // pointers.
         unsafe { copy.as_mut_ptr().cast::<A>().write(args) };
         let work = Work { kernel: compiled, launch, args: copy };
         match self.recording.borrow_mut().as_mut() {

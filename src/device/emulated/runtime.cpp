@@ -108,8 +108,8 @@ struct Tiles {
 };
 thread_local Tiles tiles;
 
-// COLUMNS Rows of C from `first` on, each element summed in the order of k from 0. The product of two halves is exact
-// in f32: a fused multiply-add would give the same bits.
+// COLUMNS Rows of C from `first` on, each element summed in the order of k from 0. The product of two halves
+// is exact in f32: a fused multiply-add would give the same bits.
 template <uint32_t COLUMNS>
 INLINED void multiply(Tiles& t, uint32_t rows, uint32_t stride, uint32_t first) {
     for (uint32_t row = 0; row < rows; row += 2) {
@@ -139,8 +139,9 @@ INLINED void multiply_tiles(Tiles& t, uint32_t m, uint32_t n) {
     for (; done < n; done++) multiply<1>(t, 16 * m, n, done);
 }
 
-// From the lanes' fragments to plain matrices, and back. Lane 4 g + t holds, in pairs of columns 2 t and 2 t + 1 (rows, in
-// B): of A rows g and g + 8, then the same 8 columns on; of B column g, then 8 rows on; of D rows g and g + 8.
+// From the lanes' fragments to plain matrices, and back. Lane 4 g + t holds, in pairs of columns 2 t and 2 t
+// + 1 (rows, in B): of A rows g and g + 8, then the same 8 columns on; of B column g, then 8 rows on; of D
+// rows g and g + 8.
 INLINED void gather(Tiles& tile, const EmulatedProduct& own, uint32_t lane, uint32_t m, uint32_t n) {
     const uint32_t g = lane / 4, t = lane % 4;
     const uint32_t* a = own.a;

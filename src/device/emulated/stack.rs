@@ -6,12 +6,14 @@ use corosensei::stack::{self, StackPointer};
 
 /// Bytes of a stack. The build refuses kernels whose frames exceed half of it.
 pub(super) const STACK: usize = 32 << 10;
-/// Stacks are laid a little more than their size apart: at a power of two, the frames of a warp's lanes would all
-/// compete for the same lines of the cache.
+/// Stacks are laid a little more than their size apart: at a power of two, the frames of a warp's lanes would
+/// all compete for the same lines of the cache.
 const STRIDE: usize = STACK + 17 * 64;
-/// Bytes below a slab's lowest stack, for the little that a thread writes beyond its stack before that is noticed.
+/// Bytes below a slab's lowest stack, for the little that a thread writes beyond its stack before that is
+/// noticed.
 const SLACK: usize = STACK;
-/// Stacks allocated at a time. One large allocation, not a mapping for each: a process may have 65,530 mappings.
+/// Stacks allocated at a time. One large allocation, not a mapping for each: a process may have 65,530
+/// mappings.
 const SLAB: usize = 32;
 /// What lies at a stack's far end, to be found unchanged when its thread has ended.
 const CANARY: u64 = 0x5ca1_ab1e_0ddc_0de5;
@@ -21,9 +23,10 @@ pub(super) struct Stack {
     limit: StackPointer,
 }
 
-// SAFETY: base and limit bound 32 KiB, aligned to 64, of a slab that outlives the stack's use (`Stacks` is dropped after
-// the coroutines of its worker). In place of a guard page stands that the build bounds the kernels' frames (they do not
-// recurse), that the checked build sees accesses beyond the stack, and the canary.
+// SAFETY: base and limit bound 32 KiB, aligned to 64, of a slab that outlives the stack's use (`Stacks` is
+// dropped after the coroutines of its worker). In place of a guard page stands that the build bounds the
+// kernels' frames (they do not recurse), that the checked build sees accesses beyond the stack, and the
+// canary.
 unsafe impl stack::Stack for Stack {
     fn base(&self) -> StackPointer {
         self.limit.saturating_add(STACK)
@@ -35,7 +38,7 @@ unsafe impl stack::Stack for Stack {
 }
 
 impl Stack {
-    /// Its lowest address.
+    /// The lowest address of the stack.
     pub(super) fn start(&self) -> usize {
         self.limit.get()
     }

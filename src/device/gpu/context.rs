@@ -113,8 +113,8 @@ impl Context {
         let mut reason = words(error);
         if let (true, Some((kernel, Launch { grid, block, shared }))) = (is_fault(error), self.last.get()) {
             reason += &format!(
-                "; the last kernel started was {kernel} (grid {grid:?}, block {block}, {shared} bytes of shared \
-                 memory), and CUDA_LAUNCH_BLOCKING=1 tells whether it is the one to blame"
+                "; the last kernel started was {kernel} (grid {grid:?}, block {block}, {shared} bytes of \
+                 shared memory), and CUDA_LAUNCH_BLOCKING=1 tells whether it is the one to blame"
             );
         }
         Error::Device { device: self.label.clone(), action, reason }
@@ -224,7 +224,8 @@ impl Context {
 }
 
 impl Drop for Context {
-    /// Errors are passed over: after a fault each of these calls fails, and what they free is lost with the process.
+    /// Errors are passed over: after a fault each of these calls fails, and what they free is lost with the
+    /// process.
     fn drop(&mut self) {
         if self.recording.get() {
             drop(self.end_capture());
@@ -242,16 +243,16 @@ impl Drop for Context {
 
 impl Module {
     fn load(kernel: &FatBinary) -> Result<Module, DriverError> {
-        // SAFETY: a fat binary says how long it is. It is static, as the driver may read it again when a kernel is first
-        // used.
+        // SAFETY: a fat binary says how long it is. It is static, as the driver may read it again when a
+        // kernel is first used.
         let handle = unsafe { result::module::load_data(kernel.image.as_ptr().cast()) }?;
         let module = Module { file: kernel.file, handle };
         module.finish()?;
         Ok(module)
     }
 
-    /// Loads the code of each kernel now, for by default the driver waits until one is used, which would be in the midst
-    /// of a recording.
+    /// Loads the code of each kernel now, for by default the driver waits until one is used, which would be
+    /// in the midst of a recording.
     fn finish(&self) -> Result<(), DriverError> {
         let mut count = 0;
         // SAFETY: the pointer is good and the module loaded.
@@ -291,7 +292,7 @@ pub fn refusal(error: DriverError) -> String {
 
 /// Whether a kernel made this error while it ran: any later call may report it, and the context is lost.
 fn is_fault(error: DriverError) -> bool {
-    // CUDA_ERROR_ILLEGAL_ADDRESS, _LAUNCH_TIMEOUT, _ASSERT, _HARDWARE_STACK_ERROR to _LAUNCH_FAILED. By number, as a
-    // driver may know errors that cudarc does not.
+    // CUDA_ERROR_ILLEGAL_ADDRESS, _LAUNCH_TIMEOUT, _ASSERT, _HARDWARE_STACK_ERROR to _LAUNCH_FAILED. By
+    // number, as a driver may know errors that cudarc does not.
     matches!(error.0 as u32, 700 | 702 | 710 | 714..=719)
 }

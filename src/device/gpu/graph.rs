@@ -17,8 +17,8 @@ pub struct Graph {
 /// Begins to record launches.
 pub fn begin(context: &Context) -> Result<(), Error> {
     context.not_recording("record")?;
-    // A kernel's first launch may load its code, and buffers may come and go: relaxed allows both. What would conflict
-    // is refused by `not_recording`.
+    // A kernel's first launch may load its code, and buffers may come and go: relaxed allows both. What would
+    // conflict is refused by `not_recording`.
     let mode = CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_RELAXED;
     // SAFETY: the stream is kept by the context.
     let begin = || unsafe { result::stream::begin_capture(context.stream, mode) };

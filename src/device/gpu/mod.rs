@@ -1,7 +1,8 @@
 //! A GPU, through libcuda, which is loaded when one is first asked for.
 //!
-//! cudarc's functions return the driver's codes as an enum, all within 0..=999. A newer driver may have codes in its gaps:
-//! here they are compared with success and named by the driver, never matched in full or printed by cudarc.
+//! cudarc's functions return the driver's codes as an enum, all within 0..=999. A newer driver may have codes
+//! in its gaps: here they are compared with success and named by the driver, never matched in full or printed
+//! by cudarc.
 
 mod context;
 mod graph;
@@ -58,7 +59,8 @@ impl Gpu {
         Gpu::open_with(ordinal, kernels::FAT_BINARIES, kernels::nvcc())
     }
 
-    /// Opens GPU `ordinal` with the kernels given, made by the nvcc that says this of its version ("13.0.88").
+    /// Opens GPU `ordinal` with the kernels given, made by the nvcc that says this of its version
+    /// ("13.0.88").
     ///
     /// # Errors
     /// As [`Gpu::open`].
@@ -113,7 +115,8 @@ impl Driver for Gpu {
 
     fn allocate(&self, bytes: usize) -> Result<Buffer, Error> {
         let context = self.context.clone();
-        // SAFETY: a new piece of memory, which nobody takes for initialised. The driver aligns it to 256 bytes.
+        // SAFETY: a new piece of memory, which nobody takes for initialised. The driver aligns it to 256
+        // bytes.
         let malloc = || unsafe { result::malloc_sync(bytes.max(1)) };
         match context.bind().and_then(|()| malloc()) {
             Ok(address) => Ok(Buffer { context, address, bytes }),
@@ -170,8 +173,8 @@ impl Driver for Gpu {
         let context = &self.context;
         let function = context.function(kernel.file, kernel.name, launch, size_of::<A>()).map_err(refuse)?;
         let mut parameters = [ptr::from_mut(&mut args).cast()];
-        // SAFETY: the function takes one argument of A's size, which the driver copies before it returns. That the
-        // addresses in it are good is the caller's word (see `Driver`).
+        // SAFETY: the function takes one argument of A's size, which the driver copies before it returns.
+        // That the addresses in it are good is the caller's word (see `Driver`).
         unsafe {
             result::launch_kernel(function, (x, y, z), (block, 1, 1), shared, context.stream, &mut parameters)
         }

@@ -1,5 +1,5 @@
-//! Is there a driver, a GPU, and do they suit the kernels? Everything here answers with a sentence that a user can act
-//! on; after it, no call of cudarc's can panic.
+//! Is there a driver, a GPU, and do they suit the kernels? Everything here answers with a sentence that a
+//! user can act on; after it, no call of cudarc's can panic.
 
 use std::ffi::{c_int, c_void};
 
@@ -17,8 +17,8 @@ const CAPABILITY: Version = Version { major: 8, minor: 0 };
 /// Functions of any libcuda, with which a refusal can be explained.
 const FIRST: [&str; 4] = ["cuInit", "cuDriverGetVersion", "cuGetErrorName", "cuGetErrorString"];
 
-/// The others that this module and its neighbours call. cudarc looks a function up when it is first called and panics
-/// where it is missing, so all of them are looked up here.
+/// The others that this module and its neighbours call. cudarc looks a function up when it is first called
+/// and panics where it is missing, so all of them are looked up here.
 const OTHERS: [&str; 38] = [
     "cuCtxSetCurrent",
     "cuDeviceGet",
@@ -81,7 +81,8 @@ pub fn words(error: DriverError) -> String {
     }
 }
 
-/// What CUDA version a driver must support to run the machine code of `nvcc` ("13.0.88"): one of the same major version.
+/// What CUDA version a driver must support to run the machine code of `nvcc` ("13.0.88"): one of the same
+/// major version.
 pub fn needed(nvcc: Option<&str>) -> Version {
     let major = nvcc.and_then(version).map_or(0, |v| v.major);
     OLDEST.max(Version { major, minor: 0 })

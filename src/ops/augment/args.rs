@@ -20,7 +20,7 @@ pub struct DrawArgs {
     pub images: *mut f16,
     /// \[n\], overwritten.
     pub labels: *mut u8,
-    /// Of the augmentation.
+    /// The random numbers' purpose, that of augmentation.
     pub seed: u64,
     /// The augmentation's purpose, of `rng::Purpose`.
     pub purpose: u32,

@@ -15,8 +15,9 @@ use crate::rng::{Purpose, permutation};
 
 /// A split on the device, and which images of it are next.
 ///
-/// That is a cursor on the device, so that a recorded batch is the next one each time it is replayed; the host does not
-/// know where it stands. A batch beyond the split's end repeats the last image; whoever draws counts the batches.
+/// That is a cursor on the device, so that a recorded batch is the next one each time it is replayed; the
+/// host does not know where it stands. A batch beyond the split's end repeats the last image; whoever draws
+/// counts the batches.
 pub struct Data<D: Driver> {
     split: Rc<Resident<D>>,
     training: Option<Training<D>>,

@@ -23,7 +23,8 @@ pub trait AugmentOps: Buffers {
     /// A split of the data set, ready to be drawn from.
     type Data;
 
-    /// Makes a split ready to draw images from; for training, in batches of so many images, shuffled and augmented by a seed.
+    /// Makes a split ready to draw images from; for training, in batches of so many images, shuffled and
+    /// augmented by a seed.
     ///
     /// # Errors
     /// [`Error::Data`] if the split cannot be read in batches of that size.
@@ -33,11 +34,12 @@ pub trait AugmentOps: Buffers {
     /// # Errors
     /// [`Error::Images`] if the split ends before it.
     fn seek(&mut self, data: &mut Self::Data, position: Position) -> Result<(), Error>;
-    /// Draws the next `n` normalised images \[n,32,32,3\] and their labels: in the data's order or, if it is for training,
-    /// shuffled and augmented, `n` being its batch.
+    /// Draws the next `n` normalised images \[n,32,32,3\] and their labels: in the data's order or, if it is
+    /// for training, shuffled and augmented, `n` being its batch.
     ///
     /// # Errors
-    /// [`Error::Batch`] if `n` is not the training batch, [`Error::Images`] if the split ends before the last image.
+    /// [`Error::Batch`] if `n` is not the training batch, [`Error::Images`] if the split ends before the last
+    /// image.
     fn next_batch(
         &mut self,
         data: &mut Self::Data,

@@ -7,8 +7,8 @@ use crate::device::driver::Kernel;
 /// A square convolution: x \[N,H,W,C\], filter \[K,R,R,C\], y \[N,P,Q,K\].
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
 pub struct ConvShape {
-    /// Images.
     pub n: u32,
     /// Rows of x.
     pub h: u32,
@@ -33,8 +33,8 @@ pub struct ConvShape {
 /// y = x * filter.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
 pub struct ConvFpropArgs {
-    /// Sizes.
     pub shape: ConvShape,
     /// \[N,H,W,C\].
     pub x: *const f16,
@@ -42,16 +42,16 @@ pub struct ConvFpropArgs {
     pub filter: *const f16,
     /// \[N,P,Q,K\], overwritten.
     pub y: *mut f16,
-    /// \[blocks of rows\]\[2\]\[K\], overwritten: each block's sums and sums of squares of y as rounded; or null.
-    /// The analytic kernel does not write it.
+    /// \[blocks of rows\]\[2\]\[K\], overwritten: each block's sums and sums of squares of y as rounded; or
+    /// null. The analytic kernel does not write it.
     pub partials: *mut f32,
 }
 
 /// The gradient of x.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
 pub struct ConvDgradArgs {
-    /// Sizes.
     pub shape: ConvShape,
     /// \[N,P,Q,K\].
     pub dy: *const f16,
@@ -66,8 +66,8 @@ pub struct ConvDgradArgs {
 /// The gradient of the filter.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
 pub struct ConvWgradArgs {
-    /// Sizes.
     pub shape: ConvShape,
     /// \[N,H,W,C\].
     pub x: *const f16,
@@ -82,14 +82,13 @@ pub struct ConvWgradArgs {
 /// Sums by channel of rows of y.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
 pub struct ChannelSumsArgs {
     /// \[rows\]\[channels\].
     pub y: *const f16,
     /// \[blocks along x\]\[2\]\[channels\], overwritten.
     pub partials: *mut f32,
-    /// N P Q.
     pub rows: u32,
-    /// K.
     pub channels: u32,
     /// Rows a block sums.
     pub rows_per_block: u32,
@@ -98,6 +97,7 @@ pub struct ChannelSumsArgs {
 /// Sums of columns, in a fixed order.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
 pub struct SumRowsArgs {
     /// \[rows\]\[columns\].
     pub partials: *const f32,
@@ -107,7 +107,6 @@ pub struct SumRowsArgs {
     pub floats: *mut f32,
     /// Partial sums of a column.
     pub rows: u32,
-    /// Columns.
     pub columns: u32,
     /// Threads that share a column, a power of two; each takes every so many rows.
     pub sharers: u32,
@@ -116,8 +115,8 @@ pub struct SumRowsArgs {
 /// Scores of a filter, from each sample's own gradient.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
 pub struct ConvScoreArgs {
-    /// Sizes.
     pub shape: ConvShape,
     /// \[N,H,W,C\].
     pub x: *const f16,
@@ -134,18 +133,15 @@ pub struct ConvScoreArgs {
 /// scores += the shares' sums.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
 pub struct ConvScoreSumArgs {
     /// \[shares\]\[K,taps,C\].
     pub partials: *const f32,
     /// \[K,C,taps\], added to.
     pub scores: *mut f32,
-    /// Shares.
     pub shares: u32,
-    /// K.
     pub k: u32,
-    /// R R.
     pub taps: u32,
-    /// C.
     pub c: u32,
     /// Channels of a block: with all taps, at most [`SUM_SCORES`].
     pub channels: u32,

@@ -7,6 +7,7 @@ use crate::device::driver::Kernel;
 /// values = vector\[indices\].
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
 pub struct GatherArgs {
     /// The whole flat vector.
     pub vector: *const f32,
@@ -14,35 +15,34 @@ pub struct GatherArgs {
     pub indices: *const u32,
     /// \[n\], overwritten.
     pub values: *mut f32,
-    /// Values.
     pub n: u32,
 }
 
 /// vector\[indices\] = values.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
 pub struct ScatterArgs {
     /// The whole flat vector.
     pub vector: *mut f32,
-    /// The same rounded, or null.
+    /// The flat vector rounded to f16, or null.
     pub halves: *mut f16,
     /// \[n\], none twice.
     pub indices: *const u32,
     /// \[n\].
     pub values: *const f32,
-    /// Values.
     pub n: u32,
 }
 
 /// values = 0; halves = 0.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
 pub struct ClearArgs {
     /// \[n\], overwritten.
     pub values: *mut f32,
-    /// The same rounded \[n\], or null.
+    /// The vector rounded to f16 \[n\], or null.
     pub halves: *mut f16,
-    /// Values.
     pub n: u64,
 }
 

@@ -16,6 +16,7 @@ pub const WGRAD_WARPS: u32 = 16;
 /// y = scale (x weight^T + bias).
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
 pub struct LinearForwardArgs {
     /// \[n,C\].
     pub x: *const f16,
@@ -25,19 +26,16 @@ pub struct LinearForwardArgs {
     pub bias: *const f32,
     /// \[n,K\], overwritten.
     pub y: *mut f16,
-    /// Images.
     pub n: u32,
-    /// Inputs.
     pub c: u32,
-    /// Outputs.
     pub k: u32,
-    /// The constant.
     pub scale: f32,
 }
 
 /// dx = scale dy weight.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
 pub struct LinearDgradArgs {
     /// \[n,K\].
     pub dy: *const f16,
@@ -45,20 +43,17 @@ pub struct LinearDgradArgs {
     pub weight: *const f32,
     /// \[n,C\], overwritten.
     pub dx: *mut f16,
-    /// Images.
     pub n: u32,
-    /// Inputs.
     pub c: u32,
-    /// Outputs.
     pub k: u32,
-    /// The constant.
     pub scale: f32,
 }
 
-/// dweight = scale dy^T x; dbias = scale sum over images of dy. Or scores: dweight += scale sum over images of the square, or
-/// magnitude, of dy x; dbias alike.
+/// dweight = scale dy^T x; dbias = scale sum over images of dy. Or scores: dweight += scale sum over images
+/// of the square, or magnitude, of dy x, and dbias += scale times that of dy.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
 pub struct LinearWgradArgs {
     /// \[n,C\].
     pub x: *const f16,
@@ -66,13 +61,10 @@ pub struct LinearWgradArgs {
     pub dy: *const f16,
     /// \[K,C\], overwritten; scores are added to.
     pub dweight: *mut f32,
-    /// \[K\], alike, or null.
+    /// \[K\], overwritten, or null; scores are added to.
     pub dbias: *mut f32,
-    /// Images.
     pub n: u32,
-    /// Inputs.
     pub c: u32,
-    /// Outputs.
     pub k: u32,
     /// The constant; for scores, its square or magnitude.
     pub scale: f32,
@@ -84,7 +76,7 @@ pub const LINEAR_FORWARD: Kernel<LinearForwardArgs> = Kernel::new("linear", "lin
 pub const LINEAR_DGRAD: Kernel<LinearDgradArgs> = Kernel::new("linear", "linear_dgrad");
 /// Grid ((C + bias) / 32, K / [`OUTPUTS`]), at most 32 [`WGRAD_WARPS`] threads.
 pub const LINEAR_WGRAD: Kernel<LinearWgradArgs> = Kernel::new("linear", "linear_wgrad");
-/// The same.
+/// Grid as [`LINEAR_WGRAD`]; squares are summed.
 pub const LINEAR_SCORE_SQUARE: Kernel<LinearWgradArgs> = Kernel::new("linear", "linear_score_square");
-/// The same.
+/// Grid as [`LINEAR_WGRAD`]; magnitudes are summed.
 pub const LINEAR_SCORE_ABSOLUTE: Kernel<LinearWgradArgs> = Kernel::new("linear", "linear_score_absolute");

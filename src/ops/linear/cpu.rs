@@ -2,11 +2,11 @@
 
 use rayon::prelude::*;
 
-use super::super::flat::{Out, Power};
 use super::{Linear, LinearBackward, LinearForward, LinearOps};
 use crate::device::matmul::{Matrix, matmul};
 use crate::device::simd::vectorised;
 use crate::device::{Cpu, Error};
+use crate::ops::flat::{Out, Power};
 
 impl LinearOps for Cpu {
     fn linear_forward(&mut self, linear: &Linear, b: LinearForward<Self>) -> Result<(), Error> {

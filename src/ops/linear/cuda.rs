@@ -2,7 +2,6 @@
 
 use half::f16;
 
-use super::super::flat::{Out, Power};
 use super::args::{
     DGRAD_IMAGES, FORWARD_IMAGES, LINEAR_DGRAD, LINEAR_FORWARD, LINEAR_SCORE_ABSOLUTE, LINEAR_SCORE_SQUARE,
     LINEAR_WGRAD, LinearDgradArgs, LinearForwardArgs, LinearWgradArgs, OUTPUTS, WGRAD_WARPS,
@@ -10,6 +9,7 @@ use super::args::{
 use super::{Linear, LinearBackward, LinearForward, LinearOps, LinearParameters};
 use crate::device::driver::{Driver, Launch};
 use crate::device::{Array, Cuda, Error};
+use crate::ops::flat::{Out, Power};
 
 /// Images, inputs and outputs as kernels take them, after a check of the lengths.
 fn shape<D: Driver>(

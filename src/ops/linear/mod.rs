@@ -9,7 +9,8 @@ use std::ops::Range;
 use super::flat::Out;
 use crate::device::{Buffers, Error};
 
-/// A linear layer and the constant after it: `y = scale * (x weight^T + bias)`; x \[N,C\], weight \[K,C\], y \[N,K\].
+/// A linear layer and the constant after it: `y = scale * (x weight^T + bias)`; x \[N,C\], weight \[K,C\], y
+/// \[N,K\].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Linear {
     /// Images.

@@ -7,6 +7,7 @@ use crate::device::driver::Kernel;
 /// Softmax cross-entropy.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
 pub struct LossArgs {
     /// \[n,classes\].
     pub logits: *const f16,
@@ -26,9 +27,7 @@ pub struct LossArgs {
     pub spread: f64,
     /// What the label's target has on top.
     pub share: f64,
-    /// Images.
     pub n: u32,
-    /// Classes.
     pub classes: u32,
     /// The logits as a place.
     pub place: u32,
@@ -37,6 +36,7 @@ pub struct LossArgs {
 /// Gradients of each image's own loss.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
 pub struct ScoreGradientArgs {
     /// \[n,classes\].
     pub logits: *const f16,
@@ -48,9 +48,7 @@ pub struct ScoreGradientArgs {
     pub spread: f64,
     /// What the wanted class's target has on top.
     pub share: f64,
-    /// Images.
     pub n: u32,
-    /// Classes.
     pub classes: u32,
     /// The wanted class, whose probability weights the gradient; or [`LABEL`].
     pub wanted: u32,

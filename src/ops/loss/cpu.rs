@@ -1,8 +1,8 @@
 //! Softmax cross-entropy on the CPU.
 
-use super::super::flat::Power;
 use super::{Loss, LossOps, ScoreGradient, ScoredClass, Totals};
 use crate::device::{Cpu, Error, Place};
+use crate::ops::flat::Power;
 
 impl LossOps for Cpu {
     fn softmax_cross_entropy(
@@ -35,8 +35,8 @@ impl LossOps for Cpu {
     }
 }
 
-/// Adds the batch to `totals`; `dlogits` = softmax(logits) - target, overwritten. A batch has few logits, so one
-/// thread does it, image by image and in order, which fixes the sum's bits.
+/// Adds the batch to `totals`; `dlogits` = softmax(logits) - target, overwritten. A batch has few logits, so
+/// one thread does it, image by image and in order, which fixes the sum's bits.
 fn softmax_cross_entropy(
     loss: &Loss,
     logits: &[f32],
@@ -69,8 +69,8 @@ fn softmax_cross_entropy(
     }
 }
 
-/// `dlogits` = softmax(logits) - target of each image, for its label or for a class, overwritten; for a class, times what
-/// its probability weighs.
+/// `dlogits` = softmax(logits) - target of each image, for its label or for a class, overwritten; for a
+/// class, times what its probability weighs.
 fn score_gradient(loss: &Loss, b: ScoreGradient<Cpu>) {
     let ScoreGradient { power, class, logits, labels, dlogits } = b;
     let &Loss { n, classes, smoothing } = loss;

@@ -1,10 +1,10 @@
 //! Softmax cross-entropy and what it has summed, on devices that run kernels.
 
-use super::super::flat::Power;
 use super::args::{LABEL, LOSS_THREADS, LossArgs, SCORE_GRADIENT, SOFTMAX_CROSS_ENTROPY, ScoreGradientArgs};
 use super::{Loss, LossOps, ScoreGradient, ScoredClass, Totals};
 use crate::device::driver::{Driver, Launch};
 use crate::device::{Array, Cuda, Error, Place};
+use crate::ops::flat::Power;
 
 /// The totals on the device \[3\]: the sum of losses, as f64's bits; correct images; images.
 struct DeviceTotals<D: Driver>(Array<D, u64>);

@@ -45,14 +45,15 @@ impl std::iter::Sum for Totals {
 pub enum ScoredClass {
     /// The sample's label.
     Label,
-    /// The class of this number, its power of the gradient weighted by the probability p that the logits give it: the
-    /// gradient is multiplied by sqrt(p) for [`Power::Square`] and by p for [`Power::Absolute`].
+    /// The class of this number, its power of the gradient weighted by the probability p that the logits give
+    /// it: the gradient is multiplied by sqrt(p) for [`Power::Square`] and by p for [`Power::Absolute`].
     Number(usize),
 }
 
 /// Losses on a device.
 pub trait LossOps: Buffers {
-    /// Adds the batch's loss and correct count to the totals; `dlogits` \[N,classes\], if given, is overwritten.
+    /// Adds the batch's loss and correct count to the totals; `dlogits` \[N,classes\], if given, is
+    /// overwritten.
     fn softmax_cross_entropy(
         &mut self,
         loss: &Loss,
@@ -64,7 +65,8 @@ pub trait LossOps: Buffers {
     fn score_gradient(&mut self, loss: &Loss, b: ScoreGradient<Self>) -> Result<(), Error>;
     /// Returns what the losses have summed to.
     fn totals(&mut self) -> Result<Totals, Error>;
-    /// Sets the totals, to zero or to what a checkpoint held, and forgets the fault. Done once before anything is recorded.
+    /// Sets the totals, to zero or to what a checkpoint held, and forgets the fault. Done once before
+    /// anything is recorded.
     fn set_totals(&mut self, totals: Totals) -> Result<(), Error>;
 }
 

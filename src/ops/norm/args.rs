@@ -1,11 +1,13 @@
-//! `kernels/norm_forward.cu`, `norm_backward.cu` and `norm_statistics.cu`. Images are normalised in groups, each by its own
-//! statistics: all N together, or each alone. A kernel's name ends in the number of channels a thread works on.
+//! `kernels/norm_forward.cu`, `norm_backward.cu` and `norm_statistics.cu`. Images are normalised in groups,
+//! each by its own statistics: all N together, or each alone. A kernel's name ends in the number of channels
+//! a thread works on.
 
 use half::f16;
 
 use crate::device::driver::Kernel;
 
-/// How a block of [`THREADS`] threads covers pixels (along x of the grid) and channels (along y); along z, groups.
+/// How a block of [`THREADS`] threads covers pixels (along x of the grid) and channels (along y); along z,
+/// groups.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tile {
@@ -20,20 +22,16 @@ pub struct Tile {
 /// Max-pooling windows, or zeros.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
+#[allow(missing_docs)]
 pub struct Window {
-    /// Input rows.
     pub h: u32,
-    /// Input columns.
     pub w: u32,
-    /// Output rows.
     pub p: u32,
-    /// Output columns.
     pub q: u32,
     /// Rows and columns of a window.
     pub size: u32,
     /// Step between windows.
     pub stride: u32,
-    /// Padding.
     pub pad: u32,
     /// 2^31 / stride, rounded up: `2 i * reciprocal >> 32` is `i / stride` while `i * stride < 2^31`.
     pub reciprocal: u32,
@@ -42,6 +40,7 @@ pub struct Window {
 /// The forward pass.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
 pub struct NormForwardArgs {
     /// \[N,H,W,C\].
     pub x: *const f16,
@@ -59,13 +58,11 @@ pub struct NormForwardArgs {
     pub winners: *mut u8,
     /// Over output pixels.
     pub tile: Tile,
-    /// The pool.
     pub window: Window,
     /// Input pixels of a group.
     pub inputs: u32,
     /// Output pixels of a group.
     pub outputs: u32,
-    /// Channels.
     pub c: u32,
     /// Lower bound of the normalised value before the residual is added: 0, or -infinity without a ReLU.
     pub floor: f32,
@@ -76,6 +73,7 @@ pub struct NormForwardArgs {
 /// Sums by channel of the gradient behind the ReLUs, and of its product with x - mean, for each block.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
 pub struct NormSumsArgs {
     /// \[N,H,W,C\].
     pub x: *const f16,
@@ -99,13 +97,11 @@ pub struct NormSumsArgs {
     pub partials: *mut f32,
     /// Over output pixels.
     pub tile: Tile,
-    /// The pool.
     pub window: Window,
     /// Input pixels of a group.
     pub inputs: u32,
     /// Output pixels of a group.
     pub outputs: u32,
-    /// Channels.
     pub c: u32,
     /// The gradient passes where the normalised value is above this: 0, or -infinity without a ReLU.
     pub open: f32,
@@ -114,6 +110,7 @@ pub struct NormSumsArgs {
 /// The blocks' sums to gradients of weight and bias, and to the constants of [`NormInputArgs`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
 pub struct NormGradientsArgs {
     /// \[G,B,2,C\].
     pub partials: *const f32,
@@ -135,11 +132,9 @@ pub struct NormGradientsArgs {
     pub place: u32,
     /// From one group's gradients to the next one's.
     pub stride: u32,
-    /// B.
     pub blocks: u32,
     /// Input pixels of a group.
     pub count: u32,
-    /// Channels.
     pub c: u32,
     /// 1: the statistics are constants, 0: they are those of x.
     pub constant: u32,
@@ -148,6 +143,7 @@ pub struct NormGradientsArgs {
 /// Scores of weight and bias from each image's gradients.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
 pub struct NormScoresArgs {
     /// \[N,2,C\]: weight's, then bias's.
     pub gradients: *const f32,
@@ -155,9 +151,7 @@ pub struct NormScoresArgs {
     pub weight: *mut f32,
     /// Scores of the bias \[C\], added to.
     pub bias: *mut f32,
-    /// Images.
     pub n: u32,
-    /// Channels.
     pub c: u32,
     /// 1: magnitudes are summed, 0: squares.
     pub absolute: u32,
@@ -166,6 +160,7 @@ pub struct NormScoresArgs {
 /// The gradient of x: `dx = scale dz + slope x + offset`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
 pub struct NormInputArgs {
     /// \[N,H,W,C\].
     pub x: *const f16,
@@ -191,21 +186,20 @@ pub struct NormInputArgs {
     pub accumulate: u32,
     /// Over input pixels.
     pub tile: Tile,
-    /// The pool.
     pub window: Window,
     /// Input pixels of a group.
     pub inputs: u32,
     /// Output pixels of a group.
     pub outputs: u32,
-    /// Channels.
     pub c: u32,
-    /// As in [`NormSumsArgs`].
+    /// The gradient passes where the normalised value is above this: 0, or -infinity without a ReLU.
     pub open: f32,
 }
 
 /// Statistics of a batch from its sums, and one update of the running statistics.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
 pub struct BatchStatisticsArgs {
     /// \[2,C\]: sums, then sums of squares.
     pub sums: *const f64,
@@ -219,7 +213,6 @@ pub struct BatchStatisticsArgs {
     pub step: *const u32,
     /// The place to note.
     pub place: u32,
-    /// Channels.
     pub c: u32,
     /// Values summed.
     pub count: f64,
@@ -232,12 +225,12 @@ pub struct BatchStatisticsArgs {
 /// Statistics from running statistics, for each of G groups.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
 pub struct RunningStatisticsArgs {
     /// \[2,C\].
     pub running: *const f32,
     /// \[G,2,C\], overwritten.
     pub statistics: *mut f32,
-    /// Channels.
     pub c: u32,
     /// Added to the variance.
     pub eps: f32,
@@ -246,6 +239,7 @@ pub struct RunningStatisticsArgs {
 /// Statistics of each image alone.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
 pub struct SampleStatisticsArgs {
     /// \[N,H,W,C\].
     pub x: *const f16,
@@ -255,7 +249,6 @@ pub struct SampleStatisticsArgs {
     pub tile: Tile,
     /// Pixels of an image.
     pub pixels: u32,
-    /// Channels.
     pub c: u32,
     /// Added to the variance.
     pub eps: f32,
@@ -274,31 +267,31 @@ pub const GRADIENT_LANES: u32 = 8;
 
 /// Without a pool; 8 channels a thread.
 pub const NORM_FORWARD_8: Kernel<NormForwardArgs> = Kernel::new("norm_forward", "norm_forward_8");
-/// One channel.
+/// Without a pool; one channel a thread.
 pub const NORM_FORWARD_1: Kernel<NormForwardArgs> = Kernel::new("norm_forward", "norm_forward_1");
-/// With a pool.
+/// With a pool; 8 channels a thread.
 pub const NORM_POOL_FORWARD_8: Kernel<NormForwardArgs> = Kernel::new("norm_forward", "norm_pool_forward_8");
-/// One channel.
+/// With a pool; one channel a thread.
 pub const NORM_POOL_FORWARD_1: Kernel<NormForwardArgs> = Kernel::new("norm_forward", "norm_pool_forward_1");
-/// Without a pool.
+/// Without a pool; 8 channels a thread.
 pub const NORM_SUMS_8: Kernel<NormSumsArgs> = Kernel::new("norm_backward", "norm_sums_8");
-/// One channel.
+/// Without a pool; one channel a thread.
 pub const NORM_SUMS_1: Kernel<NormSumsArgs> = Kernel::new("norm_backward", "norm_sums_1");
-/// With a pool.
+/// With a pool; 8 channels a thread.
 pub const NORM_POOL_SUMS_8: Kernel<NormSumsArgs> = Kernel::new("norm_backward", "norm_pool_sums_8");
-/// One channel.
+/// With a pool; one channel a thread.
 pub const NORM_POOL_SUMS_1: Kernel<NormSumsArgs> = Kernel::new("norm_backward", "norm_pool_sums_1");
 /// [`GRADIENT_LANES`] channels a block along x, groups along z.
 pub const NORM_GRADIENTS: Kernel<NormGradientsArgs> = Kernel::new("norm_backward", "norm_gradients");
 /// [`GRADIENT_LANES`] channels a block along x, weight and bias along y.
 pub const NORM_SCORES: Kernel<NormScoresArgs> = Kernel::new("norm_backward", "norm_scores");
-/// Without a pool.
+/// Without a pool; 8 channels a thread.
 pub const NORM_INPUT_8: Kernel<NormInputArgs> = Kernel::new("norm_backward", "norm_input_8");
-/// One channel.
+/// Without a pool; one channel a thread.
 pub const NORM_INPUT_1: Kernel<NormInputArgs> = Kernel::new("norm_backward", "norm_input_1");
-/// With a pool.
+/// With a pool; 8 channels a thread.
 pub const NORM_POOL_INPUT_8: Kernel<NormInputArgs> = Kernel::new("norm_backward", "norm_pool_input_8");
-/// One channel.
+/// With a pool; one channel a thread.
 pub const NORM_POOL_INPUT_1: Kernel<NormInputArgs> = Kernel::new("norm_backward", "norm_pool_input_1");
 /// A thread a channel.
 pub const BATCH_STATISTICS: Kernel<BatchStatisticsArgs> = Kernel::new("norm_statistics", "batch_statistics");
@@ -308,6 +301,6 @@ pub const RUNNING_STATISTICS: Kernel<RunningStatisticsArgs> =
 /// 8 channels a thread, an image a block along z.
 pub const SAMPLE_STATISTICS_8: Kernel<SampleStatisticsArgs> =
     Kernel::new("norm_statistics", "sample_statistics_8");
-/// One channel.
+/// One channel a thread, an image a block along z.
 pub const SAMPLE_STATISTICS_1: Kernel<SampleStatisticsArgs> =
     Kernel::new("norm_statistics", "sample_statistics_1");

@@ -98,8 +98,8 @@ impl Groups {
 
 /// What the statistics of a norm are taken of.
 pub enum StatisticsOf<'a, B: Buffers + ?Sized> {
-    /// The batch: `sums` of x and its squares, as [`super::ConvFprop::sums`] has them. The running mean and (unbiased)
-    /// variance get one update. Both lie at the range of the statistics.
+    /// The batch: `sums` of x and its squares, as [`super::ConvFprop::sums`] has them. The running mean and
+    /// (unbiased) variance get one update. Both lie at the range of the statistics.
     Batch {
         /// Sum and sum of squares \[2,C\].
         sums: &'a B::Sums,
@@ -158,8 +158,8 @@ pub struct NormForward<'a, B: Buffers + ?Sized> {
     pub at: Range<usize>,
     /// Output \[N,P,Q,C\], overwritten.
     pub y: &'a mut B::Tensor,
-    /// For training through a pool: the winner's place in each window \[N,P,Q,C\], overwritten; [`DEAD`] where
-    /// a last ReLU lets no gradient through.
+    /// For training through a pool: the winner's place in each window \[N,P,Q,C\], overwritten; [`DEAD`]
+    /// where a last ReLU lets no gradient through.
     pub winners: Option<&'a mut B::Bytes>,
 }
 

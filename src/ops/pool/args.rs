@@ -7,16 +7,15 @@ use crate::device::driver::Kernel;
 /// Global average pooling, forward or backward.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
 pub struct AveragePoolArgs {
     /// x \[N,H,W,C\], or dy \[N,C\].
     pub from: *const f16,
     /// y \[N,C\], or dx \[N,H,W,C\]: overwritten.
     pub to: *mut f16,
-    /// Images.
     pub n: u32,
     /// H W.
     pub pixels: u32,
-    /// Channels.
     pub c: u32,
     /// 1 / (H W).
     pub share: f32,

@@ -14,6 +14,7 @@ pub const NARROW: u32 = 64;
 /// All the kernels of a top-k, one after another.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
 pub struct TopKArgs {
     /// \[n\], 16-byte aligned.
     pub scores: *const f32,
@@ -21,15 +22,15 @@ pub struct TopKArgs {
     pub indices: *mut u32,
     /// The threshold's leading digits so far; how many of the keys that begin with them are wanted \[2\].
     pub threshold: *mut u32,
-    /// Keys by digit, of those that begin with the threshold: the first, the second, the last \[2 WIDE + NARROW\].
+    /// Keys by digit, of those that begin with the threshold: the first, the second, the last \[2 WIDE +
+    /// NARROW\].
     pub histograms: *mut u32,
-    /// By tile, how many keys are at least the threshold's first two digits and then d, for each last digit d, and how
-    /// many are above them \[tiles, NARROW + 1\].
+    /// By tile, how many keys are at least the threshold's first two digits and then d, for each last digit
+    /// d, and how many are above them \[tiles, NARROW + 1\].
     pub counts: *mut u32,
     /// By tile, its first place in the result, how many it has there, how many of these equal the threshold
     /// \[3, tiles\].
     pub places: *mut u32,
-    /// Scores.
     pub n: u32,
     /// Wanted, 1..=n.
     pub k: u32,

@@ -1,6 +1,6 @@
-//! The k largest scores, exactly. Of keys in the scores' order, a histogram of the upper digit says in which digit the
-//! k-th largest lies; what is left of them from there up, little more than k, is read three times more, to find the
-//! other digits and to write the indices.
+//! The k largest scores, exactly. Of keys in the scores' order, a histogram of the upper digit says in which
+//! digit the k-th largest lies; what is left of them from there up, little more than k, is read three times
+//! more, to find the other digits and to write the indices.
 //!
 //! Counts are integers, so neither the division of the work nor the threads show in the result.
 
@@ -16,8 +16,8 @@ impl TopKOps for Cpu {
     }
 }
 
-/// Bits of a key below its upper digit, which has 12, and below its middle one, which has as many. Counters of so few
-/// digits stay in the first cache level.
+/// Bits of a key below its upper digit, which has 12, and below its middle one, which has as many. Counters
+/// of so few digits stay in the first cache level.
 const UPPER: u32 = 20;
 const MIDDLE: u32 = 8;
 const DIGITS: usize = 1 << 12;
@@ -115,7 +115,7 @@ fn upper_digits(scores: &[f32]) -> Vec<u32> {
     counts.iter().map(|[even, odd]| even + odd).collect()
 }
 
-/// The digit of the `k`-th largest, counted from 1, and which of those of this digit it is.
+/// The digit of the `k`-th largest, and how many of the keys with that digit are at least it.
 fn digit_of(counts: &[u32], k: usize) -> (u32, usize) {
     let mut left = k;
     for (digit, &count) in counts.iter().enumerate().rev() {

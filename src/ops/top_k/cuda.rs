@@ -57,8 +57,8 @@ impl<D: Driver> TopKOps for Cuda<D> {
 }
 
 impl<D: Driver> Cuda<D> {
-    /// [`TopKOps::top_k`] with buffers on the device. Scores are ordered as [`f32::total_cmp`] has it: -0 below 0, NaN above
-    /// all.
+    /// [`TopKOps::top_k`] with buffers on the device. Scores are ordered as [`f32::total_cmp`] has it: -0
+    /// below 0, NaN above all.
     ///
     /// # Errors
     /// When the device fails.

@@ -12,7 +12,7 @@ pub struct SgdArgs {
     pub weights: *mut f32,
     /// \[n\].
     pub velocity: *mut f32,
-    /// Of the whole flat vector.
+    /// Gradients, the whole flat vector.
     pub gradients: *const f32,
     /// The weights rounded, or null.
     pub halves: *mut f16,

@@ -2,10 +2,10 @@
 
 use rayon::prelude::*;
 
-use super::super::rates::next_rate;
 use super::{Moves, Sgd, SgdBuffers, SgdOps};
 use crate::device::simd::vectorised;
 use crate::device::{Cpu, Error};
+use crate::optim::rates::next_rate;
 
 impl SgdOps for Cpu {
     fn sgd(&mut self, sgd: &Sgd, moves: Moves<Self>, b: SgdBuffers<Self>) -> Result<(), Error> {

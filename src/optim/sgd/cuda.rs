@@ -2,11 +2,11 @@
 
 use half::f16;
 
-use super::super::rates::rates_pointer;
 use super::args::{SGD_PUBLISHED, SGD_STEP, SGD_STRICT, SgdArgs};
 use super::{Moves, Sgd, SgdBuffers, SgdOps};
 use crate::device::driver::{Driver, Launch};
 use crate::device::{Array, Cuda, Error};
+use crate::optim::rates::rates_pointer;
 
 impl<D: Driver> SgdOps for Cuda<D> {
     fn sgd(&mut self, sgd: &Sgd, moves: Moves<Self>, b: SgdBuffers<Self>) -> Result<(), Error> {

@@ -7,8 +7,8 @@ mod cuda;
 use super::rates::RateOps;
 use crate::device::{Buffers, Error};
 
-/// One step of Nesterov SGD: `d = -lr (g + wd w); v = momentum v + d; w += d + momentum v`, with the next of the learning
-/// rates that [`RateOps::set_rates`] has set.
+/// One step of Nesterov SGD: `d = -lr (g + wd w); v = momentum v + d; w += d + momentum v`, with the next of
+/// the learning rates that [`RateOps::set_rates`] has set.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sgd {
     /// Share of the velocity that stays.
@@ -26,11 +26,11 @@ impl Sgd {
 pub enum Moves<'a, B: Buffers + ?Sized> {
     /// All of them.
     All,
-    /// Those at these indices alone, the strict rule: nothing else is touched, nor read. Velocity has one value for each of
-    /// them, in their order.
+    /// Those at these indices alone, the strict rule: nothing else is touched, nor read. Velocity has one
+    /// value for each of them, in their order.
     At(&'a B::Indices),
-    /// All of them, the published rule: a gradient counts only where this byte of the weight is not 0, momentum and decay move
-    /// every weight. Gradients elsewhere may be anything.
+    /// All of them, the published rule: a gradient counts only where this byte of the weight is not 0,
+    /// momentum and decay move every weight. Gradients elsewhere may be anything.
     GradientsWhere(&'a B::Bytes),
 }
 

@@ -4,7 +4,6 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use crate::checkpoint::Moment;
-use crate::mask::Kind;
 use crate::train::SYNTHETIC;
 use crate::train::{
     CheckpointState, Config, EpochReport, Error, Event, Listener, MaskReport, Outcome, Reasons, grouped,
@@ -86,9 +85,9 @@ impl<W: Write> Table<W> {
         let share = 100.0 * r.kept as f64 / r.weights as f64;
         let [kept, weights, samples] = [r.kept, r.weights, r.samples].map(|n| grouped(n as u64));
         write!(out, "       mask of {kept} of {weights} weights ({share:.2}%), ")?;
-        match r.kind {
-            Kind::Random => write!(out, "by lot")?,
-            _ => write!(out, "by {samples} samples")?,
+        match r.kind.needs_samples() {
+            true => write!(out, "by {samples} samples")?,
+            false => write!(out, "{}", r.kind.how())?,
         }
         if let Some(stayed) = r.stayed {
             write!(out, ", {:.1}% as before", 100.0 * stayed as f64 / r.kept as f64)?;

@@ -1,5 +1,5 @@
-//! The emulated device runs kernels as a GPU would, and its checked build reports what a GPU would only corrupt. The
-//! kernels are those of `kernels/testing`, made for these tests.
+//! The emulated device runs kernels as a GPU would, and its checked build reports what a GPU would only
+//! corrupt. The kernels are those of `kernels/testing`, made for these tests.
 #![cfg(fishmask_emulated)]
 
 mod checked;

@@ -83,7 +83,8 @@ fn atomics_see_every_thread_emulated() {
     }
 }
 
-/// PTX ISA, ldmatrix: lane 4 g + t gets halves 2 t and 2 t + 1 of row g of each matrix; with `.trans`, of column g.
+/// PTX ISA, ldmatrix: lane 4 g + t gets halves 2 t and 2 t + 1 of row g of each matrix; with `.trans`, of
+/// column g.
 #[test]
 fn matrices_are_loaded_as_fragments_emulated() {
     let halves: Vec<u16> = (0..256).map(|i| 3 * i + 1).collect();
@@ -101,7 +102,8 @@ fn matrices_are_loaded_as_fragments_emulated() {
     }
 }
 
-/// Fragments by the tables of the PTX ISA for mma.m16n8k16, packed and unpacked in the kernel. Small integers: exact.
+/// Fragments by the tables of the PTX ISA for mma.m16n8k16, packed and unpacked in the kernel. Small
+/// integers: exact.
 #[test]
 fn products_of_a_warp_emulated() {
     let a: Vec<i32> = (0..512).map(|i| i * 37 % 23 - 11).collect();

@@ -130,12 +130,13 @@ pub fn place(layout: &Layout, index: u32) -> usize {
     p.offset + p.memory_index(index - p.offset)
 }
 
-/// The masks of [`three_masks`], by number, each with the (epoch, step) of its two checkpoints. The second comes into
-/// force again after the third, and two checkpoints lie within an epoch.
+/// The masks of [`three_masks`], by number, each with the (epoch, step) of its two checkpoints. The second
+/// comes into force again after the third, and two checkpoints lie within an epoch.
 pub const SCHEDULE: [(usize, [(u32, u32); 2]); 4] =
     [(0, [(1, 0), (2, 0)]), (1, [(3, 0), (3, 5)]), (2, [(4, 0), (5, 0)]), (1, [(6, 0), (6, 1)])];
 
-/// A run whose base is written, and the three masks that it will train under, each of a quarter of the weights.
+/// A run whose base is written, and the three masks that it will train under, each of a quarter of the
+/// weights.
 pub fn begin_three_masks(folder: &Path, layout: Layout) -> (Run, [Vec<u32>; 3]) {
     let mut run = Run::new(layout);
     run.base(&mut run.open(folder));

@@ -1,12 +1,13 @@
 //! The checked build's rules: what each access of a kernel must hold to.
 //!
 //! `hooks.rs` is called before each access to memory, and asks here. Every byte of a buffer and of shared
-//! memory has two cells: who wrote it last, and who read it last. A cell names a block's run, a thread, and the thread's
-//! tick, which barriers move on; so it can be told whether that access came before this one by a barrier, or only by
-//! chance. Where several readers (or atomics) are all the last, the cell says of how many a kind they are.
+//! memory has two cells: who wrote it last, and who read it last. A cell names a block's run, a thread, and
+//! the thread's tick, which barriers move on; so it can be told whether that access came before this one by a
+//! barrier, or only by chance. Where several readers (or atomics) are all the last, the cell says of how many
+//! a kind they are.
 //!
-//! Two workers may change a cell at once and lose one of the changes: a fault may then go unseen in that run, but none is
-//! made up.
+//! Two workers may change a cell at once and lose one of the changes: a fault may then go unseen in that run,
+//! but none is made up.
 
 mod report;
 
@@ -48,7 +49,7 @@ pub(super) enum Access {
     Atomic,
     /// The start of an asynchronous copy to here.
     CopyBegins,
-    /// Its end.
+    /// The end of an asynchronous copy.
     CopyEnds,
 }
 
@@ -176,8 +177,8 @@ impl Check {
         }
     }
 
-    /// Whether all that the cell stands for came before this access, by a barrier or in this thread. Shared memory is
-    /// another with each block.
+    /// Whether all that the cell stands for came before this access, by a barrier or in this thread. Shared
+    /// memory is another with each block.
     #[inline]
     fn ordered(&self, cell: u64, global: bool) -> bool {
         let run = cell >> RUN;

@@ -1,18 +1,19 @@
-//! Convolution by unrolling: y \[pixels,K\] = cols \[pixels,R*R*C\] filter^T, where row (n,p,q) of cols holds the
-//! window under output pixel (n,p,q), zeros where it leaves the image. Blocks of cols live in a scratch that
-//! stays in cache; the whole of it is never in memory.
+//! Convolution by unrolling: y \[pixels,K\] = cols \[pixels,R*R*C\] filter^T, where row (n,p,q) of cols holds
+//! the window under output pixel (n,p,q), zeros where it leaves the image. Blocks of cols live in a scratch
+//! that stays in cache; the whole of it is never in memory.
 
 use rayon::prelude::*;
 
-use super::super::Conv;
 use super::sums;
 use super::workspace::{Dgrad, Fprop, Need, Workspace, split, transpose};
 use crate::device::matmul::{Matrix, matmul};
 use crate::device::scratch::lines;
+use crate::ops::conv::Conv;
 
 /// f32 elements of a block of cols in fprop and dgrad: half of a 1 MB level-2 cache.
 const BLOCK: usize = 1 << 17;
-/// f32 elements of the cols that wgrad keeps at a time, unless dfilter, which each chunk reads and writes, is larger.
+/// f32 elements of the cols that wgrad keeps at a time, unless dfilter, which each chunk reads and writes, is
+/// larger.
 const CHUNK: usize = 1 << 19;
 /// Upper limit for the partial filter gradients of wgrad, f32 elements.
 const PARTIALS: usize = 1 << 20;
@@ -181,7 +182,7 @@ fn unroll(conv: &Conv, x: &[f32], row: usize, cols: &mut [f32]) {
     }
 }
 
-/// Copies a row of a window. That of three RGB pixels is too short to pay for a call.
+/// Copies a row of a window. Three RGB pixels are too few to pay for a call.
 #[inline(always)]
 fn copy(to: &mut [f32], from: &[f32]) {
     match (<&mut [f32; 9]>::try_from(&mut *to), <&[f32; 9]>::try_from(from)) {
@@ -190,7 +191,8 @@ fn copy(to: &mut [f32], from: &[f32]) {
     }
 }
 
-/// Adds the windows \[Q,R*R*C\] of output row `row` (n * P + p, counted from the first image of `dx`) to `dx`.
+/// Adds the windows \[Q,R*R*C\] of output row `row` (n * P + p, counted from the first image of `dx`) to
+/// `dx`.
 fn roll(conv: &Conv, cols: &[f32], row: usize, dx: &mut [f32]) {
     let (n, p) = (row / conv.p(), row % conv.p());
     let (line, width) = (conv.w * conv.c, conv.r * conv.c);

@@ -1,8 +1,9 @@
 //! Convolution on the CPU: f32, activations NHWC, filters KRSC.
 //!
-//! Two implementations of the passes. `im2col` does every geometry: blocks of the input are unrolled into a scratch that
-//! stays in cache and multiplied. `winograd` does 3x3 stride 1 pad 1 with a quarter (F(4x4,3x3)) or 4/9
-//! (F(2x2,3x3)) of the multiplications; [`algorithm`] says which one a shape gets. Scores have `score`.
+//! Two implementations of the passes. `im2col` does every geometry: blocks of the input are unrolled into a
+//! scratch that stays in cache and multiplied. `winograd` does 3x3 stride 1 pad 1 with a quarter (F(4x4,3x3))
+//! or 4/9 (F(2x2,3x3)) of the multiplications; [`algorithm`] says which one a shape gets. Scores have
+//! `score`.
 //!
 //! The partition of the work and the order of every sum follow from the shape alone, so results have the same
 //! bits whatever the number of threads. Work is spread over the current rayon pool.
@@ -16,9 +17,9 @@ mod transform;
 mod winograd;
 mod workspace;
 
-use super::super::flat::{Out, Work};
 use super::{Conv, ConvDgrad, ConvFprop, ConvOps, ConvWgrad};
 use crate::device::{Cpu, Error, Scratch};
+use crate::ops::flat::{Out, Work};
 use transform::{F2, F4};
 use workspace::{Dgrad, Fprop, Need, Workspace};
 
@@ -33,7 +34,8 @@ pub enum Algorithm {
     Winograd4,
 }
 
-/// Returns the fastest way to compute `conv`, by measurement (benches/conv_cpu.rs). Depends on the geometry, not on n.
+/// Returns the fastest way to compute `conv`, by measurement (benches/conv_cpu.rs). Depends on the geometry,
+/// not on n.
 pub fn algorithm(conv: &Conv) -> Algorithm {
     if conv.r != 3 || conv.stride != 1 || conv.pad != 1 || conv.c < 8 || conv.k < 8 {
         Algorithm::Im2col

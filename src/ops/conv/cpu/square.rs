@@ -1,4 +1,5 @@
-//! One square of pixels or taps and its points: Winograd's transform along both axes, vectorised over channels.
+//! One square of pixels or taps and its points: Winograd's transform along both axes, vectorised over
+//! channels.
 
 use pulp::Simd;
 
@@ -9,8 +10,8 @@ use super::transform::Transform;
 #[repr(C, align(64))]
 struct Grid<V, const ROWS: usize, const COLUMNS: usize>([[V; COLUMNS]; ROWS]);
 
-/// X v X^T for each of `len` channels: v\[y\]\[x\] is behind `from\[y\]\[x\]`, point (y, x) goes to `to` +
-/// (y * TO + x) * pitch. `next` is what will be read next: tiles are too scattered for the hardware to foresee.
+/// X v X^T for each of `len` channels: v\[y\]\[x\] is behind `from\[y\]\[x\]`, point (y, x) goes to `to` + (y
+/// * TO + x) * pitch. `next` is what will be read next: tiles are too scattered for the hardware to foresee.
 ///
 /// # Safety
 /// All of this memory can be read or written.
@@ -71,8 +72,8 @@ unsafe fn spread_lanes<S: Simd, X: Transform<FROM, TO>, const FROM: usize, const
     }
 }
 
-/// X m X^T for each of `len` channels: point (y, x) is at `from` + (y * FROM + x) * pitch, the result (y, x) goes behind
-/// `to\[y\]\[x\]` unless that is null, added to what is there when `accumulate`.
+/// X m X^T for each of `len` channels: point (y, x) is at `from` + (y * FROM + x) * pitch, the result (y, x)
+/// goes behind `to\[y\]\[x\]` unless that is null, added to what is there when `accumulate`.
 ///
 /// # Safety
 /// All of this memory can be read or written.

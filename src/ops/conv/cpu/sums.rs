@@ -6,8 +6,9 @@ use rayon::prelude::*;
 /// Channels summed together, in registers.
 const CHANNELS: usize = 16;
 
-/// Runs `write(block, y_block)` on blocks of `len` elements of y \[..,K\] in parallel. When `sums` \[2,K\] is given, it
-/// becomes the sum and the sum of squares of y over all but K: one partial result a block, added in order.
+/// Runs `write(block, y_block)` on blocks of `len` elements of y \[..,K\] in parallel. When `sums` \[2,K\] is
+/// given, it becomes the sum and the sum of squares of y over all but K: one partial result a block, added in
+/// order.
 pub(super) fn by_block(
     k: usize,
     len: usize,
@@ -23,8 +24,8 @@ pub(super) fn by_block(
     }
 }
 
-/// Runs `write(block, y_block)` on blocks of `len` elements in parallel, and takes each block's sums \[2,K\] when
-/// `partials` \[blocks,2,K\] is given.
+/// Runs `write(block, y_block)` on blocks of `len` elements in parallel, and takes each block's sums \[2,K\]
+/// when `partials` \[blocks,2,K\] is given.
 pub(super) fn blocks(
     k: usize,
     len: usize,

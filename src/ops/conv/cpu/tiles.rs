@@ -1,5 +1,6 @@
-//! Winograd's two-dimensional transforms, between images or filters and \[points, rows, channels\], vectorised over
-//! channels. `spread` turns a small square of pixels or taps into points, `collect` points into a square.
+//! Winograd's two-dimensional transforms, between images or filters and \[points, rows, channels\],
+//! vectorised over channels. `spread` turns a small square of pixels or taps into points, `collect` points
+//! into a square.
 
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -77,9 +78,9 @@ impl<'a> PointsMut<'a> {
     }
 }
 
-/// Transforms the tiles of whole images `x` \[n,H,W,C\], each of M x M pixels, into rows `row..` of `to`. What is
-/// read for a tile is FROM x FROM pixels around its middle: its own (dy, FROM = M), or one more on each side (x,
-/// FROM = A). Pixels outside the image are zero.
+/// Transforms the tiles of whole images `x` \[n,H,W,C\], each of M x M pixels, into rows `row..` of `to`.
+/// What is read for a tile is FROM x FROM pixels around its middle: its own (dy, FROM = M), or one more on
+/// each side (x, FROM = A). Pixels outside the image are zero.
 ///
 /// # Safety
 /// No other thread touches these rows of `to` meanwhile.
@@ -122,8 +123,8 @@ impl<X: Transform<FROM, TO>, const FROM: usize, const TO: usize> WithSimd for Sc
             let mut from = pixels::<FROM>(images, m, halo, x, 0, at);
             for tile in 0..tiles {
                 let next = pixels::<FROM>(images, m, halo, x, (tile + 1).min(tiles - 1), at);
-                // SAFETY: each pointer has `len` channels of a pixel, or zeros, behind it; `scatter` checked the row,
-                // and its caller keeps other threads away.
+                // SAFETY: each pointer has `len` channels of a pixel, or zeros, behind it; `scatter` checked
+                // the row, and its caller keeps other threads away.
                 unsafe {
                     let to_row = to.data.add((row + tile) * images.c + at);
                     spread::<S, X, FROM, TO>(s, &from, Some(&next), to_row, to.pitch, len);
@@ -161,7 +162,8 @@ fn pixels<const N: usize>(
     pixels
 }
 
-/// Transforms rows `row..` of `from` into the tiles of whole images `y` \[n,H,W,C\], overwriting y or adding to it.
+/// Transforms rows `row..` of `from` into the tiles of whole images `y` \[n,H,W,C\], overwriting y or adding
+/// to it.
 pub(super) fn gather<X: Transform<A, M>, const A: usize, const M: usize>(
     images: Images,
     from: Points,
@@ -208,16 +210,16 @@ impl<X: Transform<A, M>, const A: usize, const M: usize> WithSimd for Gather<'_,
                     }
                 }
                 let from_row = from.data[(row + i * tiles + tile) * c..].as_ptr();
-                // SAFETY: `gather` checked the row; each pointer is null or has the C channels of a pixel behind
-                // it.
+                // SAFETY: `gather` checked the row; each pointer is null or has the C channels of a pixel
+                // behind it.
                 unsafe { collect::<S, X, A, M>(s, from_row, from.pitch, &to, c, accumulate) };
             }
         }
     }
 }
 
-/// Where the taps of a filter lie: row i (an input channel of the product), tap t, column j (an output channel) is
-/// element `i * row + t * tap + j`, the taps counted backwards when `rotate`.
+/// Where the taps of a filter lie: row i (an input channel of the product), tap t, column j (an output
+/// channel) is element `i * row + t * tap + j`, the taps counted backwards when `rotate`.
 #[derive(Clone, Copy)]
 pub(super) struct Taps<'a> {
     pub data: &'a [f32],
@@ -263,7 +265,8 @@ impl<X: Transform<3, A>, const A: usize> WithSimd for Filter<'_, X, A> {
                     *from = taps.data[row * taps.row + tap * taps.tap..].as_ptr();
                 }
             }
-            // SAFETY: `filter` checked that the taps and the rows are inside; its caller keeps other threads away.
+            // SAFETY: `filter` checked that the taps and the rows are inside; its caller keeps other threads
+            // away.
             unsafe { spread::<S, X, 3, A>(s, &from, None, to.data.add(row * to.width), to.pitch, to.width) };
         }
     }

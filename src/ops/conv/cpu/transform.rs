@@ -1,9 +1,9 @@
 //! Winograd's one-dimensional transforms.
 //!
-//! A tile of y is M x M pixels and depends on A x A pixels of x, A = M + 2. With d the input tile, g the filter:
-//! y = T^T [(G g G^T) . (B^T d B)] T, where T is what the literature calls A (here the side of the input tile), and
-//! the product `.` at each of the A*A points is a matrix product over channels. Matrices: Lavin and Gray, "Fast
-//! Algorithms for Convolutional Neural Networks" (arXiv 1509.09308), section 4.
+//! A tile of y is M x M pixels and depends on A x A pixels of x, A = M + 2. With d the input tile, g the
+//! filter: y = T^T [(G g G^T) . (B^T d B)] T, where T is what the literature calls A (here the side of the
+//! input tile), and the product `.` at each of the A*A points is a matrix product over channels. Matrices:
+//! Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (arXiv 1509.09308), section 4.
 
 use pulp::Simd;
 

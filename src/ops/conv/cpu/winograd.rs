@@ -1,19 +1,20 @@
 //! Winograd convolution, 3x3 stride 1 pad 1: `transform` has the formula.
 //!
-//! fprop and dgrad are one function: dgrad convolves dy with the filter rotated by half a turn and its channels
-//! exchanged. Images are taken in chunks whose transforms V \[points,tiles,C\] and M \[points,tiles,K\] stay in
-//! cache. With a small filter each chunk is one task. With a large one, whose transform U \[points,C,K\] should be
-//! read as rarely as possible, chunks are large and the tasks are images, then points, then images again.
+//! fprop and dgrad are one function: dgrad convolves dy with the filter rotated by half a turn and its
+//! channels exchanged. Images are taken in chunks whose transforms V \[points,tiles,C\] and M
+//! \[points,tiles,K\] stay in cache. With a small filter each chunk is one task. With a large one, whose
+//! transform U \[points,C,K\] should be read as rarely as possible, chunks are large and the tasks are
+//! images, then points, then images again.
 
 use rayon::prelude::*;
 
-use super::super::Conv;
 use super::sums;
 use super::tiles::{Images, Points, PointsMut, Taps, filter, filter_gradient, gather, scatter};
 use super::transform::Tile;
 use super::workspace::{Dgrad, Fprop, Need, Workspace, split, transpose};
 use crate::device::matmul::{Matrix, matmul};
 use crate::device::scratch::lines;
+use crate::ops::conv::Conv;
 
 /// f32 elements of V and M in a chunk that is one task, unless half of U, which every task reads, is larger.
 const TASK: usize = 1 << 17;

@@ -1,11 +1,11 @@
 //! Which kernel a pass of a convolution runs, in which tiles, and how often wgrad's sum is split.
 //!
-//! All of it follows from the shape alone, never from the device: the same shape gives the same bits everywhere. The
-//! constants are those of an H100 or H200.
+//! All of it follows from the shape alone, never from the device: the same shape gives the same bits
+//! everywhere. The constants are those of an H100 or H200.
 
-use super::super::Conv;
+use crate::ops::conv::Conv;
 
-/// Its multiprocessors.
+/// Multiprocessors of an H100 or H200.
 pub(super) const PROCESSORS: usize = 132;
 /// Pixels of y a step of wgrad's sum takes.
 pub(super) const STEP: usize = 32;
@@ -115,9 +115,9 @@ impl Pass {
         all
     }
 
-    /// The one to use. Large tiles read less for what they compute, so the largest that keep nine tenths of the
-    /// processors busy; 64 columns where 128 would be half empty. The largest has a processor to itself, with nothing to
-    /// hide its block's beginning and end: only for long sums.
+    /// The one to use. Large tiles read less for what they compute, so the largest that keep nine tenths of
+    /// the processors busy; 64 columns where 128 would be half empty. The largest has a processor to itself,
+    /// with nothing to hide its block's beginning and end: only for long sums.
     pub fn algorithm(self, conv: &Conv, filter: usize) -> Algorithm {
         let taps = conv.r * conv.r;
         let (rows, columns, steps) = match self {
@@ -173,8 +173,9 @@ fn most_splits(algorithm: Algorithm, conv: &Conv) -> usize {
     (2 * resident(algorithm) / wgrad_blocks(algorithm, conv)).max(1)
 }
 
-/// Steps of [`STEP`] pixels that a block of wgrad sums: those that are done soonest, a block's beginning and end costing
-/// as much as 8 steps, and a step of all resident blocks as much as the traffic of 2 MB of partial sums.
+/// Steps of [`STEP`] pixels that a block of wgrad sums: those that are done soonest, a block's beginning and
+/// end costing as much as 8 steps, and a step of all resident blocks as much as the traffic of 2 MB of
+/// partial sums.
 pub(super) fn wgrad_steps(algorithm: Algorithm, conv: &Conv) -> usize {
     let steps = (conv.n * conv.p() * conv.q()).div_ceil(STEP);
     let blocks = wgrad_blocks(algorithm, conv);

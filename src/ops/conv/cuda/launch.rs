@@ -4,11 +4,11 @@ use std::ops::Range;
 
 use half::f16;
 
-use super::super::Conv;
-use super::super::args::ConvShape;
 use super::choice::{Algorithm, Pass, Tile};
 use crate::device::driver::{Driver, Launch};
 use crate::device::{Array, Vector};
+use crate::ops::conv::Conv;
+use crate::ops::conv::args::ConvShape;
 
 /// Sizes for kernels.
 pub(super) fn shape(conv: &Conv) -> ConvShape {

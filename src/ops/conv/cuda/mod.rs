@@ -4,11 +4,11 @@ mod choice;
 mod launch;
 mod score;
 
-use super::super::flat::{Out, Work};
 use super::args::*;
 use super::{Conv, ConvDgrad, ConvFprop, ConvOps, ConvWgrad};
 use crate::device::driver::{Driver, Kernel, Launch};
 use crate::device::{Cuda, Error, Scratch};
+use crate::ops::flat::{Out, Work};
 pub use choice::{Algorithm, Pass, Tile};
 use launch::{check, elementwise, halves, shape, tiled};
 
@@ -125,8 +125,8 @@ impl<D: Driver> Cuda<D> {
         Ok(self.driver.launch(kernel, launch, args)?)
     }
 
-    /// [`ConvOps::conv_wgrad`] by a given algorithm. On tensor cores a block sums so many steps of 32 pixels of y, or for
-    /// scores so many samples, or a number that suits the shape.
+    /// [`ConvOps::conv_wgrad`] by a given algorithm. On tensor cores a block sums so many steps of 32 pixels
+    /// of y, or for scores so many samples, or a number that suits the shape.
     pub fn conv_wgrad_by(
         &mut self,
         algorithm: Algorithm,
@@ -176,7 +176,8 @@ impl<D: Driver> Cuda<D> {
         doubles: *mut f64,
         floats: *mut f32,
     ) -> Result<(), Error> {
-        // A thread adds some 8 rows or more; at most 128 of them share a column, which leaves 8 columns (32 bytes) a block.
+        // A thread adds some 8 rows or more; at most 128 of them share a column, which leaves 8 columns (32
+        // bytes) a block.
         let sharers = (rows / 8).clamp(1, 128).next_power_of_two().min(128);
         let threads = if sharers > 32 { 1024 } else { 256 };
         let args = SumRowsArgs {
@@ -192,8 +193,8 @@ impl<D: Driver> Cuda<D> {
     }
 }
 
-/// Bytes of shared memory of a gathering block of fprop: the result, 128 x 64 with 8 halves between rows, where each row
-/// lies, and four rows of warps' sums; the operands take less.
+/// Bytes of shared memory of a gathering block of fprop: the result, 128 x 64 with 8 halves between rows,
+/// where each row lies, and four rows of warps' sums; the operands take less.
 const GATHER_SHARED: u32 = 128 * (64 + 8) * 2 + 128 * 4 + 4 * 2 * 64 * 4;
 
 fn fprop_kernel(tile: Tile) -> &'static Kernel<ConvFpropArgs> {

@@ -2,13 +2,13 @@
 
 use half::f16;
 
-use super::super::super::flat::Power;
-use super::super::Conv;
-use super::super::args::*;
 use super::choice::{Algorithm, PROCESSORS, Tile};
 use super::launch::{elementwise, shape, tiled};
 use crate::device::driver::{Driver, Kernel, Launch};
 use crate::device::{Array, Cuda, Error};
+use crate::ops::conv::Conv;
+use crate::ops::conv::args::*;
+use crate::ops::flat::Power;
 
 /// What a block computes, whatever the algorithm on tensor cores.
 const TILE: Tile = Tile::T64x64;
@@ -27,8 +27,9 @@ fn most_shares(conv: &Conv) -> usize {
     (4 * RESIDENT / blocks(conv)).min(conv.n).max(1)
 }
 
-/// Samples of a share: those that are done soonest, a block's beginning and end costing as much as 16 parts, and a part
-/// of all resident blocks as much as the traffic of 2 MB of partial sums. It follows from the shape alone.
+/// Samples of a share: those that are done soonest, a block's beginning and end costing as much as 16 parts,
+/// and a part of all resident blocks as much as the traffic of 2 MB of partial sums. It follows from the
+/// shape alone.
 fn samples(conv: &Conv) -> usize {
     let parts = (conv.p() * conv.q()).div_ceil(PART);
     // Written and read.
@@ -57,8 +58,8 @@ fn kernel(algorithm: Algorithm, power: Power) -> &'static Kernel<ConvScoreArgs> 
     }
 }
 
-/// Adds the power of each sample's gradient to `scores` \[K,C,R,R\]; so many samples to a share, or a number that suits the
-/// shape.
+/// Adds the power of each sample's gradient to `scores` \[K,C,R,R\]; so many samples to a share, or a number
+/// that suits the shape.
 pub(super) fn conv_score<D: Driver>(
     cuda: &mut Cuda<D>,
     (algorithm, samples): (Algorithm, Option<usize>),

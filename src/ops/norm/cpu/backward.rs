@@ -2,11 +2,11 @@
 
 use rayon::prelude::*;
 
-use super::super::super::flat::{Out, Power};
-use super::super::{Norm, NormBackward, Pool, ResidualGradient};
 use super::period::input_pixel;
 use crate::device::Cpu;
 use crate::device::simd::vectorised;
+use crate::ops::flat::{Out, Power};
+use crate::ops::norm::{Norm, NormBackward, Pool, ResidualGradient};
 
 /// What a backward pass reads and writes; [`NormBackward`] has the shapes.
 pub(super) struct Backward<'a> {
@@ -23,8 +23,8 @@ pub(super) struct Backward<'a> {
     pub into: (&'a mut [f32], &'a mut [f32]),
 }
 
-/// Splits the buffers of a backward pass into what it reads and writes, where the residual's gradient goes, and the power
-/// of the scores, if it is scores that it leaves.
+/// Splits the buffers of a backward pass into what it reads and writes, where the residual's gradient goes,
+/// and the power of the scores, if it is scores that it leaves.
 pub(super) fn split<'a>(
     b: NormBackward<'a, Cpu>,
 ) -> (Backward<'a>, ResidualGradient<'a, Vec<f32>>, Option<Power>) {

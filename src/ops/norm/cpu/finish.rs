@@ -1,16 +1,16 @@
-//! The backward pass through the first ReLU and the normalisation: gradients or scores of scale and shift, and dx. With
-//! xhat = (x - mean) rstd, `dx = weight rstd (dz - mean(dz) - xhat mean(dz xhat))`, means over the pixels of a group, and no
-//! means where the statistics are constants.
+//! The backward pass through the first ReLU and the normalisation: gradients or scores of scale and shift,
+//! and dx. With xhat = (x - mean) rstd, `dx = weight rstd (dz - mean(dz) - xhat mean(dz xhat))`, means over
+//! the pixels of a group, and no means where the statistics are constants.
 //!
 //! Sums over pixels are f32 within an image and f64 over images, in order.
 
 use rayon::prelude::*;
 
-use super::super::super::flat::Power;
-use super::super::Norm;
 use super::backward::Backward;
 use super::period::{floor, period, repeat, scale_and_shift};
 use crate::device::simd::vectorised;
+use crate::ops::flat::Power;
+use crate::ops::norm::Norm;
 
 /// Periods of a group's constants: scale, shift, mean, slope, offset.
 const CONSTANTS: usize = 5;
@@ -64,7 +64,8 @@ pub(super) fn batch(norm: &Norm, b: &mut Backward, scratch: &mut [f32]) {
     });
 }
 
-/// With statistics of each image: scores of scale and shift, to which the power of each image's gradients is added, and dx.
+/// With statistics of each image: scores of scale and shift, to which the power of each image's gradients is
+/// added, and dx.
 pub(super) fn images(norm: &Norm, power: Power, b: &mut Backward, scratch: &mut [f32]) {
     let (c, image, period) = (norm.c, norm.h * norm.w * norm.c, period(norm.c));
     let pooled = norm.pool.is_some();

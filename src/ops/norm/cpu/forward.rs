@@ -2,10 +2,10 @@
 
 use rayon::prelude::*;
 
-use super::super::{DEAD, Groups, Norm, NormForward, Pool};
 use super::period::{floor, input_pixel, period, scale_and_shift};
 use crate::device::Cpu;
 use crate::device::simd::vectorised;
+use crate::ops::norm::{DEAD, Groups, Norm, NormForward, Pool};
 
 /// Channels handled together in the pooling loops.
 const LANES: usize = 16;

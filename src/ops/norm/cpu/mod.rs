@@ -10,10 +10,10 @@ mod statistics;
 
 use std::ops::Range;
 
-use super::super::flat::Work;
 use super::{Groups, Norm, NormBackward, NormForward, NormOps, ResidualGradient, StatisticsOf};
 use crate::device::scratch::{bytes, take};
 use crate::device::{Cpu, Error, Place, Scratch};
+use crate::ops::flat::Work;
 
 impl NormOps for Cpu {
     fn norm_scratch(norm: &Norm, work: Work) -> Scratch {

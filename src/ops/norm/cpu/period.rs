@@ -1,7 +1,7 @@
-//! Per-channel constants, repeated over a *period* of several pixels that long vector loops can run along, however few
-//! channels there are.
+//! Per-channel constants, repeated over a *period* of several pixels that long vector loops can run along,
+//! however few channels there are.
 
-use super::super::{Norm, Pool};
+use crate::ops::norm::{Norm, Pool};
 
 /// Elements of a period: the least multiple of the channels at or above 256.
 pub(super) fn period(channels: usize) -> usize {
@@ -18,8 +18,8 @@ pub(super) fn repeat(channels: usize, to: &mut [f32], value: impl Fn(usize) -> f
     }
 }
 
-/// Writes the scale and shift of normalised values over a period each: `x scale + shift = weight (x - mean) rstd + bias`.
-/// `parameters` are weight and bias \[C\], `statistics` mean and rstd \[2,C\].
+/// Writes the scale and shift of normalised values over a period each: `x scale + shift = weight (x - mean)
+/// rstd + bias`. `parameters` are weight and bias \[C\], `statistics` mean and rstd \[2,C\].
 pub(super) fn scale_and_shift(
     parameters: (&[f32], &[f32]),
     statistics: &[f32],

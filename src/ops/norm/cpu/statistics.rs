@@ -2,8 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::super::Norm;
 use crate::device::simd::vectorised;
+use crate::ops::norm::Norm;
 
 /// Channels whose statistics are taken together, in registers.
 const CHANNELS: usize = 16;

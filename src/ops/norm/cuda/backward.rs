@@ -1,20 +1,20 @@
-//! The backward pass of batch norm and what follows it: sums over the pixels, gradients of scale and shift from them, and a
-//! second pass over the pixels for the gradient of x.
+//! The backward pass of batch norm and what follows it: sums over the pixels, gradients of scale and shift
+//! from them, and a second pass over the pixels for the gradient of x.
 
 use half::f16;
 
-use super::super::super::flat::{Out, Power};
-use super::super::args::{
-    self as kernels, BACKWARD_BATCH, GRADIENT_LANES, NormGradientsArgs, NormInputArgs, NormScoresArgs,
-    NormSumsArgs, THREADS,
-};
-use super::super::{Groups, Norm, NormBackward, ResidualGradient};
 use super::shape::{Shape, floor, holds, parameters, pointer, sums_batch, window};
 use crate::device::driver::{Driver, Launch};
 use crate::device::{Array, Cuda, Error, Place, Vector};
+use crate::ops::flat::{Out, Power};
+use crate::ops::norm::args::{
+    self as kernels, BACKWARD_BATCH, GRADIENT_LANES, NormGradientsArgs, NormInputArgs, NormScoresArgs,
+    NormSumsArgs, THREADS,
+};
+use crate::ops::norm::{Groups, Norm, NormBackward, ResidualGradient};
 
-/// Values of scratch that a backward pass needs, for any `n` up to the norm's: of images each one's gradients; partial sums,
-/// then slopes.
+/// Values of scratch that a backward pass needs, for any `n` up to the norm's: of images each one's
+/// gradients; partial sums, then slopes.
 pub(super) fn scratch(norm: &Norm, groups: Groups) -> usize {
     let shape = Shape::new(norm, groups);
     let gradients = if groups == Groups::EachImage { 2 * norm.c * norm.n } else { 0 };

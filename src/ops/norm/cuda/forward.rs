@@ -1,10 +1,10 @@
 //! The forward pass of batch norm and what follows it.
 
-use super::super::args::{self as kernels, FORWARD_BATCH, NormForwardArgs};
-use super::super::{Norm, NormForward};
 use super::shape::{Shape, floor, holds, parameters, pointer, window};
 use crate::device::driver::Driver;
 use crate::device::{Array, Cuda, Error};
+use crate::ops::norm::args::{self as kernels, FORWARD_BATCH, NormForwardArgs};
+use crate::ops::norm::{Norm, NormForward};
 
 pub(super) fn norm_forward<D: Driver>(
     cuda: &mut Cuda<D>,

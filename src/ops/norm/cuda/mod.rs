@@ -7,10 +7,10 @@ mod statistics;
 
 use std::ops::Range;
 
-use super::super::flat::{Out, Work};
 use super::{Groups, Norm, NormBackward, NormForward, NormOps, StatisticsOf};
 use crate::device::driver::Driver;
 use crate::device::{Cuda, Error, Scratch, Vector};
+use crate::ops::flat::{Out, Work};
 
 impl<D: Driver> NormOps for Cuda<D> {
     fn norm_scratch(norm: &Norm, work: Work) -> Scratch {

@@ -1,17 +1,17 @@
 //! The shapes of launches over a norm's pixels, and checks of its buffers.
 
-use super::super::args::{self as kernels, BACKWARD_BATCH, THREADS, Tile, Window};
-use super::super::{Affine, DEAD, Groups, Norm, Pool};
 use crate::device::driver::{Driver, Kernel, Launch};
 use crate::device::{Array, Vector};
+use crate::ops::norm::args::{self as kernels, BACKWARD_BATCH, THREADS, Tile, Window};
+use crate::ops::norm::{Affine, DEAD, Groups, Norm, Pool};
 
 const _: () = assert!(kernels::DEAD == DEAD as u32);
 
-/// Most blocks of a launch over a whole batch: several for each multiprocessor of any GPU, and few enough for their
-/// partial sums to be a small part of the work.
+/// Most blocks of a launch over a whole batch: several for each multiprocessor of any GPU, and few enough for
+/// their partial sums to be a small part of the work.
 const BLOCKS: usize = 1024;
-/// Most blocks along x for each image alone. Not fewer when there are many images, so that an image's sums have the
-/// same bits in any batch.
+/// Most blocks along x for each image alone. Not fewer when there are many images, so that an image's sums
+/// have the same bits in any batch.
 const SAMPLE_BLOCKS: usize = 4;
 
 /// What a launch over one norm's pixels is made of.
@@ -48,8 +48,8 @@ impl Shape {
         if self.c.is_multiple_of(8) { 8 } else { 1 }
     }
 
-    /// (Threads side by side along C, blocks along y, pixels of a block at a time). Up to 32 threads are 512 bytes side
-    /// by side; the rest of a block takes the next pixels.
+    /// (Threads side by side along C, blocks along y, pixels of a block at a time). Up to 32 threads are 512
+    /// bytes side by side; the rest of a block takes the next pixels.
     fn block(&self) -> (usize, usize, usize) {
         let threads = self.c / self.width();
         let columns = threads.div_ceil(32);
@@ -57,8 +57,8 @@ impl Shape {
         (lanes, columns, THREADS as usize / lanes)
     }
 
-    /// Most blocks along x over `pixels` of each group, whose threads have `batch` of them under way at a time. It
-    /// grows with the pixels.
+    /// Most blocks along x over `pixels` of each group, whose threads have `batch` of them under way at a
+    /// time. It grows with the pixels.
     pub fn blocks(&self, pixels: usize, batch: u32) -> usize {
         let (_, columns, rows) = self.block();
         let most = if self.together { (BLOCKS / columns).max(1) } else { SAMPLE_BLOCKS };

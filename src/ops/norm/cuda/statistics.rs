@@ -4,13 +4,13 @@ use std::ops::Range;
 
 use half::f16;
 
-use super::super::args::{
-    self as kernels, BatchStatisticsArgs, RunningStatisticsArgs, SampleStatisticsArgs, THREADS,
-};
-use super::super::{Groups, Norm};
 use super::shape::{Shape, holds};
 use crate::device::driver::{Driver, Launch};
 use crate::device::{Array, Cuda, Error, Place, Vector};
+use crate::ops::norm::args::{
+    self as kernels, BatchStatisticsArgs, RunningStatisticsArgs, SampleStatisticsArgs, THREADS,
+};
+use crate::ops::norm::{Groups, Norm};
 
 /// Statistics of a batch from its sums, and one update of the running statistics.
 pub(super) fn of_sums<D: Driver>(

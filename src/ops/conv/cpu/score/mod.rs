@@ -1,15 +1,16 @@
 //! Scores of a filter: each sample's own wgrad, squared (or its magnitude) and summed over samples.
 //!
-//! A sample's gradient never reaches memory. A task has 8 output channels, 32 input channels and every tap; one sample
-//! after another, it sums dy x over the pixels of a tap in registers and adds the squares to its scores, which stay
-//! in the first cache levels for all samples. For that x is packed by 32 channels and dy by 8, image after image, so
-//! that a tap reads rows of both from end to end; pixels that a tap finds outside the image are not visited at all.
+//! A sample's gradient never reaches memory. A task has 8 output channels, 32 input channels and every tap;
+//! one sample after another, it sums dy x over the pixels of a tap in registers and adds the squares to its
+//! scores, which stay in the first cache levels for all samples. For that x is packed by 32 channels and dy
+//! by 8, image after image, so that a tap reads rows of both from end to end; pixels that a tap finds outside
+//! the image are not visited at all.
 //!
-//! Where 32 channels are far more than there are, what every tap reads is unrolled instead: a 1x1 convolution of R R C
-//! channels. Of a 1x1 filter with a stride, that packs the pixels it reads.
+//! Where 32 channels are far more than there are, what every tap reads is unrolled instead: a 1x1 convolution
+//! of R R C channels. For a 1x1 filter with a stride this packs only the pixels that the filter reads.
 //!
-//! Sums run over pixels row by row within a sample, and over samples in order: the same bits whatever the threads
-//! and the width of vectors.
+//! Sums run over pixels row by row within a sample, and over samples in order: the same bits whatever the
+//! threads and the width of vectors.
 
 mod pack;
 
@@ -17,10 +18,10 @@ use bytemuck::Zeroable;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::super::super::flat::Power;
-use super::super::Conv;
 use crate::device::Scratch;
 use crate::device::scratch::{Memory, bytes, take};
+use crate::ops::conv::Conv;
+use crate::ops::flat::Power;
 use pack::{C, Inputs, K, Outputs, PackedConv, Pairs, pack_dy, pack_x};
 
 /// Returns the scratch that scores of a convolution need.
@@ -47,7 +48,7 @@ pub(super) fn score(
     }
     let (packed, pairs) = (PackedConv::new(conv), Pairs::new(conv));
     let (mut shared, _) = memory.parts();
-    // x \[C / 32\]\[images\]\[H, W\], dy \[K / 8\]\[images\]\[P, Q\], scores \[K / 8\]\[C / 32\]\[taps\]\[8\].
+    // x (C / 32, images, H W), dy (K / 8, images, P Q), scores (K / 8, C / 32, taps, 8).
     let [all_x, all_dy, tiles] = packed.lengths();
     let (all_x, all_dy): (&mut [Inputs], &mut [Outputs]) =
         (take(&mut shared, all_x), take(&mut shared, all_dy));
@@ -100,8 +101,8 @@ impl WithSimd for Tiles<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, s: S) {
-        // As many accumulators as leave room for their operands: 16 of 32 registers, or 8 of 16 where vectors have 8
-        // lanes (AVX2).
+        // As many accumulators as leave room for their operands: 16 of 32 registers, or 8 of 16 where vectors
+        // have 8 lanes (AVX2).
         match (S::F32_LANES, self.power) {
             (8, Power::Square) => run::<S, 1, true>(s, self),
             (8, Power::Absolute) => run::<S, 1, false>(s, self),

@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 
-use super::super::super::Conv;
+use crate::ops::conv::Conv;
 
 /// Input channels of a panel.
 pub(super) const C: usize = 32;
@@ -25,8 +25,8 @@ pub(super) struct Inputs(pub [f32; C]);
 #[repr(C, align(32))]
 pub(super) struct Outputs(pub [f32; K]);
 
-/// Pixels of x and dy that meet under each tap, one tap after another: for images so small that finding rows of them
-/// would take longer than they do.
+/// Pixels of x and dy that meet under each tap, one tap after another: for images so small that finding rows
+/// of them would take longer than they do.
 #[derive(Clone, Copy)]
 pub(super) struct Pairs {
     pairs: [[u16; 2]; PAIRS],

@@ -1,60 +1,14 @@
-//! Named f32 tensors in a safetensors file.
+//! A file's bytes, and values as little-endian bytes.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::ops::Deref;
 use std::path::Path;
 
 use rayon::prelude::*;
-use safetensors::tensor::Metadata;
-use safetensors::{Dtype, SafeTensorError, SafeTensors, View};
 
-use super::{Error, Problem};
-
-/// The metadata key of all checkpoints.
-pub const KEY: &str = "fishmask";
-
-/// A tensor to be written.
-pub struct Tensor {
-    pub name: String,
-    pub shape: Vec<usize>,
-    /// f32, little-endian.
-    pub bytes: Vec<u8>,
-}
-
-impl Tensor {
-    pub fn new(name: String, shape: Vec<usize>, values: &[f32]) -> Self {
-        let mut bytes = Vec::with_capacity(4 * values.len());
-        values.iter().for_each(|value| bytes.extend_from_slice(&value.to_le_bytes()));
-        Tensor { name, shape, bytes }
-    }
-}
-
-impl View for &Tensor {
-    fn dtype(&self) -> Dtype {
-        Dtype::F32
-    }
-    fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-    fn data(&self) -> Cow<'_, [u8]> {
-        Cow::Borrowed(&self.bytes)
-    }
-    fn data_len(&self) -> usize {
-        self.bytes.len()
-    }
-}
-
-/// Writes tensors, and at most one metadata entry: with more, a hash map's order would decide the bytes.
-pub fn save(path: &Path, tensors: &[Tensor], metadata: Option<(&str, String)>) -> Result<(), Error> {
-    let views = tensors.iter().map(|tensor| (&tensor.name, tensor));
-    let metadata = metadata.map(|(key, value)| HashMap::from([(key.to_string(), value)]));
-    let bytes = safetensors::serialize(views, metadata)
-        .map_err(|e| Error::io(path, "write it")(std::io::Error::other(e)))?;
-    super::atomic::write_bytes(path, &bytes)
-}
+use crate::checkpoint::Error;
 
 /// A file's bytes, at an address fit for f32.
 #[derive(Default)]
@@ -131,49 +85,9 @@ fn fill(mut file: &File, bytes: &mut [u8]) -> io::Result<()> {
     file.read_exact(bytes)
 }
 
-/// The tensors in a file's bytes.
-pub fn parse<'a>(path: &Path, bytes: &'a [u8]) -> Result<SafeTensors<'a>, Error> {
-    let bad = |reason: String| Error::new(path, Problem::NotSafetensors { reason });
-    if bytes.is_empty() {
-        return Err(bad("it is empty".into()));
-    }
-    // The crate adds up the offsets it is told without checking for overflow.
-    if offsets_beyond(bytes) {
-        return Err(bad("a tensor reaches beyond the end of the file".into()));
-    }
-    SafeTensors::deserialize(bytes).map_err(|e| bad(e.to_string()))
-}
-
-/// Whether the header tells of data beyond the end of the file. False when there is no header to read.
-fn offsets_beyond(bytes: &[u8]) -> bool {
-    let Some((length, rest)) = bytes.split_first_chunk::<8>() else { return false };
-    let header = usize::try_from(u64::from_le_bytes(*length)).ok().and_then(|length| rest.get(..length));
-    let Some(Ok(header)) = header.map(serde_json::from_slice::<HashMap<String, serde_json::Value>>) else {
-        return false;
-    };
-    let offsets = header.values().filter_map(|entry| entry.get("data_offsets")?.as_array());
-    let numbers = offsets.flatten().filter_map(serde_json::Value::as_u64);
-    numbers.max().is_some_and(|end| end > bytes.len() as u64)
-}
-
 /// The f32 values of a tensor.
 pub fn values(bytes: &[u8]) -> impl Iterator<Item = f32> + '_ {
     bytes.as_chunks::<4>().0.iter().map(|&value| f32::from_le_bytes(value))
-}
-
-/// The text of the metadata entry [`KEY`], if there is one.
-pub fn metadata(path: &Path, bytes: &[u8]) -> Result<Option<String>, Error> {
-    Ok(read_metadata(path, bytes)?.metadata().as_ref().and_then(|map| map.get(KEY)).cloned())
-}
-
-/// The tensors' names in the order of their data.
-pub fn names(path: &Path, bytes: &[u8]) -> Result<Vec<String>, Error> {
-    Ok(read_metadata(path, bytes)?.offset_keys())
-}
-
-fn read_metadata(path: &Path, bytes: &[u8]) -> Result<Metadata, Error> {
-    let bad = |e: SafeTensorError| Error::new(path, Problem::NotSafetensors { reason: e.to_string() });
-    Ok(SafeTensors::read_metadata(bytes).map_err(bad)?.1)
 }
 
 /// The bytes of values in little-endian order: on most machines the values as they lie.

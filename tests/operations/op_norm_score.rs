@@ -1,5 +1,5 @@
-//! The fused batch norm with moments by image, each image's own or the running ones, and scores of scale and shift,
-//! against the f64 reference's batches of one.
+//! The fused batch norm with statistics by image, each image's own or the running ones, and scores of scale and
+//! shift, against the f64 reference's batches of one.
 
 use crate::support::device::{Probe, Tolerance, U, front, half, on_every_device, poisoned, stored, tensor};
 use crate::support::norm::{
@@ -20,15 +20,15 @@ fn image(t: &Tensor, i: usize) -> Tensor {
     Tensor::new(&[&[1], &t.shape[1..]].concat(), t.data[i * size..(i + 1) * size].to_vec())
 }
 
-/// Image `i` alone, with its part of moments [N,2,C].
-fn alone(inputs: &Inputs, moments: &[f32], i: usize) -> Inputs {
+/// Image `i` alone, with its part of statistics [N,2,C].
+fn alone(inputs: &Inputs, statistics: &[f32], i: usize) -> Inputs {
     let c = inputs.weight.data.len();
     Inputs {
         x: image(&inputs.x, i),
         residual: image(&inputs.residual, i),
         weight: inputs.weight.clone(),
         bias: inputs.bias.clone(),
-        moments: moments[i * 2 * c..(i + 1) * 2 * c].to_vec(),
+        statistics: statistics[i * 2 * c..(i + 1) * 2 * c].to_vec(),
         dy: image(&inputs.dy, i),
         before: image(&inputs.before, i),
     }
@@ -62,7 +62,7 @@ fn ways(norm: &Norm, turn: usize) -> [Way; 2] {
     })
 }
 
-/// Runs the operations on moments [N,2,C] in buffers for one more image, and compares each image with what is
+/// Runs the operations on statistics [N,2,C] in buffers for one more image, and compares each image with what is
 /// `expected` of it alone, within its bounds.
 fn check_case<B: Probe>(
     backend: &mut B,
@@ -85,7 +85,7 @@ fn check_case<B: Probe>(
     flat[affine.bias.clone()].copy_from_slice(&inputs.bias.f32s());
     let weights = backend.vector(&flat).unwrap();
     let at = 5..5 + 2 * c * n;
-    let moments = backend.vector(&[&[f32::NAN; 5], by_image, &[f32::NAN; 3]].concat()).unwrap();
+    let statistics = backend.vector(&[&[f32::NAN; 5], by_image, &[f32::NAN; 3]].concat()).unwrap();
     let x = tensor(backend, &channels_last(&inputs.x), size);
     let other = tensor(backend, &channels_last(&inputs.residual), size);
     let mut y = poisoned(backend, (n + 1) * pixels);
@@ -97,7 +97,7 @@ fn check_case<B: Probe>(
         weights: &weights,
         affine: &affine,
         groups: Groups::EachImage,
-        statistics: &moments,
+        statistics: &statistics,
         at: at.clone(),
         y: &mut y,
         winners: norm.pool.is_some().then_some(&mut winners),
@@ -118,7 +118,7 @@ fn check_case<B: Probe>(
         winners: norm.pool.is_some().then_some(&winners),
         weights: &weights,
         affine: &affine,
-        statistics: &moments,
+        statistics: &statistics,
         constant: !way.through,
         at,
         dy: &mut dy,
@@ -179,8 +179,8 @@ fn check_case<B: Probe>(
 /// (N, H, W, C): channels below, at and around a vector's width, windows of every pool with pixels left over.
 const SHAPES: [[usize; 4]; 5] = [[3, 5, 7, 16], [2, 9, 6, 3], [4, 8, 4, 5], [2, 4, 5, 67], [3, 6, 10, 24]];
 
-/// Small integers, and moments whose products are exact. Everything but the division by an image's pixels is exact in
-/// f32, and so is that where they are a power of 2.
+/// Small integers, and statistics whose products are exact. Everything but the division by an image's pixels is
+/// exact in f32, and so is that where they are a power of 2.
 fn integers_exactly<B: Probe>(mut backend: B) {
     for (seed, shape) in SHAPES.into_iter().chain([[3, 1, 1, 10]]).enumerate() {
         let [n, h, w, c] = shape;
@@ -190,24 +190,24 @@ fn integers_exactly<B: Probe>(mut backend: B) {
             weight.data.iter_mut().filter(|v| **v == 0.0).for_each(|v| *v = -1.0);
             let mean = integers(&[n, c], 1, seed + 2).f32s();
             let exponent = integers(&[n, c], 1, seed + 3).f32s();
-            let mut moments = vec![];
+            let mut statistics = vec![];
             for (mean, exponent) in mean.chunks(c).zip(exponent.chunks(c)) {
-                moments.extend_from_slice(mean);
-                moments.extend(exponent.iter().map(|e| e.exp2()));
+                statistics.extend_from_slice(mean);
+                statistics.extend(exponent.iter().map(|e| e.exp2()));
             }
             let inputs = Inputs {
                 x: integers(&[n, c, h, w], 2, seed + 4),
                 residual: integers(&[n, c, h, w], 2, seed + 5),
                 weight,
                 bias: integers(&[c], 2, seed + 6),
-                moments: vec![],
+                statistics: vec![],
                 dy: integers(&output_shape(&norm), 3, seed + 7),
                 before: integers(&[n, c, h, w], 3, seed + 8),
             };
             for way in ways(&norm, turn) {
                 let one = Norm { n: 1, ..norm };
                 let image = |i| {
-                    let inputs = alone(&inputs, &moments, i);
+                    let inputs = alone(&inputs, &statistics, i);
                     let mut expected = reference_by(&one, &inputs, Some(way.through));
                     let mut bounds = Bounds::EXACT;
                     if !way.through || (h * w).is_power_of_two() {
@@ -219,7 +219,7 @@ fn integers_exactly<B: Probe>(mut backend: B) {
                     (expected, bounds)
                 };
                 let expected: Vec<_> = (0..n).map(image).collect();
-                check_case(&mut backend, (&norm, way), &inputs, &moments, &expected, true);
+                check_case(&mut backend, (&norm, way), &inputs, &statistics, &expected, true);
             }
         }
     }
@@ -228,9 +228,9 @@ fn integers_exactly<B: Probe>(mut backend: B) {
 /// [N,2,C], after asserting that nothing else was written.
 fn image_statistics<B: Probe>(backend: &mut B, norm: &Norm, of: StatisticsOf<B>) -> Vec<f32> {
     let at = 3..3 + norm.n * 2 * norm.c;
-    let mut moments = backend.vector(&vec![FENCE; at.end + 2 * norm.c]).unwrap();
-    backend.norm_statistics(norm, of, &mut moments, at.clone()).unwrap();
-    let found = backend.read(&moments).unwrap();
+    let mut statistics = backend.vector(&vec![FENCE; at.end + 2 * norm.c]).unwrap();
+    backend.norm_statistics(norm, of, &mut statistics, at.clone()).unwrap();
+    let found = backend.read(&statistics).unwrap();
     assert!((0..found.len()).all(|i| at.contains(&i) || found[i] == FENCE), "{norm:?}: wrote outside");
     found[at].to_vec()
 }
@@ -244,32 +244,32 @@ fn own_statistics<B: Probe>(mut backend: B) {
         for (turn, norm) in cases(shape) {
             let inputs = normal_inputs(&mut backend, &norm, 100 * seed as u64);
             let x = tensor(&backend, &channels_last(&inputs.x), plane * c);
-            let moments = image_statistics(&mut backend, &norm, StatisticsOf::EachImage { x: &x });
+            let statistics = image_statistics(&mut backend, &norm, StatisticsOf::EachImage { x: &x });
             let one = Norm { n: 1, ..norm };
             let mut expected = vec![];
             for i in 0..n {
-                let inputs = alone(&inputs, &moments, i);
+                let inputs = alone(&inputs, &statistics, i);
                 for k in 0..c {
                     let x = &inputs.x.data[k * plane..(k + 1) * plane];
                     let mean = x.iter().sum::<f64>() / plane as f64;
                     let variance = x.iter().map(|v| (v - mean) * (v - mean)).sum::<f64>() / plane as f64;
-                    // Sums of h w terms in f32 or better, each off by u of the partial sum at most; half as much
-                    // again is left of a variance's error in 1/sqrt.
+                    // Sums of h w terms in f32 or better, each off by u of the partial sum at most; half as
+                    // much again is left of a variance's error in 1/sqrt.
                     let terms = (plane + 8) as f64 * U;
                     let size = x.iter().map(|v| v.abs()).sum::<f64>() / plane as f64;
                     let what = format!("channel {k} of image {i} of {norm:?}");
-                    assert_close(&inputs.moments[k..=k], &[mean], terms * size, 0.0, &what);
+                    assert_close(&inputs.statistics[k..=k], &[mean], terms * size, 0.0, &what);
                     let rstd = 1.0 / (variance + 1e-5).sqrt();
-                    assert_close(&inputs.moments[c + k..=c + k], &[rstd], 0.0, terms, &what);
+                    assert_close(&inputs.statistics[c + k..=c + k], &[rstd], 0.0, terms, &what);
                 }
-                // The moments are as far off as an image's sums are, and everything computed with them is.
+                // The statistics are as far off as an image's sums are, and everything computed with them is.
                 let mut bounds = Bounds::new(&one, &inputs, B::TOLERANCE);
                 bounds.y *= (plane + 8) as f64 / 8.0;
                 bounds.dx *= (plane + 8) as f64 / 8.0;
                 expected.push((reference(&one, &inputs, false), bounds));
             }
             let way = ways(&norm, turn)[1];
-            check_case(&mut backend, (&norm, way), &inputs, &moments, &expected, false);
+            check_case(&mut backend, (&norm, way), &inputs, &statistics, &expected, false);
         }
     }
 }
@@ -286,45 +286,45 @@ fn running_statistics<B: Probe>(mut backend: B) {
             let inputs = normal_inputs(&mut backend, &norm, 100 * seed as u64 + 50);
             let (running, groups) = (&vector, Groups::EachImage);
             let of = StatisticsOf::Running { running, from: 4..4 + 2 * c, groups };
-            let moments = image_statistics(&mut backend, &norm, of);
+            let statistics = image_statistics(&mut backend, &norm, of);
             let rstd: Vec<f64> =
                 variance.iter().map(|&v| 1.0 / (f64::from(v) + f64::from(Norm::EPS)).sqrt()).collect();
-            for moments in moments.chunks(2 * c) {
-                assert_eq!(moments[..c], mean);
+            for statistics in statistics.chunks(2 * c) {
+                assert_eq!(statistics[..c], mean);
                 // eps, the sum, the root and the quotient are rounded once each.
-                assert_close(&moments[c..], &rstd, 0.0, 4.0 * U, "1 / sqrt(var + eps)");
+                assert_close(&statistics[c..], &rstd, 0.0, 4.0 * U, "1 / sqrt(var + eps)");
             }
             let one = Norm { n: 1, ..norm };
             let image = |i| {
-                let inputs = alone(&inputs, &moments, i);
+                let inputs = alone(&inputs, &statistics, i);
                 let bounds = Bounds::new(&one, &inputs, B::TOLERANCE);
                 (reference_by(&one, &inputs, Some(false)), bounds)
             };
             let expected: Vec<_> = (0..n).map(image).collect();
             let way = ways(&norm, turn)[0];
-            check_case(&mut backend, (&norm, way), &inputs, &moments, &expected, false);
+            check_case(&mut backend, (&norm, way), &inputs, &statistics, &expected, false);
         }
         assert_eq!(backend.read(&vector).unwrap(), running, "running statistics changed");
     }
 }
 
-/// A mean far above the deviation, without cancellation: 256 values of 1000 and 1000.5, of which f16 holds both: mean
-/// 1000.25, variance 1/16.
+/// A mean far above the deviation, without cancellation: 256 values of 1000 and 1000.5, of which f16 holds
+/// both: mean 1000.25, variance 1/16.
 fn large_mean<B: Probe>(mut backend: B) {
     let norm = Norm { n: 2, h: 16, w: 16, c: 8, relu: false, residual: false, relu_sum: false, pool: None };
     backend.reserve(B::norm_scratch(&norm, Work::Score)).unwrap();
     let x: Vec<f32> = (0..2 * 256 * 8).map(|i| 1000.0 + 0.5 * (i / 8 % 2) as f32).collect();
     let x = tensor(&backend, &x, 0);
-    let moments = image_statistics(&mut backend, &norm, StatisticsOf::EachImage { x: &x });
-    for moments in moments.chunks(16) {
-        assert_eq!(moments[..8], [1000.25; 8]);
+    let statistics = image_statistics(&mut backend, &norm, StatisticsOf::EachImage { x: &x });
+    for statistics in statistics.chunks(16) {
+        assert_eq!(statistics[..8], [1000.25; 8]);
         let expected = [1.0 / (0.0625_f64 + 1e-5).sqrt(); 8];
-        assert_close(&moments[8..], &expected, 0.0, 4.0 * U, "1 / sqrt(var + eps)");
+        assert_close(&statistics[8..], &expected, 0.0, 4.0 * U, "1 / sqrt(var + eps)");
     }
 }
 
-/// Moments, y, dx and the residual's gradient of the first image, and scores, for batches of 3 and of 1, without a pool
-/// and with one.
+/// Statistics, y, dx and the residual's gradient of the first image, and scores, for batches of 3 and of 1,
+/// without a pool and with one.
 fn first_image<B: Probe>(mut backend: B) -> Vec<[[Vec<f32>; 5]; 2]> {
     let mut all = vec![];
     for pool in [None, Some(Pool::square(2))] {
@@ -338,9 +338,9 @@ fn first_image<B: Probe>(mut backend: B) -> Vec<[[Vec<f32>; 5]; 2]> {
             let other = tensor(&backend, &channels_last(&inputs.residual), 0);
             let mut dy = tensor(&backend, &channels_last(&inputs.dy), 0);
             let at = 0..n * 2 * norm.c;
-            let mut moments = backend.vector(&vec![0.0; at.end]).unwrap();
+            let mut statistics = backend.vector(&vec![0.0; at.end]).unwrap();
             let of = StatisticsOf::EachImage { x: &x };
-            backend.norm_statistics(&norm, of, &mut moments, at.clone()).unwrap();
+            backend.norm_statistics(&norm, of, &mut statistics, at.clone()).unwrap();
             let weights = backend.vector(&[inputs.weight.f32s(), inputs.bias.f32s()].concat()).unwrap();
             let affine = Affine { weight: 0..norm.c, bias: norm.c..2 * norm.c };
             let mut y = backend.tensor(norm.outputs()).unwrap();
@@ -351,7 +351,7 @@ fn first_image<B: Probe>(mut backend: B) -> Vec<[[Vec<f32>; 5]; 2]> {
                 weights: &weights,
                 affine: &affine,
                 groups: Groups::EachImage,
-                statistics: &moments,
+                statistics: &statistics,
                 at: at.clone(),
                 y: &mut y,
                 winners: pool.is_some().then_some(&mut winners),
@@ -366,7 +366,7 @@ fn first_image<B: Probe>(mut backend: B) -> Vec<[[Vec<f32>; 5]; 2]> {
                 winners: pool.is_some().then_some(&winners),
                 weights: &weights,
                 affine: &affine,
-                statistics: &moments,
+                statistics: &statistics,
                 constant: false,
                 at,
                 dy: &mut dy,
@@ -375,11 +375,11 @@ fn first_image<B: Probe>(mut backend: B) -> Vec<[[Vec<f32>; 5]; 2]> {
                 into: Out::Scores(Power::Square, &mut scores),
             };
             backend.norm_backward(&norm, backward).unwrap();
-            let mut moments = backend.read(&moments).unwrap();
-            moments.truncate(2 * norm.c);
+            let mut statistics = backend.read(&statistics).unwrap();
+            statistics.truncate(2 * norm.c);
             let outputs = norm.outputs() / n;
             [
-                moments,
+                statistics,
                 backend.read_tensor(&y, outputs).unwrap(),
                 backend.read_tensor(&dx, size).unwrap(),
                 backend.read_tensor(&to, size).unwrap(),
@@ -390,7 +390,7 @@ fn first_image<B: Probe>(mut backend: B) -> Vec<[[Vec<f32>; 5]; 2]> {
     all
 }
 
-/// An image's moments and results have the same bits whatever the images beside it.
+/// An image's statistics and results have the same bits whatever the images beside it.
 fn alone_as_in_a_batch<B: Probe>(backend: B) {
     for [three, one] in first_image(backend) {
         assert!(three[..4] == one[..4]);

@@ -179,7 +179,8 @@ fn replays<B: Probe>(mut backend: B) {
             room.assert_holds(&backend, &images, &labels, &format!("epoch {epoch}, batch {position}"));
         }
     }
-    // Three images are left and two more are not there: the last one stands in, without a read beyond the order.
+    // Three images are left and two more are not there: the last one stands in, without a read beyond the
+    // order.
     backend.replay(&recording).unwrap();
     let order = permutation(count as u32, SEED, Purpose::Shuffle, 3);
     let indices = [20, 21, 22, 22, 22].map(|i| order[i]);

@@ -1,0 +1,16 @@
+//! Safetensors files: the one writer and the one reader of all that the program keeps.
+//!
+//! Every file has at most one metadata entry, [`KEY`], with JSON: with more, a hash map's order would decide the bytes.
+
+mod bytes;
+mod metadata;
+mod read;
+mod write;
+
+pub use bytes::{Bytes, little_endian, read, values};
+pub use metadata::{parse_entry, without_digest};
+pub use read::{File, Head, TensorEntry, head, head_of};
+pub use write::{Failed, Out, Spec, Tensor, save, save_tensor, write};
+
+/// The key of the metadata entry.
+pub const KEY: &str = "fishmask";

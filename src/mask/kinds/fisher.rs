@@ -1,0 +1,52 @@
+//! The Fisher kind: a weight's score is the sum over samples of its own gradient's square.
+
+use crate::data::Split;
+use crate::device;
+use crate::graph::scoring::{self, Rule};
+use crate::graph::{self, Graph, Network, Plan, Scoring};
+use crate::mask::select::with_classifier;
+use crate::mask::{Mask, Quota, Samples};
+use crate::ops::Backend;
+
+/// Samples scored at once, at most: enough to fill a device. Their activations all stay alive.
+pub const BATCH: usize = 64;
+
+/// Returns the plan by which so many samples are scored.
+///
+/// # Errors
+/// As [`Plan::new`].
+pub fn plan(graph: &Graph, samples: usize) -> Result<Plan, graph::Error> {
+    scoring::plan(graph, samples.min(BATCH))
+}
+
+/// Scores every weight anew, by these samples of a split.
+///
+/// # Errors
+/// When the device fails.
+///
+/// # Panics
+/// If the split has fewer images.
+pub fn score<B: Backend>(
+    network: &mut Network<B>,
+    scoring: &mut Scoring<B>,
+    rule: Rule,
+    split: &Split,
+    samples: &Samples,
+) -> Result<(), device::Error> {
+    scoring.clear(network)?;
+    let batch = scoring.batch();
+    samples.each(split, batch, |images, labels| scoring.add(network, rule, images, labels))
+}
+
+/// Returns the mask of the largest scores: the classifier whole, and of the rest as many as the quota leaves.
+///
+/// # Errors
+/// When a score is not finite, or the device fails.
+pub fn largest<B: Backend>(
+    network: &mut Network<B>,
+    scoring: &mut Scoring<B>,
+    quota: Quota,
+) -> Result<Mask, device::Error> {
+    let chosen = scoring.top_k(network, quota.scored, quota.chosen)?;
+    Ok(with_classifier(chosen, quota, &network.graph().layout))
+}
