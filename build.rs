@@ -7,6 +7,8 @@ mod cuda;
 mod nvcc;
 #[path = "build/ptxas.rs"]
 mod ptxas;
+#[path = "build/version.rs"]
+mod version;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -59,6 +61,7 @@ fn main() {
 }
 
 fn run() -> Result<(), Failure> {
+    version::pass();
     let out = PathBuf::from(env::var("OUT_DIR")?);
     println!("cargo::rerun-if-changed=kernels");
     println!("cargo::rerun-if-changed={RUNTIME}");

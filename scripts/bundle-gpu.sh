@@ -31,7 +31,7 @@ benches=$(executables cargo bench --bench kernels --bench fisher --bench sparse_
 new="$folder.new"
 rm -rf "$new"
 mkdir -p "$new/bin" "$new/checks" "$new/benches/peers" "$new/tests"
-for program in train evaluate mask checkpoint; do
+for program in train fishmask; do
     strip -o "$new/bin/$program" "target/release/$program"
 done
 while read -r name path; do

@@ -2,7 +2,7 @@
 
     python scripts/open_final.py --model resnet9 --width 16 --weights runs/X/final.safetensors --data-dir data
 
-With --logits (what `evaluate --logits` wrote for the same images) prints the largest difference from
+With --logits (what `fishmask evaluate --logits` wrote for the same images) prints the largest difference from
 PyTorch's, and exits with 1 when it is above 1e-3. Needs torch, safetensors and numpy.
 """
 import argparse

@@ -70,7 +70,7 @@ if wants sanitizer; then
             rm -rf "$scratch/run"
             run "compute-sanitizer $tool" "sanitizer-$tool.log" \
                 compute-sanitizer --tool "$tool" --error-exitcode 9 \
-                bin/train --device cuda --preset quick --width 8 --train-images 512 --epochs 1 \
+                bin/train --device cuda --recipe quick --width 8 --train-images 512 --epochs 1 \
                 --data-dir "$data" --offline --run-dir "$scratch/run"
         done
     else
@@ -90,7 +90,7 @@ fi
 
 if wants dawn; then
     rm -rf "$scratch/dawn"
-    if run "dawn, 24 epochs" dawn.txt bin/train --device cuda --preset dawn --data-dir "$data" --offline \
+    if run "dawn, 24 epochs" dawn.txt bin/train --device cuda --recipe dawn --data-dir "$data" --offline \
         --run-dir "$scratch/dawn"; then
         tail -n 2 "$results/dawn.txt"
         last=$(tail -n 1 "$results/dawn.txt")

@@ -14,4 +14,8 @@ pub mod mask;
 pub mod ops;
 pub mod optim;
 pub mod rng;
+mod run;
+pub mod settings;
 pub mod train;
+
+pub use run::{Error, Evaluated, Evaluation, Selected, Selection};

@@ -38,117 +38,72 @@ impl Error {
 }
 
 /// What is wrong with a file.
+#[allow(missing_docs)] // of fields
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
     /// The system refused.
     #[error("cannot {action}: {error}")]
-    Io {
-        /// What was tried, as a verb and its object.
-        action: &'static str,
-        /// The system's reason.
-        error: std::io::Error,
-    },
+    Io { action: &'static str, error: std::io::Error },
     /// The bytes are not a safetensors file.
     #[error("not a safetensors file, or cut short or damaged: {reason}")]
-    NotSafetensors {
-        /// What is wrong with them.
-        reason: String,
-    },
+    NotSafetensors { reason: String },
     /// A tensor the model needs is not there.
     #[error("tensor {name} of shape {shape:?} is missing{hint}")]
     Missing {
-        /// The tensor.
         name: String,
-        /// The shape it should have.
         shape: Vec<usize>,
         /// Which model the file seems to hold: empty, or a clause beginning with a separator.
         hint: String,
     },
     /// A tensor the model has no place for.
     #[error("tensor {name} of shape {shape:?} is not one of the model's{hint}")]
-    Extra {
-        /// The tensor.
-        name: String,
-        /// The shape it has.
-        shape: Vec<usize>,
-        /// As in [`Problem::Missing`].
-        hint: String,
-    },
+    Extra { name: String, shape: Vec<usize>, hint: String },
     /// A tensor's shape is not the model's.
     #[error("tensor {name}: expected shape {expected:?}, found {found:?}{hint}")]
     Shape {
-        /// The tensor.
         name: String,
-        /// The model's shape.
         expected: Vec<usize>,
-        /// The file's shape.
         found: Vec<usize>,
         /// The width the file seems to be of: empty, or a clause beginning with a separator.
         hint: String,
     },
     /// A tensor's values are of another type.
     #[error("tensor {name}: expected dtype {expected}, found {found}")]
-    Dtype {
-        /// The tensor.
-        name: String,
-        /// The types that it may have.
-        expected: String,
-        /// The file's dtype.
-        found: String,
-    },
+    Dtype { name: String, expected: String, found: String },
     /// A safetensors file without a checkpoint's metadata, or with metadata that makes no sense.
     #[error("not a full checkpoint: {reason}")]
-    NotCheckpoint {
-        /// What is missing or wrong.
-        reason: String,
-    },
+    NotCheckpoint { reason: String },
     /// The file's content is not what was written.
     #[error("damaged: its md5 should be {expected}, but is {found}")]
-    Digest {
-        /// The md5 in the file.
-        expected: String,
-        /// The md5 of what is there.
-        found: String,
-    },
+    Digest { expected: String, found: String },
     /// A checkpoint of another model.
     #[error("a checkpoint of {found}, not of {expected}")]
-    Model {
-        /// Of the run.
-        expected: ModelId,
-        /// Of the file.
-        found: ModelId,
-    },
+    Model { expected: ModelId, found: ModelId },
     /// A file of a chain whose metadata is missing or makes no sense, or says other than its name.
     #[error("not a file of a checkpoint chain: {reason}")]
-    NotChain {
-        /// What is missing or wrong.
-        reason: String,
-    },
+    NotChain { reason: String },
     /// The content of a chain's file is not what was written.
     #[error(
-        "damaged: the BLAKE3 of its content should be {expected}, but is {found}; put a good copy in its place, or \
+        "damaged: the BLAKE3 of its content should be {expected}, but is {found}; put a good copy \
+         in its place, or \
          remove it and the checkpoints that build on it"
     )]
-    Damaged {
-        /// The hash in the file.
-        expected: String,
-        /// The hash of what is there.
-        found: Hash,
-    },
+    Damaged { expected: String, found: Hash },
     /// What was restored is not what was saved.
     #[error(
-        "restores wrong weights: their BLAKE3 should be {expected}, but is {found}; its parent or mask is not the one it \
+        "restores wrong weights: their BLAKE3 should be {expected}, but is {found}; its parent or mask \
+         is not the one it \
          was written with"
     )]
     Restored {
-        /// The hash in the file.
         expected: Hash,
         /// The hash of the weights and running statistics.
         found: Hash,
     },
     /// The checkpoint that a delta builds on is not there.
     #[error(
-        "its parent, the checkpoint whose weights have BLAKE3 {parent}, is missing{}; put it back, or remove this file",
+        "its parent, the checkpoint whose weights have BLAKE3 {parent}, is missing{}; \
+         put it back, or remove this file",
         unreadable(broken)
     )]
     ParentMissing {
@@ -159,63 +114,43 @@ pub enum Problem {
     },
     /// The mask of a checkpoint is not there.
     #[error("its mask {name} is missing; put it back, or remove this file")]
-    MaskMissing {
-        /// The mask's file name.
-        name: String,
-    },
+    MaskMissing { name: String },
     /// Indices that are no mask of the model.
     #[error("indices[{place}] = {index}: {reason}")]
-    Indices {
-        /// The position of the first that is wrong.
-        place: usize,
-        /// Its value.
-        index: u32,
-        /// What is wrong with it.
-        reason: String,
-    },
+    Indices { place: usize, index: u32, reason: String },
     /// The file of workers' states beside a checkpoint is not there.
     #[error(
-        "the state of the workers of this time's checkpoint is missing; put it back, or remove that checkpoint to go on \
+        "the state of the workers of this time's checkpoint is missing; put it back, \
+         or remove that checkpoint to go on \
          from the one before"
     )]
     WorkersMissing,
     /// Workers whose merged model is not that of the checkpoint beside them.
     #[error(
-        "of workers whose merged weights have BLAKE3 {expected}, while those of the checkpoint beside it have {found}; \
+        "of workers whose merged weights have BLAKE3 {expected}, while those \
+         of the checkpoint beside it have {found}; \
          put back the one that was written with it, or remove both"
     )]
     OtherWorkers {
-        /// The hash in the file.
         expected: Hash,
         /// The hash of the checkpoint's weights and running statistics.
         found: Hash,
     },
     /// There is no such checkpoint.
     #[error("no checkpoint after epoch {}, step {}; there are {found}", at.epoch, at.step)]
-    Absent {
-        /// What was asked for.
-        at: Moment,
-        /// Those there are, in words.
-        found: String,
-    },
+    Absent { at: Moment, found: String },
     /// A folder without checkpoints.
     #[error("holds no checkpoint")]
     Empty,
     /// A delta cannot be written as things are.
     #[error("a delta cannot be written: {reason}")]
-    NotDelta {
-        /// Why.
-        reason: String,
-    },
+    NotDelta { reason: String },
     /// Another process has locked the run.
     #[error(
         "another process is writing to this run{}; wait for its end, or stop it",
         pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
     )]
-    InUse {
-        /// Its number, when known.
-        pid: Option<u32>,
-    },
+    InUse { pid: Option<u32> },
     /// The newest checkpoint cannot be used, and nothing else is used silently in its place.
     #[error(
         "the newest checkpoint cannot be used ({error}); {}",
@@ -225,7 +160,6 @@ pub enum Problem {
         }
     )]
     Newest {
-        /// What is wrong with it.
         error: Error,
         /// The one before it, which was read and is whole.
         older: Option<PathBuf>,

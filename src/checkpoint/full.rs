@@ -1,8 +1,9 @@
 //! Full checkpoints: all that a resumed run needs to end with the bits of one that was never stopped.
 //!
-//! A safetensors file holds the weights and running statistics as [`super::weights`] does, the velocity, if there is
-//! one, as `velocity.<parameter>`, and one metadata entry, `fishmask`, with the rest as JSON. Numbers that JSON would round
-//! are written as the hexadecimal of their bits. An md5 over all of it tells damage from content.
+//! A safetensors file holds the weights and running statistics as [`super::weights`] does, the velocity, if
+//! there is one, as `velocity.<parameter>`, and one metadata entry, `fishmask`, with the rest as JSON.
+//! Numbers that JSON would round are written as the hexadecimal of their bits. An md5 over all of it tells
+//! damage from content.
 
 use std::borrow::Cow;
 use std::fs;
@@ -28,12 +29,12 @@ pub(super) const KEPT: usize = 2;
 pub struct State {
     /// Where the run is; its test accuracy is not kept.
     pub progress: Progress,
-    /// Weights.
+    /// All weights.
     pub weights: Vec<f32>,
-    /// Velocity, one a weight; none for the merged model of several workers, who have their own in a file beside it
-    /// ([`super::chain::save_workers`]).
+    /// Velocity, one a weight; none for the merged model of several workers, who have their own in a file
+    /// beside it ([`super::chain::save_workers`]).
     pub velocity: Option<Vec<f32>>,
-    /// Running statistics.
+    /// All running statistics, in the layout's order.
     pub running: Vec<f32>,
     /// The mask in force, whose file lies beside the checkpoint; none when training is dense.
     pub mask: Option<Hash>,
@@ -53,7 +54,8 @@ pub(super) struct Header {
     md5: String,
 }
 
-/// Writes a checkpoint into `folder` and, once it is safely there, removes all but the newest two. Returns its path.
+/// Writes a checkpoint into `folder` and, once it is safely there, removes all but the newest two. Returns
+/// its path.
 ///
 /// # Errors
 /// When it cannot be written, or an old one not removed.
@@ -128,8 +130,8 @@ fn prune(folder: &Path, now: Moment) -> Result<(), Error> {
     for (_, path) in &files[..surplus] {
         fs::remove_file(path).map_err(Error::io(path, "remove it"))?;
     }
-    // Workers' states go after their checkpoints, so that none is ever without; so do those whose checkpoint never
-    // came to be.
+    // Workers' states go after their checkpoints, so that none is ever without; so do those whose checkpoint
+    // never came to be.
     let there = FileKind::list(folder, &[FileKind::Full, FileKind::Delta])?;
     let has_none = |at: &Moment| *at <= now && there.binary_search_by_key(at, |(at, _)| *at).is_err();
     let workers = FileKind::list(folder, &[FileKind::Workers])?;

@@ -1,7 +1,8 @@
-//! Files that keep a model: weights alone ([`weights`]), all that a resumed run needs ([`full`]), or what a masked run
-//! has changed since a base ([`chain`]).
+//! Files that keep a model: weights alone ([`weights`]), all that a resumed run needs ([`full`]), or what a
+//! masked run has changed since a base ([`chain`]).
 //!
-//! All are safetensors files with PyTorch's names, shapes and order, written whole or not at all ([`atomic`]).
+//! All are safetensors files with PyTorch's names, shapes and order, written whole or not at all
+//! ([`atomic`]).
 
 pub mod atomic;
 mod bits;

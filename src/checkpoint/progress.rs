@@ -11,7 +11,8 @@ pub struct Progress {
     /// The place between two steps.
     #[serde(flatten)]
     pub at: Moment,
-    /// Training totals of the epoch begun; of several workers each has its own, in a file beside the checkpoint.
+    /// Training totals of the epoch begun; of several workers each has its own, in a file beside the
+    /// checkpoint.
     #[serde(flatten, with = "TotalsFields")]
     pub totals: Totals,
     /// Training time of the epoch begun, in seconds.
@@ -20,7 +21,8 @@ pub struct Progress {
     /// Training time before that epoch, in seconds.
     #[serde(with = "bits")]
     pub total_seconds: f64,
-    /// Test accuracy after the last completed epoch in percent, where it is known. Full checkpoints do not keep it.
+    /// Test accuracy after the last completed epoch in percent, where it is known. Full checkpoints do not
+    /// keep it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test_accuracy: Option<f64>,
 }

@@ -23,12 +23,12 @@ pub fn save(path: &Path, layout: &Layout, weights: &[f32], running: &[f32]) -> R
     container::save(path, tensors(layout, &layout.to_canonical(weights), running), None)
 }
 
-/// Reads what [`save`], or PyTorch, wrote: weights (memory order) and running statistics. Values may be anything,
-/// NaN and infinities included.
+/// Reads what [`save`], or PyTorch, wrote: weights (memory order) and running statistics. Values may be
+/// anything, NaN and infinities included.
 ///
 /// # Errors
-/// When the file cannot be read, is not safetensors, or its tensors are not exactly the layout's in name, shape and
-/// dtype; `*.num_batches_tracked`, which PyTorch saves as well, is read over.
+/// When the file cannot be read, is not safetensors, or its tensors are not exactly the layout's in name,
+/// shape and dtype; `*.num_batches_tracked`, which PyTorch saves as well, is read over.
 pub fn load(path: &Path, layout: &Layout) -> Result<(Vec<f32>, Vec<f32>), Error> {
     let bytes = container::read(path)?;
     let file = File::parse(path, &bytes)?.tensors;

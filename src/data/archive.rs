@@ -6,7 +6,7 @@ use std::path::Path;
 
 use flate2::read::GzDecoder;
 
-use super::Error;
+use super::error::Error;
 
 /// Most bytes an archive may unpack to. The official one has 184 million.
 const UNPACKED: u64 = 1 << 30;
@@ -16,7 +16,8 @@ const UNPACKED: u64 = 1 << 30;
 /// `file` names the archive in errors. No member may have more than `limit` bytes, nor the whole more than a
 /// GiB. Nothing is written to the disk, so names in the archive can do no harm.
 ///
-/// Errors: [`Error::Malformed`], [`Error::TooLong`].
+/// # Errors
+/// [`Error::Malformed`], [`Error::TooLong`].
 pub fn members(
     file: &Path,
     reader: impl Read,
@@ -27,8 +28,8 @@ pub fn members(
     let mut archive = tar::Archive::new(GzDecoder::new(reader).take(UNPACKED));
     let entries = archive.entries().map_err(|error| malformed(error.to_string()))?;
     let mut found = BTreeMap::new();
-    // Raw entries: the extensions for long names, which an archive of these files has no use for, would be read
-    // into memory without a bound.
+    // Raw entries: the extensions for long names, which an archive of these files has no use for, would be
+    // read into memory without a bound.
     for entry in entries.raw(true) {
         let mut entry = entry.map_err(|error| malformed(error.to_string()))?;
         if !entry.header().entry_type().is_file() {

@@ -1,6 +1,7 @@
 //! Normalisation and the training augmentation.
 
-use super::{IMAGE, MEAN, SIDE, STD};
+use super::dataset::{IMAGE, SIDE, Split};
+use super::set::Pixels;
 use crate::rng::{Purpose, Stream, scale};
 
 /// Pixels added on each side by reflection before the crop.
@@ -14,24 +15,6 @@ const CUT: usize = 8;
 
 /// Offsets that square can have along an axis.
 const CUTS: u32 = (SIDE - CUT) as u32 + 1;
-
-/// `1 / std` per channel, rounded once to f32.
-pub const INVERSE_STD: [f32; 3] = [1.0 / STD[0], 1.0 / STD[1], 1.0 / STD[2]];
-
-/// `(v - MEAN) * INVERSE_STD` for each channel and value v: a subtraction, then a multiplication, each rounded to
-/// f32. No fused form exists of that order, so every device gives these bits.
-static NORMALISED: [[f32; 256]; 3] = table();
-
-const fn table() -> [[f32; 256]; 3] {
-    let mut table = [[0.0; 256]; 3];
-    let mut i = 0;
-    while i < 3 * 256 {
-        let (channel, value) = (i / 256, i % 256);
-        table[channel][value] = (value as f32 - MEAN[channel]) * INVERSE_STD[channel];
-        i += 1;
-    }
-    table
-}
 
 /// What is done to one image in one epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,8 +32,9 @@ pub struct Choice {
 }
 
 impl Choice {
-    /// The choice for image `index` of the data set in `epoch`, from the first Philox block of its stream: word 0
-    /// scaled to 81 crops (row by row), word 1 to 625 places of the cutout (row by row), word 2's top bit the flip.
+    /// The choice for image `index` of the data set in `epoch`, from the first Philox block of its stream:
+    /// word 0 scaled to 81 crops (row by row), word 1 to 625 places of the cutout (row by row), word 2's top
+    /// bit the flip.
     pub fn draw(seed: u64, epoch: u32, index: u32) -> Self {
         let mut stream = Stream::new(seed, Purpose::Augment, epoch, index);
         let crop = scale(stream.word(), CROPS * CROPS);
@@ -61,8 +45,9 @@ impl Choice {
 
     /// Pads, crops, flips, normalises and cuts `image` [32, 32, 3] to `out` [32, 32, 3].
     ///
-    /// Panics when a slice has another length, or an offset lies outside its range.
-    pub fn apply(&self, image: &[u8], out: &mut [f32]) {
+    /// # Panics
+    /// When a slice has another length, or an offset lies outside its range.
+    pub fn apply(&self, pixels: &Pixels, image: &[u8], out: &mut [f32]) {
         assert!(image.len() == IMAGE && out.len() == IMAGE);
         assert!(self.dy.max(self.dx) < CROPS && self.cut_y.max(self.cut_x) < CUTS);
         // The source of each column, as an offset in its row.
@@ -74,7 +59,7 @@ impl Choice {
             let source = &image[3 * SIDE * reflect(y + self.dy as usize)..][..3 * SIDE];
             for (pixel, &column) in row.chunks_exact_mut(3).zip(&columns) {
                 for (c, value) in pixel.iter_mut().enumerate() {
-                    *value = NORMALISED[c][usize::from(source[column + c])];
+                    *value = pixels.values[c][usize::from(source[column + c])];
                 }
             }
         }
@@ -85,28 +70,31 @@ impl Choice {
     }
 }
 
-/// The row or column of the image that stands at `i` of the padded image, 0..40: the border is mirrored about the
-/// outermost pixel, which is not repeated.
+/// The row or column of the image that stands at `i` of the padded image, 0..40: the border is mirrored about
+/// the outermost pixel, which is not repeated.
 fn reflect(i: usize) -> usize {
     let i = i.abs_diff(PAD);
     if i < SIDE { i } else { 2 * (SIDE - 1) - i }
 }
 
-/// Augments `image` [32, 32, 3] of place `index` in the data set for `epoch`, normalised, to `out` [32, 32, 3].
+/// Augments image `index` of a split for `epoch`, normalised, to `out` [32, 32, 3].
 ///
-/// Panics when a slice has another length.
-pub fn augment(image: &[u8], seed: u64, epoch: u32, index: u32, out: &mut [f32]) {
-    Choice::draw(seed, epoch, index).apply(image, out);
+/// # Panics
+/// When `out` has another length, or the split has no such image.
+pub fn augment(split: &Split, index: u32, seed: u64, epoch: u32, out: &mut [f32]) {
+    let choice = Choice::draw(seed, epoch, index);
+    choice.apply(&split.set.pixels, split.image(index as usize), out);
 }
 
 /// Normalises images [N, 32, 32, 3] to `out` [N, 32, 32, 3] without augmentation, as evaluation does.
 ///
-/// Panics when the lengths differ or are no whole number of images.
-pub fn normalise(images: &[u8], out: &mut [f32]) {
+/// # Panics
+/// When the lengths differ or are no whole number of images.
+pub fn normalise(pixels: &Pixels, images: &[u8], out: &mut [f32]) {
     assert!(images.len() == out.len() && images.len().is_multiple_of(IMAGE));
     for (pixel, out) in images.chunks_exact(3).zip(out.chunks_exact_mut(3)) {
         for c in 0..3 {
-            out[c] = NORMALISED[c][usize::from(pixel[c])];
+            out[c] = pixels.values[c][usize::from(pixel[c])];
         }
     }
 }

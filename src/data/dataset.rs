@@ -1,4 +1,6 @@
-//! The data set in memory.
+//! Images in memory.
+
+use super::set::Set;
 
 /// Height and width of an image, in pixels.
 pub const SIDE: usize = 32;
@@ -6,29 +8,21 @@ pub const SIDE: usize = 32;
 /// Bytes of an image: 32 x 32 pixels of red, green and blue.
 pub const IMAGE: usize = SIDE * SIDE * 3;
 
-/// The classes, by label.
-pub const CLASSES: [&str; 10] =
-    ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
-
-/// Mean of the training set's red, green and blue, on 0..255.
-pub const MEAN: [f32; 3] = [125.31, 122.95, 113.87];
-
-/// Standard deviation of the training set's red, green and blue, on 0..255.
-pub const STD: [f32; 3] = [62.99, 62.09, 66.70];
-
 /// Images with their labels.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Split {
+    /// The data set that they are of.
+    pub set: &'static Set,
     /// Pixels, [N, 32, 32, 3] (NHWC), 0..255.
     pub images: Vec<u8>,
-    /// Classes, `[N]`, 0..10.
+    /// Classes, `[N]`, each a place in the set's list.
     pub labels: Vec<u8>,
 }
 
 impl Split {
     /// A split of `count` black images of class 0, to be written over.
-    pub(crate) fn zeroed(count: usize) -> Self {
-        Split { images: vec![0; count * IMAGE], labels: vec![0; count] }
+    pub(crate) fn zeroed(set: &'static Set, count: usize) -> Self {
+        Split { set, images: vec![0; count * IMAGE], labels: vec![0; count] }
     }
 
     /// The number of images, N.
@@ -41,16 +35,26 @@ impl Split {
         self.labels.is_empty()
     }
 
-    /// Image `i`, [32, 32, 3]. Panics when `i` is not below [`len`](Self::len), as a slice does.
+    /// Image `i`, [32, 32, 3].
+    ///
+    /// # Panics
+    /// When `i` is not below [`len`](Self::len), as a slice does.
     pub fn image(&self, i: usize) -> &[u8] {
         &self.images[i * IMAGE..][..IMAGE]
     }
 
-    /// The images at these places, in their order. Panics when a place is not below [`len`](Self::len).
+    /// The images at these places, in their order.
+    ///
+    /// # Panics
+    /// When a place is not below [`len`](Self::len).
     pub fn select(&self, places: &[u32]) -> Self {
         let mut images = Vec::with_capacity(places.len() * IMAGE);
         places.iter().for_each(|&place| images.extend_from_slice(self.image(place as usize)));
-        Split { images, labels: places.iter().map(|&place| self.labels[place as usize]).collect() }
+        Split {
+            set: self.set,
+            images,
+            labels: places.iter().map(|&place| self.labels[place as usize]).collect(),
+        }
     }
 
     /// The first `count` images; all of them when there are no more than that.
@@ -62,25 +66,28 @@ impl Split {
     }
 }
 
+/// Training and test images.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dataset {
+    /// Images to train on.
+    pub train: Split,
+    /// Images to evaluate on.
+    pub test: Split,
+}
+
 impl Dataset {
+    /// The data set that they are of.
+    pub fn set(&self) -> &'static Set {
+        self.train.set
+    }
+
     /// BLAKE3 of name, images and labels, by which processes know that they have the same.
     pub fn fingerprint(&self) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new();
-        hasher.update(self.name.as_bytes());
+        hasher.update(self.set().name.as_bytes());
         for split in [&self.train, &self.test] {
             hasher.update(&split.len().to_le_bytes()).update_rayon(&split.images).update(&split.labels);
         }
         *hasher.finalize().as_bytes()
     }
-}
-
-/// Training and test images.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Dataset {
-    /// `CIFAR-10` or `synthetic`: shown with every accuracy, so that one is not taken for the other.
-    pub name: &'static str,
-    /// Images to train on: 50,000 in CIFAR-10.
-    pub train: Split,
-    /// Images to evaluate on: 10,000 in CIFAR-10.
-    pub test: Split,
 }

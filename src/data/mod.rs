@@ -1,26 +1,23 @@
-//! CIFAR-10: readers, download, synthetic set, augmentation.
+//! Data sets, augmentation, and batches made ahead of the training step.
 //!
-//! [`load`] finds the data set in a folder in any of its three public layouts, or fetches it; [`Prefetcher`]
-//! makes shuffled and augmented batches of it ahead of the training step.
+//! [`load`] reads one of [`sets`]; [`Prefetcher`] makes shuffled and augmented batches of it.
 
 pub mod archive;
 pub mod augment;
-pub mod binary;
 mod dataset;
 pub mod download;
 mod error;
-mod layout;
-mod load;
-pub mod manifest;
-pub mod npm;
+pub mod files;
+mod options;
 pub mod pickle;
 pub mod prefetch;
-pub mod python;
-mod store;
-pub mod synthetic;
+mod set;
+pub mod sets;
 
-pub use dataset::{CLASSES, Dataset, IMAGE, MEAN, SIDE, STD, Split};
+pub use dataset::{Dataset, IMAGE, SIDE, Split};
 pub use error::Error;
-pub use load::{ARCHIVE_URL, Options, Progress, Source, load};
-pub use manifest::{BATCHES, Manifest};
+pub use options::{Options, Progress};
 pub use prefetch::Prefetcher;
+pub use set::{Pixels, Set};
+pub use sets::cifar10::manifest::Manifest;
+pub use sets::{DataSource, load, synthetic};

@@ -7,7 +7,8 @@ use std::thread::JoinHandle;
 use rayon::prelude::*;
 
 use super::augment::augment;
-use super::{Error, IMAGE, Split};
+use super::dataset::{IMAGE, Split};
+use super::error::Error;
 use crate::rng::{Purpose, permutation};
 
 /// One batch, with where in the training it belongs.
@@ -23,10 +24,10 @@ struct Batch {
 
 /// Makes shuffled and augmented batches on a thread of its own, one ahead of the caller.
 ///
-/// Batch `position` of an epoch holds images `position * batch ..` of that epoch's permutation; the last partial
-/// batch is dropped. Its bits depend on the seed, the epoch and the position alone, so any may be asked for at any
-/// time, as a resumed run does; asking in order is what is fast. Two buffers go back and forth: nothing of the size
-/// of a batch is allocated after the start.
+/// Batch `position` of an epoch holds images `position * batch ..` of that epoch's permutation; the last
+/// partial batch is dropped. Its bits depend on the seed, the epoch and the position alone, so any may be
+/// asked for at any time, as a resumed run does; asking in order is what is fast. Two buffers go back and
+/// forth: nothing of the size of a batch is allocated after the start.
 #[derive(Debug)]
 pub struct Prefetcher {
     batch: usize,
@@ -40,7 +41,8 @@ pub struct Prefetcher {
 impl Prefetcher {
     /// Starts the thread on the first batch of epoch 0.
     ///
-    /// Errors: [`Error::BatchSize`] for a batch of 0 or of more images than there are, [`Error::Stopped`] if no
+    /// # Errors
+    /// [`Error::BatchSize`] for a batch of 0 or of more images than there are, [`Error::Stopped`] if no
     /// thread can be started.
     pub fn new(split: Arc<Split>, batch: usize, seed: u64) -> Result<Self, Error> {
         let images = split.len();
@@ -80,10 +82,11 @@ impl Prefetcher {
         self.batches
     }
 
-    /// Copies batch `position` of `epoch` to `images` [batch, 32, 32, 3] and `labels` `[batch]`, and sets the thread
-    /// to the one after it, which follows an epoch's last with the next epoch's first.
+    /// Copies batch `position` of `epoch` to `images` [batch, 32, 32, 3] and `labels` `[batch]`, and sets the
+    /// thread to the one after it, which follows an epoch's last with the next epoch's first.
     ///
-    /// Errors: [`Error::Position`], [`Error::Buffer`]; [`Error::Stopped`] if the thread has panicked.
+    /// # Errors
+    /// [`Error::Position`], [`Error::Buffer`]; [`Error::Stopped`] if the thread has panicked.
     pub fn batch(
         &mut self,
         epoch: u32,
@@ -131,14 +134,15 @@ impl Drop for Prefetcher {
     }
 }
 
-/// Augments the images of the data set at `indices` `[B]` for `epoch`, in parallel, to `images` [B, 32, 32, 3], with
-/// their `labels` `[B]`.
+/// Augments the images of the data set at `indices` `[B]` for `epoch`, in parallel, to `images` [B, 32, 32,
+/// 3], with their `labels` `[B]`.
 ///
-/// Panics when the lengths do not agree or an index lies beyond the data set.
+/// # Panics
+/// When the lengths do not agree or an index lies beyond the data set.
 pub fn make(split: &Split, indices: &[u32], seed: u64, epoch: u32, images: &mut [f32], labels: &mut [u8]) {
     assert!(images.len() == indices.len() * IMAGE && labels.len() == indices.len());
     images.par_chunks_exact_mut(IMAGE).zip(labels).zip(indices).for_each(|((out, label), &index)| {
         *label = split.labels[index as usize];
-        augment(split.image(index as usize), seed, epoch, index, out);
+        augment(split, index, seed, epoch, out);
     });
 }

@@ -33,7 +33,8 @@ use gpu::Gpu;
 pub use watch::{Fault, Place};
 
 /// The name of a device.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum Device {
     /// The first GPU, or the CPU where there is none.
     #[default]
@@ -119,6 +120,20 @@ impl Display for Device {
             Device::Cuda(ordinal) => write!(f, "cuda:{ordinal}"),
             Device::Emulated => f.write_str("emulated"),
         }
+    }
+}
+
+impl TryFrom<String> for Device {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Device, String> {
+        text.parse().map_err(|need| format!("device {text}: {need}"))
+    }
+}
+
+impl From<Device> for String {
+    fn from(device: Device) -> String {
+        device.to_string()
     }
 }
 

@@ -1,8 +1,9 @@
-//! Workers that train apart and put their changes together every so often (SPEC section 6).
+//! Workers that train apart and put their changes together every so often (docs/METHOD.md, "Several
+//! workers").
 //!
-//! A [`Communicator`] knows nothing of networks or masks: it merges, gathers and hands round vectors of f32. Its workers
-//! all live in this process ([`InProcess`]), or each in a process of its own on MPI (`mpi`, a cargo feature). Both add
-//! in the same order, rank after rank, so that they give the same bits.
+//! A [`Communicator`] knows nothing of networks or masks: it merges, gathers and hands round vectors of f32.
+//! Its workers all live in this process ([`InProcess`]), or each in a process of its own on MPI (`mpi`, a
+//! cargo feature). Both add in the same order, rank after rank, so that they give the same bits.
 
 mod in_process;
 #[cfg(feature = "mpi")]
@@ -19,7 +20,8 @@ use crate::{checkpoint, device};
 pub use in_process::InProcess;
 pub use traffic::Traffic;
 
-/// Elements of a vector that are exchanged at a time: 4 MiB. Larger windows are no faster, and smaller ones wait more.
+/// Elements of a vector that are exchanged at a time: 4 MiB. Larger windows are no faster, and smaller ones
+/// wait more.
 pub const WINDOW: usize = 1 << 20;
 
 /// How workers' changes are put together.
@@ -68,7 +70,8 @@ pub enum Error {
     },
     /// Processes have not answered in time.
     #[error(
-        "{} not answered for {seconds} s while {doing}: the process hangs, the network fails, or --exchange-timeout is \
+        "{} not answered for {seconds} s while {doing}: the process hangs, the network fails, \
+         or --exchange-timeout is \
          shorter than the slowest rank takes",
         have(ranks)
     )]
@@ -84,7 +87,8 @@ pub enum Error {
     },
     /// The program was started by itself.
     #[error(
-        "this process was not started by MPI: start the program with `mpirun -n W` before it, W being the number of workers"
+        "this process was not started by MPI: start the program with `mpirun -n W` before it, \
+         W being the number of workers"
     )]
     NotUnderMpi,
     /// MPI was started before in this process, or cannot be used from more than one thread.
@@ -106,8 +110,8 @@ pub enum Error {
 }
 
 impl Error {
-    /// How long a process waits until it reports this and ends the job: zero for the process that should speak, and long
-    /// enough for others that by then it has.
+    /// How long a process waits until it reports this and ends the job: zero for the process that should
+    /// speak, and long enough for others that by then it has.
     pub fn grace(&self) -> Duration {
         match self {
             Error::Differs { grace, .. } | Error::Silent { grace, .. } | Error::Mpi { grace, .. } => *grace,
@@ -132,8 +136,8 @@ fn have(ranks: &[String]) -> String {
 
 /// What binds the workers of a run, in ranks from 0.
 ///
-/// Every operation but [`Communicator::fetch`] and [`Communicator::give`] is collective: all processes call it, with the
-/// same lengths, in the same order. After an error nothing but the process's end is of use.
+/// Every operation but [`Communicator::fetch`] and [`Communicator::give`] is collective: all processes call
+/// it, with the same lengths, in the same order. After an error nothing but the process's end is of use.
 pub trait Communicator {
     /// Workers of the run.
     fn size(&self) -> usize;
@@ -149,12 +153,12 @@ pub trait Communicator {
     /// A worker's name in messages, with its host where it has one of its own.
     fn name(&self, rank: usize) -> String;
 
-    /// Puts the workers' changes into `base`, which is the same in every process before and after:
-    /// `base[i] += sum / size` (or `sum` itself), with `sum = 0 + (values of rank 0 - base)[i] + (values of rank 1 - base)[i] ...`
-    /// in this order, in f32.
+    /// Puts the workers' changes into `base`, which is the same in every process before and after: `base[i]
+    /// += sum / size` (or `sum` itself), with `sum = 0 + (values of rank 0 - base)[i] + (values of rank 1 -
+    /// base)[i] ...` in this order, in f32.
     ///
-    /// `local` gives the values of one of this process's workers, as many as `base` has, and is called once a rank, in
-    /// order. Takes memory for one such vector and the sum, or less.
+    /// `local` gives the values of one of this process's workers, as many as `base` has, and is called once a
+    /// rank, in order. Takes memory for one such vector and the sum, or less.
     ///
     /// # Errors
     /// When `local` fails, lengths differ, or a process does not answer; `base` is then of no use.
@@ -178,8 +182,9 @@ pub trait Communicator {
         visit: &mut dyn FnMut(usize, &[f32]),
     ) -> Result<(), Error>;
 
-    /// The root receives a rank's vector of `length` values and gives it to `visit`, in pieces, in order. Only the root and
-    /// that rank need call it, and others return at once. `local` is called in the rank's process, `visit` in the root's.
+    /// The root receives a rank's vector of `length` values and gives it to `visit`, in pieces, in order.
+    /// Only the root and that rank need call it, and others return at once. `local` is called in the rank's
+    /// process, `visit` in the root's.
     ///
     /// # Errors
     /// When `local` or `visit` fails, the length differs, or the other process does not answer.
@@ -191,8 +196,8 @@ pub trait Communicator {
         visit: &mut dyn FnMut(&[f32]) -> Result<(), Error>,
     ) -> Result<(), Error>;
 
-    /// The reverse of [`Communicator::fetch`]: the root gives a rank a vector. It is returned where the rank's worker runs.
-    /// `root` is called in the root's process.
+    /// The reverse of [`Communicator::fetch`]: the root gives a rank a vector. It is returned where the
+    /// rank's worker runs. `root` is called in the root's process.
     ///
     /// # Errors
     /// When `root` fails, the length differs, or the other process does not answer.
@@ -209,8 +214,8 @@ pub trait Communicator {
     /// When a process does not answer.
     fn broadcast(&mut self, bytes: &mut Vec<u8>) -> Result<(), Error>;
 
-    /// Checks that `value` is the same in every process; `what` it is appears in the error, which is the same in every
-    /// process too. Gives the signal of the lowest rank that was told to stop, if one was.
+    /// Checks that `value` is the same in every process; `what` it is appears in the error, which is the same
+    /// in every process too. Gives the signal of the lowest rank that was told to stop, if one was.
     ///
     /// Processes wait here for slower ones: its time is [`Traffic::waiting`].
     ///
@@ -229,8 +234,8 @@ pub trait Communicator {
     /// What exchanges took since the beginning.
     fn traffic(&self) -> Traffic;
 
-    /// Ends in order: waits for every process and leaves MPI. To be called last, by every process; one that fails ends
-    /// without.
+    /// Ends in order: waits for every process and leaves MPI. To be called last, by every process; one that
+    /// fails ends without.
     ///
     /// # Errors
     /// When a process does not come.

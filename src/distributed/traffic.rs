@@ -1,7 +1,7 @@
 //! What exchanges cost: bytes that one worker sends and receives, and its time.
 //!
-//! Bytes are those of the messages' content over MPI, each (sent, received). A run in one process counts by the same
-//! formulas, so that both report the same.
+//! Bytes are those of the messages' content over MPI, each (sent, received). A run in one process counts by
+//! the same formulas, so that both report the same.
 
 use super::{segment, windows};
 

@@ -1,5 +1,5 @@
-//! A file of scores and the mask they give: `scores` f32 \[P\] in canonical order and `indices` u32 \[k\], ascending, in a
-//! safetensors file, with one metadata entry, `fishmask`, that says as JSON what they are of.
+//! A file of scores and the mask they give: `scores` f32 \[P\] in canonical order and `indices` u32 \[k\],
+//! ascending, in a safetensors file, with one metadata entry, `fishmask`, that says as JSON what they are of.
 
 use std::path::{Path, PathBuf};
 
@@ -9,42 +9,33 @@ use serde::{Deserialize, Serialize};
 use super::{Error as MaskError, Mask, Order};
 use crate::checkpoint;
 use crate::checkpoint::container::{self, File, KEY, Spec};
-use crate::graph::{Model, ModelId};
+use crate::graph::ModelId;
 use crate::ops::Power;
 
-/// What scores are of.
+/// The network, the samples and the rule that scores are of.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct About {
     /// `scores`: tells the file from checkpoints.
     pub kind: Scores,
     /// The network.
-    pub model: Model,
-    /// Its stem channels.
-    pub width: usize,
+    #[serde(flatten)]
+    pub id: ModelId,
     /// Share of the weights that is kept.
     pub keep_ratio: f64,
-    /// Samples scored.
+    /// The number of samples scored.
     pub samples: usize,
-    /// In this order.
+    /// The order in which they were taken.
     pub order: Order,
     /// Whether they were augmented.
     pub augment: bool,
-    /// Of order and augmentation.
+    /// The seed of order and augmentation.
     pub seed: u64,
-    /// How a gradient counts.
+    /// The power in which a gradient counts.
     pub power: Power,
     /// Whether all classes counted, by their predicted probability.
     pub expect: bool,
     /// Whether batch norm used the running statistics.
     pub running: bool,
-}
-
-impl About {
-    /// The network that the scores are of.
-    pub fn id(&self) -> ModelId {
-        ModelId::new(self.model, self.width)
-    }
 }
 
 /// The kind of file.
@@ -56,6 +47,7 @@ pub enum Scores {
 }
 
 /// Why a file of scores cannot be used.
+#[allow(missing_docs)] // of fields
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// It cannot be read or written, or is damaged.
@@ -63,20 +55,10 @@ pub enum Error {
     File(#[from] checkpoint::Error),
     /// It is something else.
     #[error("{}: not a file of scores: {reason}", path.display())]
-    NotScores {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
+    NotScores { path: PathBuf, reason: String },
     /// Its indices are no mask.
     #[error("{}: {error}", path.display())]
-    Mask {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        error: MaskError,
-    },
+    Mask { path: PathBuf, error: MaskError },
 }
 
 /// Writes scores and their mask, whole or not at all.
@@ -105,7 +87,7 @@ pub fn load(path: &Path) -> Result<(About, Mask), Error> {
     let json = file.json.as_ref().ok_or_else(|| wrong(format!("it has no metadata entry `{KEY}`")))?;
     let about: About =
         serde_json::from_str(json).map_err(|e| wrong(format!("metadata entry `{KEY}`: {e}")))?;
-    let graph = about.id().graph().map_err(|e| wrong(e.to_string()))?;
+    let graph = about.id.graph().map_err(|e| wrong(e.to_string()))?;
     let (indices, _) = file.flat("indices", &[Dtype::U32], None)?;
     let indices = indices.as_chunks::<4>().0.iter().map(|&index| u32::from_le_bytes(index)).collect();
     let mask = Mask::new(indices, graph.layout.weight_count());

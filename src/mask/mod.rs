@@ -1,7 +1,8 @@
 //! Masks: the weights that training may change (docs/METHOD.md, "Masks").
 //!
-//! A mask is a set of canonical indices, ascending. It knows nothing of layers but where the classifier begins. The kinds of
-//! mask differ in how they score weights ([`kinds`]); the largest scores are kept ([`select`]).
+//! A mask is a set of canonical indices, ascending. It knows nothing of layers but where the classifier
+//! begins. The kinds of mask differ in how they score weights ([`kinds`]); the largest scores are kept
+//! ([`select`]).
 
 pub mod file;
 pub mod kinds;
@@ -17,73 +18,50 @@ pub use kinds::{Choice, Kind};
 pub use samples::{Order, Samples};
 pub use select::Draw;
 
-/// Why a mask cannot be.
+/// Why there can be no such mask.
+#[allow(missing_docs)] // of fields
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Error {
     /// Workers' masks that share no weight need more than there are.
     #[error(
         "{workers} masks of {kept} weights that share none take more than the {weights} that the model has"
     )]
-    TooMany {
-        /// Masks.
-        workers: usize,
-        /// Weights of each.
-        kept: usize,
-        /// Weights of the model.
-        weights: usize,
-    },
+    TooMany { workers: usize, kept: usize, weights: usize },
     /// Not a share of the weights.
     #[error("a keep ratio of {ratio} is not above 0 and at most 1")]
-    Ratio {
-        /// The share asked for.
-        ratio: f64,
-    },
+    Ratio { ratio: f64 },
     /// The classifier, which is always kept, leaves nothing to choose.
     #[error(
-        "a keep ratio of {ratio} keeps {kept} of {weights} weights, and the classifier alone has {classifier}: it must be at \
+        "a keep ratio of {ratio} keeps {kept} of {weights} weights, and the classifier \
+         alone has {classifier}: it must be at \
          least {least:.2e}"
     )]
     TooSmall {
-        /// The share asked for.
         ratio: f64,
-        /// Weights it keeps.
         kept: usize,
-        /// Of so many.
         weights: usize,
-        /// Weights of the classifier.
         classifier: usize,
         /// The least share that leaves a weight to choose.
         least: f64,
     },
     /// More samples than there are images.
     #[error("{asked} samples were asked for, and there are {images} images")]
-    Samples {
-        /// Asked for.
-        asked: usize,
-        /// There are.
-        images: usize,
-    },
+    Samples { asked: usize, images: usize },
     /// No sample.
     #[error("scores need at least 1 sample")]
     NoSample,
     /// Not ascending indices of the flat vector.
     #[error(
-        "index {index} at place {place} of a mask over {weights} weights: indices must ascend and lie below that"
+        "index {index} at place {place} of a mask over {weights} weights: indices must \
+         ascend and lie below that"
     )]
-    Index {
-        /// The first that does not fit.
-        index: u32,
-        /// Its place.
-        place: usize,
-        /// Length of the flat vector.
-        weights: usize,
-    },
+    Index { index: u32, place: usize, weights: usize },
 }
 
 /// How many weights a mask keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quota {
-    /// All that are kept.
+    /// How many weights are kept in all.
     pub kept: usize,
     /// Weights before the classifier, among which is chosen.
     pub scored: usize,
@@ -150,14 +128,14 @@ impl Mask {
         }
     }
 
-    /// One worker's mask when the weights are dealt out in turn, by ascending index: it shares none with the others', and has
-    /// its even share of every layer.
+    /// One worker's mask when the weights are dealt out in turn, by ascending index: it shares none with the
+    /// others', and has its even share of every layer.
     pub fn dealt(&self, worker: usize, workers: usize) -> Mask {
         let indices = self.indices.iter().skip(worker).step_by(workers).copied().collect();
         Mask { indices, weights: self.weights }
     }
 
-    /// The indices.
+    /// The indices of the weights that are kept, ascending.
     pub fn indices(&self) -> &[u32] {
         &self.indices
     }
@@ -167,7 +145,7 @@ impl Mask {
         self.indices.len()
     }
 
-    /// Whether none is.
+    /// Whether no weight is kept.
     pub fn is_empty(&self) -> bool {
         self.indices.is_empty()
     }
@@ -177,7 +155,8 @@ impl Mask {
         self.weights
     }
 
-    /// How many weights of a range of the flat vector are kept. Parameters have the same range in either order.
+    /// How many weights of a range of the flat vector are kept. Parameters have the same range in either
+    /// order.
     pub fn kept(&self, range: &Range<usize>) -> usize {
         self.within(range).len()
     }

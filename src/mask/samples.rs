@@ -15,7 +15,7 @@ pub enum Order {
     /// As an epoch of training shuffles them.
     #[default]
     Shuffled,
-    /// As they lie.
+    /// As they lie in the data set.
     Sequential,
 }
 
@@ -49,10 +49,11 @@ impl Samples {
         }
     }
 
-    /// Hands out normalised images \[n,32,32,3\] and labels \[n\], n being `batch` and, at the end, what is left.
+    /// Hands out normalised images \[n,32,32,3\] and labels \[n\], n being `batch` and, at the end, what is
+    /// left.
     ///
     /// # Errors
-    /// Those of `visit`.
+    /// When `visit` fails, its error.
     ///
     /// # Panics
     /// If the split has fewer images.
@@ -69,12 +70,9 @@ impl Samples {
         let mut images = vec![0.0; batch * IMAGE];
         for indices in order[self.first..][..self.count].chunks(batch) {
             let images = &mut images[..indices.len() * IMAGE];
-            images.par_chunks_exact_mut(IMAGE).zip(indices).for_each(|(out, &index)| {
-                let image = split.image(index as usize);
-                match self.augment {
-                    true => augment(image, self.seed, self.epoch, index, out),
-                    false => normalise(image, out),
-                }
+            images.par_chunks_exact_mut(IMAGE).zip(indices).for_each(|(out, &index)| match self.augment {
+                true => augment(split, index, self.seed, self.epoch, out),
+                false => normalise(&split.set.pixels, split.image(index as usize), out),
             });
             let labels: Vec<u8> = indices.iter().map(|&index| split.labels[index as usize]).collect();
             visit(images, &labels)?;

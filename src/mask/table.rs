@@ -6,11 +6,11 @@ use crate::graph::Layout;
 /// One parameter's part in a mask.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
-    /// Its name.
+    /// The parameter's name.
     pub name: String,
-    /// Its weights.
+    /// How many weights the parameter has.
     pub weights: usize,
-    /// How many are kept.
+    /// How many of them the mask keeps.
     pub kept: usize,
     /// The sum of its kept weights' scores, as a share of the sum of all weights' scores.
     pub score: f64,

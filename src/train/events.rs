@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use super::Config;
 use crate::checkpoint::Moment;
 use crate::mask::Kind;
+use crate::settings::Config;
 
 /// One epoch's row in the table and in `metrics.jsonl`. Losses are means over images, accuracies percent.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]

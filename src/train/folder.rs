@@ -4,8 +4,8 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{Config, ConfigError};
 use crate::checkpoint::{self, Problem, RunLock, atomic, lock};
+use crate::settings::{Config, ConfigError, read_config};
 
 const CONFIG: &str = "config.json";
 const METRICS: &str = "metrics.jsonl";
@@ -94,10 +94,10 @@ enum Made {
 }
 
 impl RunFolder {
-    /// The default place of a new run: `runs/TIME-PRESET`, the time in UTC, with `-2` and so on after it where that
+    /// The default place of a new run: `runs/TIME-RECIPE`, the time in UTC, with `-2` and so on after it where that
     /// exists.
-    pub fn default_path(preset: &str, now: jiff::Timestamp) -> PathBuf {
-        let base = format!("runs/{}-{preset}", now.strftime("%Y%m%dT%H%M%SZ"));
+    pub fn default_path(recipe: &str, now: jiff::Timestamp) -> PathBuf {
+        let base = format!("runs/{}-{recipe}", now.strftime("%Y%m%dT%H%M%SZ"));
         let later = (2..).map(|i| format!("{base}-{i}"));
         let free = std::iter::once(base.clone()).chain(later).find(|path| !Path::new(path).exists());
         free.unwrap_or(base).into()
@@ -163,7 +163,7 @@ impl RunFolder {
         }
         let text = fs::read(&file).map_err(FolderError::io(&file, "read it"))?;
         let bad = |error| FolderError::BadConfig { path: file.clone(), error };
-        let config: Config = serde_json::from_slice(&text).map_err(bad)?;
+        let config = read_config(&text).map_err(bad)?;
         config.check().map_err(|error| FolderError::BadValue { path: file.clone(), error })?;
 
         let checkpoints = path.join(CHECKPOINTS);

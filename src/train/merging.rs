@@ -6,18 +6,19 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::worker::Worker;
-use super::{Error, Exchange, Rule, WorkerMasks, Workers};
+use super::{Error, Exchange, Rule};
 use crate::device::{self};
 use crate::distributed::{Aggregate, Communicator, Traffic, traffic};
 use crate::graph::Network;
 use crate::mask::Mask;
 use crate::ops::Totals;
 use crate::optim::TrainingBackend;
+use crate::settings::{WorkerMasks, WorkerSettings};
 
 /// What binds this process's workers to each other and to those of other processes.
 pub(super) struct Merging<B: TrainingBackend> {
     pub comm: Box<dyn Communicator>,
-    settings: Workers,
+    settings: WorkerSettings,
     exchanged: Exchanged<B>,
     counts: Counts,
     /// The traffic that is counted, or left out.
@@ -47,7 +48,7 @@ enum Exchanged<B: TrainingBackend> {
 
 impl<B: TrainingBackend> Merging<B> {
     /// Workers that change all weights.
-    pub fn new(comm: Box<dyn Communicator>, settings: Workers) -> Self {
+    pub fn new(comm: Box<dyn Communicator>, settings: WorkerSettings) -> Self {
         let counted = comm.traffic();
         Merging { comm, settings, exchanged: Exchanged::All, counts: Counts::default(), counted }
     }

@@ -1,15 +1,10 @@
 //! A training run: epochs, evaluation, events, checkpoints.
 
-mod agreement;
-pub mod config;
 mod evaluate;
 mod events;
-mod flags;
 mod folder;
 pub mod listeners;
-mod masking;
 mod merging;
-mod preset;
 mod run;
 mod saving;
 mod selection;
@@ -20,19 +15,12 @@ mod trainer;
 mod update;
 mod worker;
 mod worker_state;
-mod workers;
 
-pub use crate::device::{Device, Precision};
 pub use crate::optim::UpdateRule as Rule;
-pub use config::{Config, ConfigError, Reasons};
 pub use evaluate::evaluate;
 pub use events::{EpochReport, Event, Exchange, Listener, MaskReport, MergeReport, Outcome};
-pub use flags::{DataSource, Flags, SYNTHETIC};
 pub use folder::{FolderError, RunFolder};
-pub use masking::{CheckpointState, FisherTarget, MaskFlags, Masking};
-pub use preset::Preset;
 pub use run::{Stop, batches, run, scoring_plan};
-pub use workers::{WorkerFlags, WorkerMasks, Workers};
 
 /// Why a run stopped.
 #[derive(Debug, thiserror::Error)]

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use super::trainer::{Epoch, Trainer};
-use super::{CheckpointState, Config, Error, Event, Listener, Outcome};
+use super::{Error, Event, Listener, Outcome};
 use crate::checkpoint::chain::Restored;
 use crate::data::Dataset;
 use crate::distributed::{Communicator, InProcess};
@@ -14,6 +14,7 @@ use crate::graph::network::Batches;
 use crate::graph::{self, Graph, Plan};
 use crate::mask::kinds::fisher;
 use crate::optim::TrainingBackend;
+use crate::settings::Config;
 
 /// Images in an evaluation step, at most.
 const EVALUATION_BATCH: usize = 500;
@@ -33,7 +34,7 @@ impl Stop {
 
 /// The batches of a run.
 pub fn batches(config: &Config) -> Batches {
-    Batches { training: Some(config.batch_size), inference: EVALUATION_BATCH }
+    Batches { training: Some(config.train.batch_size), inference: EVALUATION_BATCH }
 }
 
 /// The plan by which samples are scored, of a run whose mask is chosen by scores.
@@ -41,14 +42,14 @@ pub fn batches(config: &Config) -> Batches {
 /// # Errors
 /// As [`Plan::new`].
 pub fn scoring_plan(config: &Config, graph: &Graph) -> Result<Option<Plan>, graph::Error> {
-    let scored = config.mask.filter(|mask| mask.kind.needs_samples());
-    scored.map(|mask| fisher::plan(graph, mask.fisher_samples)).transpose()
+    let scored = config.masked().filter(|mask| mask.kind.needs_samples());
+    scored.map(|mask| fisher::plan(graph, mask.samples)).transpose()
 }
 
 /// Trains as `config` says, from the beginning or from `resume`, and writes checkpoints and `final.safetensors` into
 /// `folder`, which exists.
 ///
-/// The training split is used whole: cut it to [`Config::train_images`] before. Several workers all train in this process
+/// The training split is used whole: cut it to [`crate::settings::DataSettings::images`] before. Several workers all train in this process
 /// unless `comm` binds it to others: then every process calls this with the same configuration and data, but only the root's
 /// `folder`, `resume` and `listeners` are used. `comm` has as many workers as `config`.
 ///
@@ -67,7 +68,7 @@ pub fn run<B: TrainingBackend>(
     stop: &Stop,
 ) -> Result<Outcome, Error> {
     let began = Instant::now();
-    let (mut comm, mut alone) = match config.workers {
+    let (mut comm, mut alone) = match config.several() {
         None => (None, comm),
         Some(workers) => (Some(comm.unwrap_or_else(|| Box::new(InProcess::new(workers.count)))), None),
     };
@@ -75,17 +76,17 @@ pub fn run<B: TrainingBackend>(
         Some(comm) => super::worker_state::spread(&mut **comm, resume)?,
         None => resume,
     };
-    if resume.as_ref().is_some_and(|restored| restored.progress.at.epoch >= config.epochs) {
-        return Err(Error::NothingLeft { epochs: config.epochs });
+    if resume.as_ref().is_some_and(|restored| restored.progress.at.epoch >= config.train.epochs) {
+        return Err(Error::NothingLeft { epochs: config.train.epochs });
     }
     let mut trainer = Trainer::new(backend, config, dataset, folder, resume, comm, listeners)?;
     trainer.state.total_seconds += began.elapsed().as_secs_f64();
     let outcome = loop {
         match trainer.epoch(stop)? {
-            Epoch::Done(report) if report.epoch == config.epochs => break Outcome::Finished(report),
+            Epoch::Done(report) if report.epoch == config.train.epochs => break Outcome::Finished(report),
             Epoch::Done(_) => {}
             Epoch::Stopped(signal) => {
-                if config.mask.is_none_or(|mask| mask.checkpoint_state == CheckpointState::On) {
+                if config.is_resumable() {
                     trainer.checkpoint()?;
                 }
                 break Outcome::Interrupted(signal);

@@ -4,13 +4,15 @@ use std::path::{Path, PathBuf};
 
 use super::merging::Merging;
 use super::worker::Worker;
-use super::{CheckpointState, Config, Error, Precision, Rule};
+use super::{Error, Rule};
 use crate::checkpoint::chain::{self, Restored, Values, Velocity, Writer};
 use crate::checkpoint::full::{self, State};
 use crate::checkpoint::{Hash, Moment, Progress, weights};
+use crate::device::Precision;
 use crate::graph::{Layout, ModelId, Network};
 use crate::mask::Mask;
 use crate::optim::TrainingBackend;
+use crate::settings::Config;
 
 /// A run's folder, and what has been written to it.
 pub(super) struct Saving {
@@ -42,19 +44,17 @@ impl Saving {
         at: Option<Moment>,
         root: bool,
     ) -> Result<Saving, Error> {
-        let id = ModelId::new(config.model, config.width);
-        let strict = config.mask.filter(|mask| mask.update_rule == Rule::Strict);
-        let open = |mask: super::Masking| {
-            let values = if mask.checkpoint_values == Precision::F16 { Values::F16 } else { Values::F32 };
-            Writer::open(&folder.join("checkpoints"), id, layout, values)
-        };
+        let id = config.network;
+        let strict = config.is_masked() && config.mask.rule == Rule::Strict;
+        let values = if config.checkpoint.values == Precision::F16 { Values::F16 } else { Values::F32 };
+        let open = || Writer::open(&folder.join("checkpoints"), id, layout, values);
         Ok(Saving {
             folder: folder.to_path_buf(),
             id,
             root,
-            strict: strict.is_some(),
-            resumable: config.mask.is_none_or(|mask| mask.checkpoint_state == CheckpointState::On),
-            chain: strict.filter(|_| root).map(open).transpose()?,
+            strict,
+            resumable: config.is_resumable(),
+            chain: (strict && root).then(open).transpose()?,
             mask_file: None,
             at: at.unwrap_or_default(),
         })

@@ -5,18 +5,19 @@ use std::ops::Range;
 use std::time::Instant;
 
 use super::trainer::Trainer;
-use super::{Error, Event, MaskReport, Masking};
+use super::{Error, Event, MaskReport};
 use crate::checkpoint::Hash;
 use crate::distributed::Aggregate;
 use crate::mask::kinds::fisher;
 use crate::mask::{Choice, Draw, Mask, Order, Quota, Samples, select};
 use crate::optim::TrainingBackend;
+use crate::settings::MaskSettings;
 
 impl<B: TrainingBackend> Trainer<'_, '_, B> {
     /// Selects the mask that is due before the next step, if one is.
     pub(super) fn select_mask(&mut self) -> Result<(), Error> {
         let at = self.state.at;
-        let Some(masking) = self.config.mask.filter(|_| self.timetable.selects(at)) else {
+        let Some(masking) = self.config.masked().filter(|_| self.timetable.selects(at)) else {
             return Ok(());
         };
         let (began, exchanged) = (Instant::now(), self.exchanging());
@@ -30,7 +31,7 @@ impl<B: TrainingBackend> Trainer<'_, '_, B> {
             }
         }
         let layout = &self.network.graph().layout;
-        let quota = match self.config.workers {
+        let quota = match self.config.several() {
             Some(workers) => workers.quota(&masking, layout)?,
             None => masking.quota(layout)?,
         };
@@ -41,7 +42,7 @@ impl<B: TrainingBackend> Trainer<'_, '_, B> {
         let report = MaskReport {
             epoch: at.epoch + 1,
             kind: masking.kind,
-            samples: masking.fisher_samples,
+            samples: masking.samples,
             kept: mask.len(),
             weights: mask.weight_count(),
             stayed: self.mask.as_ref().map(|before| before.shared(&mask, &(0..mask.weight_count()))),
@@ -55,9 +56,9 @@ impl<B: TrainingBackend> Trainer<'_, '_, B> {
 
     /// Chooses a mask by its kind. Where the kind scores samples, several workers each score a part of them with the
     /// merged model, and the parts' scores are added up by rank.
-    fn choose(&mut self, masking: &Masking, quota: Quota, number: u32) -> Result<Option<Mask>, Error> {
+    fn choose(&mut self, masking: &MaskSettings, quota: Quota, number: u32) -> Result<Option<Mask>, Error> {
         let Trainer { config, network, workers, merging, scoring, state, .. } = self;
-        let seed = config.seed;
+        let seed = config.train.seed;
         let scoring = match (masking.kind.choice(), scoring) {
             (Choice::ByNetwork(scores), _) => {
                 let scores = scores(network, &Draw { quota, seed, number })?;
@@ -66,7 +67,7 @@ impl<B: TrainingBackend> Trainer<'_, '_, B> {
             (Choice::BySamples, Some(scoring)) => scoring,
             (Choice::BySamples | Choice::Nothing, _) => return Ok(None),
         };
-        let (rule, count) = (masking.rule(state.at.epoch), masking.fisher_samples);
+        let (rule, count) = (masking.rule(state.at.epoch), masking.samples);
         let samples = |part: Range<usize>| Samples {
             first: part.start,
             count: part.len(),
@@ -86,7 +87,7 @@ impl<B: TrainingBackend> Trainer<'_, '_, B> {
             let began = Instant::now();
             let part = rank * count / size..(rank + 1) * count / size;
             // Of a worker's own images its part is the first.
-            let sharded = config.workers.is_some_and(|workers| workers.shard_data);
+            let sharded = config.shards();
             let part = if sharded { 0..part.len() } else { part };
             fisher::score(network, scoring, rule, &workers[rank - first].split, &samples(part))?;
             let scores = scoring.read(network)?;
@@ -100,7 +101,7 @@ impl<B: TrainingBackend> Trainer<'_, '_, B> {
 
     /// From now on only what a mask keeps is trained.
     pub(super) fn restrict(&mut self, mask: Mask) -> Result<(), Error> {
-        let Some(rule) = self.config.mask.map(|masking| masking.update_rule) else { return Ok(()) };
+        let Some(rule) = self.config.masked().map(|masking| masking.rule) else { return Ok(()) };
         let Trainer { network, workers, merging, .. } = self;
         if let Some(merging) = merging {
             merging.exchange(network, &mask, rule)?;

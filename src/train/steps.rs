@@ -5,12 +5,13 @@ use std::time::Instant;
 use super::run::Stop;
 use super::trainer::Trainer;
 use super::worker::Worker;
-use super::{Config, Error, Event, MergeReport};
+use super::{Error, Event, MergeReport};
 use crate::checkpoint::Moment;
 use crate::device::Place;
 use crate::graph::{Network, Statistics};
 use crate::ops::Position;
 use crate::optim::{Sgd, TrainingBackend};
+use crate::settings::{Config, OptimizerSettings};
 
 impl<B: TrainingBackend> Trainer<'_, '_, B> {
     /// Every worker trains up to the next merge or the epoch's end, one after another. Told to stop, the first stops after
@@ -39,7 +40,7 @@ impl<B: TrainingBackend> Trainer<'_, '_, B> {
     ) -> Result<u32, Error> {
         let mut began = Instant::now();
         let Moment { epoch, step: from } = self.state.at;
-        let (steps, n) = (self.timetable.steps, self.config.batch_size);
+        let (steps, n) = (self.timetable.steps, self.config.train.batch_size);
         let rates: Vec<f32> = (1..=steps).map(|step| (self.lr(step) / n as f64) as f32).collect();
         let backend = self.network.backend();
         backend.set_totals(worker.totals)?;
@@ -133,12 +134,13 @@ fn step<B: TrainingBackend>(
     worker: &mut Worker<B>,
     config: &Config,
 ) -> Result<(), Error> {
-    let n = config.batch_size;
-    let sgd = Sgd { momentum: config.momentum as f32, weight_decay: (config.weight_decay * n as f64) as f32 };
+    let n = config.train.batch_size;
+    let OptimizerSettings { momentum, weight_decay, .. } = config.optimizer;
+    let sgd = Sgd { momentum: momentum as f32, weight_decay: (weight_decay * n as f64) as f32 };
     let Worker { update, data, recording, .. } = worker;
     Ok(network.replay(recording, |network| {
         network.draw_batch(true, data, n)?;
-        network.forward(true, Statistics::Batch, n, config.label_smoothing as f32)?;
+        network.forward(true, Statistics::Batch, n, config.train.label_smoothing as f32)?;
         network.backward(n)?;
         update.step(network, &sgd)
     })?)

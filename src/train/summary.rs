@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::{Config, Error, batches, grouped, scoring_plan};
+use super::{Error, batches, grouped, scoring_plan};
 use crate::data::IMAGE;
 use crate::graph::Graph;
 use crate::graph::network::{plans, scratch, shared_slots};
@@ -10,6 +10,7 @@ use crate::graph::plan::Plan;
 use crate::graph::summary::{rows, training_flops};
 use crate::ops::Work;
 use crate::optim::{Sgd, TrainingBackend};
+use crate::settings::Config;
 
 /// Bytes that a run keeps on its device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,17 +79,17 @@ pub fn print<B: TrainingBackend>(
     workers: usize,
     images: usize,
 ) -> Result<(), Error> {
-    let graph = config.model.graph(config.width)?;
+    let graph = config.network.model.graph(config.network.width)?;
     let (training, inference) = plans(&graph, batches(config))?;
     let plan = training.as_ref().unwrap_or(&inference);
     let rows = rows(&graph, plan);
     let scoring = scoring_plan(config, &graph)?;
-    let workers = if config.workers.is_some() { workers } else { 0 };
+    let workers = if config.has_workers() { workers } else { 0 };
     let memory = Memory::new::<B>(&graph, (training.as_ref(), &inference), scoring.as_ref(), workers, images);
 
     let width = rows.iter().map(|row| row.nodes.len()).max().unwrap_or(0);
     let mut table = || -> io::Result<()> {
-        writeln!(out, "{} of width {}, batch {}", config.model, config.width, plan.batch)?;
+        writeln!(out, "{} of width {}, batch {}", config.network.model, config.network.width, plan.batch)?;
         writeln!(out, "{:width$}  {:>10}  {:>10}  {:>9}", "nodes", "output", "parameters", "MFLOP")?;
         for row in &rows {
             let (shape, parameters) = (row.shape.to_string(), grouped(row.parameters as u64));
@@ -98,7 +99,7 @@ pub fn print<B: TrainingBackend>(
         let flops = training_flops(&graph, plan) as f64;
         writeln!(out, "\nparameters                    {}", grouped(graph.layout.weight_count() as u64))?;
         writeln!(out, "training, for one image       {:.1} MFLOP, forward and backward", flops / 1e6)?;
-        writeln!(out, "device                        {}, {}", config.device, config.precision)?;
+        writeln!(out, "device                        {}, {}", config.device.name, config.device.precision)?;
         for (what, bytes) in [
             ("activations", memory.activations),
             ("weights, gradients, velocity", memory.weights),

@@ -1,7 +1,7 @@
 //! When workers merge and masks are selected.
 
-use super::Config;
 use crate::checkpoint::Moment;
+use crate::settings::Config;
 
 /// The moments of a run, each by the steps that every worker has done before it.
 #[derive(Clone, Copy, Debug)]
@@ -18,9 +18,9 @@ pub(super) struct Timetable {
 impl Timetable {
     /// Of a run whose epochs have so many steps.
     pub fn new(config: &Config, steps: u32) -> Timetable {
-        let merges = config.workers.map(|workers| (workers.merge_steps, workers.reselect_merges));
-        let masks = config.mask.map(|mask| (mask.warmup_epochs, mask.mask_every));
-        Timetable { steps, epochs: config.epochs, merges, masks }
+        let merges = config.several().map(|workers| (workers.merge_steps, workers.reselect_merges));
+        let masks = config.masked().map(|mask| (mask.warmup_epochs, mask.every));
+        Timetable { steps, epochs: config.train.epochs, merges, masks }
     }
 
     fn done(&self, at: Moment) -> u64 {

@@ -10,17 +10,18 @@ use super::saving::Saving;
 use super::summary::Memory;
 use super::timetable::Timetable;
 use super::worker::{Worker, shard};
-use super::{Config, EpochReport, Error, Event, Listener, evaluate};
+use super::{EpochReport, Error, Event, Listener, evaluate};
 use crate::checkpoint::chain::Restored;
 use crate::checkpoint::{Moment, Progress};
 use crate::data::Dataset;
 use crate::distributed::Communicator;
 use crate::graph::network::plans;
-use crate::graph::{Network, Scoring};
+use crate::graph::{ModelId, Network, Scoring};
 use crate::mask::Mask;
 use crate::ops::Totals;
 use crate::optim::PiecewiseLinear;
 use crate::optim::TrainingBackend;
+use crate::settings::Config;
 
 /// How an epoch ended.
 pub(super) enum Epoch {
@@ -65,16 +66,14 @@ impl<'a, 'l, B: TrainingBackend> Trainer<'a, 'l, B> {
         comm: Option<Box<dyn Communicator>>,
         listeners: &'a mut [&'l mut dyn Listener],
     ) -> Result<Self, Error> {
-        let graph = config.model.graph(config.width)?;
+        let ModelId { model, width, .. } = config.network;
+        let graph = config.network.graph()?;
         let plans = plans(&graph, batches(config))?;
         let scoring = scoring_plan(config, &graph)?;
         let images = [dataset.train.len(), dataset.test.len()];
         let local = comm.as_ref().map_or(0..1, |comm| comm.local());
         // Parts are copies; whole splits are shared.
-        let held = match config.workers {
-            Some(workers) if workers.shard_data => local.len() * config.worker_images(images[0]),
-            _ => images[0],
-        };
+        let held = if config.shards() { local.len() * config.worker_images(images[0]) } else { images[0] };
         let replicas = if comm.is_some() { local.len() } else { 0 };
         let memory = Memory::new::<B>(
             &graph,
@@ -85,7 +84,7 @@ impl<'a, 'l, B: TrainingBackend> Trainer<'a, 'l, B> {
         );
         let free = backend.free_bytes()?;
         if memory.total() > free {
-            let Config { model, width, batch_size, .. } = *config;
+            let batch_size = config.train.batch_size;
             let [needed, free] = [memory.total(), free].map(|bytes| bytes / 1_000_000);
             let (device, workers) = (backend.device(), local.len());
             return Err(Error::NoRoom { model, width, batch_size, workers, needed, device, free });
@@ -94,7 +93,7 @@ impl<'a, 'l, B: TrainingBackend> Trainer<'a, 'l, B> {
         let resumed = resume.as_ref().map(|restored| restored.progress.at);
         let (weights, running) = match &resume {
             Some(restored) => (restored.weights.clone(), restored.running.clone()),
-            None => (graph.layout.initial_weights(config.seed), graph.layout.initial_statistics()),
+            None => (graph.layout.initial_weights(config.train.seed), graph.layout.initial_statistics()),
         };
         let saving = Saving::new(config, &graph.layout, folder, resumed, local.start == 0)?;
         let test = backend.data(&Arc::new(dataset.test), None)?;
@@ -102,14 +101,14 @@ impl<'a, 'l, B: TrainingBackend> Trainer<'a, 'l, B> {
         let whole = Arc::new(dataset.train);
         let mut workers = vec![];
         for rank in local {
-            let split = match config.workers {
-                Some(all) if all.shard_data => Arc::new(shard(&whole, config.seed, rank, all.count)),
-                _ => whole.clone(),
+            let split = match config.shards() {
+                true => Arc::new(shard(&whole, config.train.seed, rank, config.workers.count)),
+                false => whole.clone(),
             };
             workers.push(Worker::new(&mut network, config, rank, split)?);
         }
-        let steps = (workers.first().map_or(0, |worker| worker.split.len()) / config.batch_size) as u32;
-        let merging = comm.zip(config.workers).map(|(comm, settings)| Merging::new(comm, settings));
+        let steps = (workers.first().map_or(0, |worker| worker.split.len()) / config.train.batch_size) as u32;
+        let merging = comm.zip(config.several()).map(|(comm, settings)| Merging::new(comm, settings));
         let scoring = scoring.map(|plan| Scoring::new(&mut network, plan)).transpose()?;
         let mut trainer = Trainer {
             config,
@@ -122,7 +121,11 @@ impl<'a, 'l, B: TrainingBackend> Trainer<'a, 'l, B> {
             evaluation: None,
             test_images: images[1],
             timetable: Timetable::new(config, steps),
-            schedule: PiecewiseLinear::triangle(config.lr, config.peak_epoch, f64::from(config.epochs)),
+            schedule: PiecewiseLinear::triangle(
+                config.optimizer.lr,
+                config.schedule.peak_epoch,
+                f64::from(config.train.epochs),
+            ),
             state: Progress::default(),
             saving,
             listeners,
@@ -130,7 +133,7 @@ impl<'a, 'l, B: TrainingBackend> Trainer<'a, 'l, B> {
         if let Some(restored) = resume {
             trainer.resume(restored)?;
         }
-        let (data, device) = (dataset.name, trainer.network.backend().device());
+        let (data, device) = (whole.set.name, trainer.network.backend().device());
         let names: Vec<String> = match &trainer.merging {
             Some(merging) => (0..merging.comm.size()).map(|rank| merging.comm.name(rank)).collect(),
             None => vec![],
@@ -152,7 +155,7 @@ impl<'a, 'l, B: TrainingBackend> Trainer<'a, 'l, B> {
     /// Takes up what a checkpoint holds.
     fn resume(&mut self, restored: Restored) -> Result<(), Error> {
         let weights = self.network.graph().layout.weight_count();
-        if let (Some(mask), Some(_)) = (&restored.mask, self.config.mask) {
+        if let (Some(mask), Some(_)) = (&restored.mask, self.config.masked()) {
             self.restrict(Mask::new(mask.clone(), weights)?)?;
         }
         let Trainer { network, workers, merging, saving, mask, .. } = self;
@@ -206,12 +209,12 @@ impl<'a, 'l, B: TrainingBackend> Trainer<'a, 'l, B> {
         };
         self.workers.iter_mut().for_each(|worker| worker.totals = Totals::default());
         self.tell(&Event::Epoch(&report))?;
-        let last = report.epoch == self.config.epochs;
+        let last = report.epoch == self.config.train.epochs;
         if last && self.is_root() {
             // Before the checkpoint that says nothing is left to do.
             self.saving.write_final(&self.network)?;
         }
-        if last || report.epoch.is_multiple_of(self.config.checkpoint_every) {
+        if last || report.epoch.is_multiple_of(self.config.checkpoint.every) {
             self.checkpoint()?;
         }
         Ok(Epoch::Done(report))

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::Config;
 use super::update::Update;
 use crate::data::Split;
 use crate::device::Error;
@@ -10,6 +9,7 @@ use crate::graph::{Network, Replica};
 use crate::ops::Totals;
 use crate::optim::TrainingBackend;
 use crate::rng::{Purpose, Stream, permutation};
+use crate::settings::Config;
 
 /// A worker in this process.
 pub(super) struct Worker<B: TrainingBackend> {
@@ -39,8 +39,9 @@ impl<B: TrainingBackend> Worker<B> {
         rank: usize,
         split: Arc<Split>,
     ) -> Result<Self, Error> {
-        let data = network.backend().data(&split, Some((config.batch_size, seed(config.seed, rank))))?;
-        let replica = config.workers.map(|_| network.replica()).transpose()?;
+        let data =
+            network.backend().data(&split, Some((config.train.batch_size, seed(config.train.seed, rank))))?;
+        let replica = config.several().map(|_| network.replica()).transpose()?;
         let update = Update::dense(network, &vec![0.0; network.graph().layout.weight_count()])?;
         Ok(Worker { rank, replica, update, split, data, recording: None, totals: Totals::default() })
     }
@@ -80,11 +81,12 @@ pub(super) fn shard(split: &Split, seed: u64, rank: usize, count: usize) -> Spli
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::synthetic::SET;
 
     #[test]
     fn shards_share_no_image_and_leave_out_fewer_than_there_are_workers() {
         // An image's label is its place.
-        let split = Split { images: vec![0; 17 * crate::data::IMAGE], labels: (0..17).collect() };
+        let split = Split { set: &SET, images: vec![0; 17 * crate::data::IMAGE], labels: (0..17).collect() };
         let mut all: Vec<u8> = (0..3).flat_map(|rank| shard(&split, 7, rank, 3).labels).collect();
         all.sort_unstable();
         let unique = all.windows(2).all(|pair| pair[0] < pair[1]);

@@ -1,4 +1,5 @@
-//! Bad input: one clear error that names the thing, an exit code that is neither 0 nor a panic's, nothing made or lost.
+//! Bad input: one clear error that names the thing, an exit code that is neither 0 nor a panic's, nothing
+//! made or lost.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -185,7 +186,7 @@ fn numbers_that_cannot_be() {
         ("--train-images 50001", ["--train-images 50001", "50000"]),
         ("--threads 0", ["--threads 0", "from 1"]),
         ("--lr -1", ["--lr -1", "above 0"]),
-        ("--lr nan", ["--lr NaN", "above 0"]),
+        ("--lr nan", ["--lr nan", "above 0"]),
         ("--epochs 2 --peak-epoch 3", ["--peak-epoch 3", "2 epochs"]),
     ] {
         let command = train(directory.path(), &format!("--data synthetic {flags}"));
@@ -230,7 +231,8 @@ fn workers_that_cannot_be() {
 fn a_device_that_is_not_there() {
     let directory = with_run();
     let path = directory.path();
-    // GPUs are hidden (see support::cli): there is no driver here, or it finds none. Never the CPU in its stead.
+    // GPUs are hidden (see support::cli): there is no driver here, or it finds none. Never the CPU in its
+    // stead.
     for device in ["cuda", "cuda:7"] {
         refused(path, train(path, &format!("--device {device}")), &["NVIDIA driver", "use the CPU"]);
         let flags = format!("{SMALL_MODEL} --weights run/final.safetensors --device {device}");
@@ -244,9 +246,8 @@ fn a_device_that_is_not_there() {
         refused(path, train(path, flags), &parts);
     }
     for device in ["gpu", "cuda:", "cuda:-1", "cuda:x", "CUDA"] {
-        let (code, _, err) = finish(train(path, &format!("--device {device}")).output().unwrap());
-        assert_eq!(code, Some(2), "{err}");
-        assert!(err.contains(device) && err.contains("use auto, cpu, cuda, cuda:N or emulated"), "{err}");
+        let parts = [&*format!("--device {device}: "), "use auto, cpu, cuda, cuda:N or emulated"];
+        refused(path, train(path, &format!("--device {device}")), &parts);
     }
 }
 
@@ -255,7 +256,7 @@ fn resuming_on_a_gpu_that_is_gone() {
     let directory = with_stopped_run();
     let path = directory.path().join("run/config.json");
     let config = fs::read_to_string(&path).unwrap();
-    let moved = config.replace("\"device\": \"cpu\"", "\"device\": \"cuda:0\"");
+    let moved = config.replace("\"name\": \"cpu\"", "\"name\": \"cuda:0\"");
     let moved = moved.replace("\"precision\": \"f32\"", "\"precision\": \"f16\"");
     assert_ne!(config, moved);
     fs::write(&path, moved).unwrap();
@@ -340,7 +341,7 @@ fn resuming_something_else() {
     refused(path, resume("run"), &["all 3 epochs are done"]);
     for (text, parts) in [
         ("{", ["run/config.json", "EOF"]),
-        ("{\"width\": 2}", ["run/config.json", "missing field"]),
+        ("{\"recipe\": \"quick\"}", ["run/config.json", "missing field"]),
         ("[]", ["run/config.json", "not a run's configuration"]),
     ] {
         fs::write(path.join("run/config.json"), text).unwrap();
@@ -348,7 +349,7 @@ fn resuming_something_else() {
     }
     let config = std::str::from_utf8(&finished()["run/config.json"]).unwrap();
     fs::write(path.join("run/config.json"), config.replace("\"width\": 2", "\"width\": 0")).unwrap();
-    refused(path, resume("run"), &["run/config.json: --width 0"]);
+    refused(path, resume("run"), &["run/config.json: network.width = 0"]);
     // The checkpoints are of another model than the configuration.
     fs::write(path.join("run/config.json"), config.replace("\"width\": 2", "\"width\": 3")).unwrap();
     refused(path, resume("run"), &["epoch-0003-step-00000.safetensors", "width 2", "width 3"]);
@@ -365,8 +366,8 @@ fn resuming_with_flags_that_contradict_the_run() {
         ("--lr 0.1", ["--lr 0.1", "has 0.2"]),
         ("--batch-size 32", ["--batch-size 32", "has 64"]),
         ("--train-images 100", ["--train-images 100", "has 256"]),
-        ("--data cifar10", ["--data CIFAR-10", "has synthetic"]),
-        ("--preset dawn", ["--preset dawn", "has quick"]),
+        ("--data cifar10", ["--data cifar10", "has synthetic"]),
+        ("--preset dawn", ["--recipe dawn", "has quick"]),
     ] {
         let command = train(directory.path(), &format!("--resume run {flags}"));
         refused(directory.path(), command, &parts);
@@ -448,4 +449,59 @@ fn a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint() {
     check(train(directory.path(), "--resume run"), "epoch 3");
     assert!(before.len() == 1 && contents(&directory.path().join("run/checkpoints")) == before);
     assert_eq!(timeless_metrics(&directory.path().join("run")).len(), 2);
+}
+
+#[test]
+fn recipes_and_sets_that_cannot_be() {
+    let directory = tempdir().unwrap();
+    let path = directory.path();
+    fs::create_dir(path.join("folder")).unwrap();
+    for (name, text) in [
+        ("empty.toml", &b""[..]),
+        ("bytes.toml", b"\xff\xfe"),
+        ("broken.toml", b"epochs: 3"),
+        ("ring.toml", b"inherits = \"ring.toml\""),
+        ("key.toml", b"inherits = \"quick\"\nmask.keep_ratios = 0.1"),
+        ("range.toml", b"inherits = \"quick\"\n\nmask.kind = \"fisher\"\nmask.keep_ratio = 0"),
+    ] {
+        fs::write(path.join(name), text).unwrap();
+    }
+    for (flags, parts) in [
+        ("--recipe folder", ["folder: ", "a recipe is a file"]),
+        ("--recipe absent.toml", ["--recipe absent.toml: ", "there is no such file"]),
+        ("--recipe empty.toml", ["empty.toml: ", "an empty recipe"]),
+        ("--recipe /dev/null", ["/dev/null: ", "an empty recipe"]),
+        ("--recipe bytes.toml", ["bytes.toml: ", "not UTF-8"]),
+        ("--recipe broken.toml", ["broken.toml:1: ", "not TOML"]),
+        ("--recipe ring.toml", ["ring.toml:1: ", "in a ring"]),
+        ("--recipe key.toml", ["key.toml:2: ", "did you mean mask.keep_ratio?"]),
+        ("--recipe range.toml", ["range.toml:4: mask.keep_ratio = 0: ", "above 0"]),
+        ("--set train.epochs", ["--set train.epochs: ", "KEY=VALUE"]),
+        ("--set train.epoch=3", ["--set train.epoch=3: ", "did you mean train.epochs?"]),
+        ("--set train.epochs=0", ["--set train.epochs=0: ", "at least 1 epoch"]),
+        ("--epochs 2 --set train.epochs=3", ["--epochs 2 and --set train.epochs=3", "contradict each other"]),
+    ] {
+        refused(path, train(path, flags), &parts);
+    }
+    // The last of two counts, and that is said.
+    let command = train(path, "--set train.epochs=3 --set train.epochs=4 --print-config");
+    let (out, err) = succeed(command);
+    assert_eq!(err, "--set train.epochs=3 is passed over, as --set train.epochs=4 comes later\n");
+    assert!(out.contains("epochs = 4"), "{out}");
+
+    let directory = with_run();
+    let flags = "--weights run/final.safetensors --data synthetic";
+    for (more, parts) in [
+        ("", ["--model: ", "give it"]),
+        ("--model resnet9 --width 2 --set train.epochs=3", ["--set train.epochs=3: ", "only network.model"]),
+    ] {
+        let command = evaluate(directory.path(), &format!("{flags} {more}"));
+        refused(directory.path(), command, &parts);
+    }
+    let other = train(directory.path(), "--resume run --recipe workers-quick");
+    refused(
+        directory.path(),
+        other,
+        &["--recipe workers-quick contradicts the run", "config.json has quick"],
+    );
 }

@@ -21,7 +21,8 @@ fn run() -> (TempDir, Vec<Run>) {
 
 /// Exit code, standard output, error stream.
 fn checkpoint(folder: &Path, flags: &str) -> (Option<i32>, String, String) {
-    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("checkpoint"));
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("fishmask"));
+    command.arg("checkpoint");
     finish(command.current_dir(folder).args(flags.split_whitespace()).stdin(Stdio::null()).output().unwrap())
 }
 

@@ -71,7 +71,8 @@ fn finds_the_mask_of_a_run() {
     let path = directory.path();
     let base = "--weights run/checkpoints/base-0000-step-00000.safetensors";
     let flags = MODEL.replace("--weights run/final.safetensors", base);
-    // The run's samples are of its own 256 images, these of the whole set: taken as they lie they are the same ones.
+    // The run's samples are of its own 256 images, these of the whole set: taken as they lie they are the
+    // same ones.
     let args = "--fisher-samples 70 --keep-ratio 0.05 --bn sample --out first.safetensors";
     let (out, _) = succeed(mask(path, &format!("{flags} {args}")));
     let (values, indices) = scores(&path.join("first.safetensors"));

@@ -1,5 +1,5 @@
-//! Training on MPI: as many processes as workers end with the bits of one process, and a job whose rank fails ends and
-//! can be gone on with.
+//! Training on MPI: as many processes as workers end with the bits of one process, and a job whose rank fails
+//! ends and can be gone on with.
 
 use std::fs;
 use std::path::Path;

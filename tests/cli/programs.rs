@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use crate::support::cli::{
-    Running, SMALL, SMALL_MODEL, contents, evaluate, finish, listing, mask, restore, succeed, timeless_logs,
-    timeless_metrics, train,
+    Running, SMALL, SMALL_MODEL, contents, evaluate, finish, listing, mask, restore, subcommand, succeed,
+    timeless_logs, timeless_metrics, train,
 };
 use fishmask::data::synthetic;
 use safetensors::{Dtype, SafeTensors};
@@ -82,7 +82,7 @@ fn training_shows_a_header_a_row_an_epoch_and_a_last_line() {
     assert!(data.contains("256 training images") && data.contains("10,000 test images"), "{data}");
     // 9*(3w + 2w^2 + 2*4w^2 + 8w^2 + 32w^2 + 2*64w^2) + 2*(w + 3*2w + 4w + 3*8w) + 80w, by hand for w = 2.
     assert_eq!(header("model"), "resnet9, width 2: 6,762 parameters");
-    assert!(header("preset").starts_with("quick (auto: ") && header("preset").contains("CPU"), "{}", run.out);
+    assert!(header("recipe").starts_with("quick (auto: ") && header("recipe").contains("CPU"), "{}", run.out);
     assert!(header("folder").starts_with("runs/"));
 
     let table = lines.iter().position(|line| line.starts_with("epoch ")).unwrap();
@@ -118,7 +118,7 @@ fn training_shows_a_header_a_row_an_epoch_and_a_last_line() {
 }
 
 #[test]
-fn the_default_folder_is_named_by_time_and_preset() {
+fn the_default_folder_is_named_by_time_and_recipe() {
     let run = finished();
     let folder = run.folder();
     let name = folder.strip_prefix("runs/").unwrap();
@@ -147,9 +147,22 @@ fn the_run_folder_holds_exactly_what_it_should() {
 
     let config: Value = serde_json::from_str(run.text("config.json")).unwrap();
     let expected = json!({
-        "preset": "quick", "model": "resnet9", "width": 2, "epochs": 3, "batch_size": 64, "lr": 0.2,
-        "peak_epoch": 1.0, "momentum": 0.9, "weight_decay": 5e-4, "label_smoothing": 0.0, "train_images": 256,
-        "data": "synthetic", "device": "cpu", "precision": "f32", "seed": 0, "checkpoint_every": 1,
+        "recipe": "quick",
+        "network": {"model": "resnet9", "width": 2},
+        "data": {"set": "synthetic", "images": 256},
+        "train": {"epochs": 3, "batch_size": 64, "seed": 0, "label_smoothing": 0.0},
+        "optimizer": {"lr": 0.2, "momentum": 0.9, "weight_decay": 5e-4},
+        "schedule": {"peak_epoch": 1.0},
+        "mask": {
+            "kind": "dense", "keep_ratio": 0.02, "samples": 1024, "target": "label", "power": "square",
+            "warmup_epochs": 0, "every": 0, "rule": "strict",
+        },
+        "checkpoint": {"every": 1, "state": "on", "values": "f32"},
+        "workers": {
+            "count": 1, "merge_steps": 100, "reselect_merges": 10, "masks": "same", "aggregate": "mean",
+            "shard_data": false,
+        },
+        "device": {"name": "cpu", "precision": "f32"},
     });
     assert_eq!(config, expected);
 
@@ -401,12 +414,13 @@ fn a_second_trainer_in_the_same_folder_is_refused() {
 #[test]
 fn help_names_every_flag() {
     let directory = tempdir().unwrap();
-    let train_flags = "--preset --model --width --epochs --batch-size --lr --peak-epoch --momentum --weight-decay \
+    let train_flags = "--recipe --set --print-config --model --width --epochs --batch-size --lr --peak-epoch --momentum --weight-decay \
         --label-smoothing --train-images --mask --keep-ratio --fisher-samples --fisher-target --fisher-power \
         --warmup-epochs --mask-every --update-rule --checkpoint-state --checkpoint-values --data --data-dir --offline --no-verify --device --precision --seed --run-dir --resume \
         --checkpoint-every --threads --summary";
-    let evaluate_flags = "--model --width --weights --data-dir --split --count --logits --no-verify --device";
-    let mask_flags = "--compare --model --width --weights --data-dir --fisher-samples --fisher-target --fisher-power \
+    let evaluate_flags =
+        "--recipe --set --model --width --weights --data-dir --split --count --logits --no-verify --device";
+    let mask_flags = "--recipe --set --compare --model --width --weights --data-dir --fisher-samples --fisher-target --fisher-power \
         --keep-ratio --sample-order --augment --bn --device --out --seed --threads";
     for (command, flags) in [
         (train(directory.path(), "--help"), train_flags),
@@ -431,4 +445,92 @@ fn a_reader_that_has_seen_enough_is_no_error() {
     let output = command.stdout(writer).output().unwrap();
     assert_eq!(output.status.code(), Some(141));
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
+
+/// `fishmask train --recipe quick --print-config | fishmask train --recipe /dev/stdin` is the run itself.
+#[test]
+fn the_printed_recipe_fed_back_gives_the_same_run() {
+    let directory = tempdir().unwrap();
+    let flags = format!("{SMALL} --mask fisher --fisher-samples 32 --set checkpoint.every=2");
+    let (recipe, err) = succeed(subcommand("train", directory.path(), &format!("{flags} --print-config")));
+    assert_eq!(err, "");
+    assert!(listing(directory.path()).is_empty(), "nothing is made");
+    fs::write(directory.path().join("recipe"), &recipe).unwrap();
+    let piped = |flags: &str| {
+        let mut command = train(directory.path(), &format!("--recipe /dev/stdin {flags}"));
+        command.stdin(fs::File::open(directory.path().join("recipe")).unwrap());
+        succeed(command)
+    };
+    let (own, _) = succeed(train(directory.path(), &format!("{flags} --summary")));
+    assert_eq!(piped("--summary").0, own);
+    let (again, _) = piped("--print-config");
+    let values = |text: &str| {
+        text.lines()
+            .filter_map(|line| Some(line.split_once("  #")?.0.trim_end().to_string()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(values(&again), values(&recipe));
+    piped("--run-dir piped");
+    succeed(train(directory.path(), &format!("{flags} --run-dir typed")));
+    for file in ["config.json", "final.safetensors"] {
+        let [piped, typed] =
+            ["piped", "typed"].map(|run| fs::read(directory.path().join(run).join(file)).unwrap());
+        assert!(piped == typed, "{file}");
+    }
+}
+
+#[test]
+fn completions_and_man_pages_are_of_every_subcommand() {
+    let directory = tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish"] {
+        let (out, _) = succeed(subcommand("completions", directory.path(), shell));
+        for part in ["evaluate", "keep-ratio", "checkpoint", "man"] {
+            assert!(out.contains(part), "{shell} has no {part}");
+        }
+    }
+    let (out, _) = succeed(subcommand("man", directory.path(), ""));
+    assert!(out.contains(".TH fishmask 1"), "{out}");
+    succeed(subcommand("man", directory.path(), "."));
+    let pages: Vec<_> = contents(directory.path()).into_keys().collect();
+    for page in
+        ["fishmask.1", "fishmask-train.1", "fishmask-evaluate.1", "fishmask-mask.1", "fishmask-checkpoint.1"]
+    {
+        assert!(pages.iter().any(|name| name == page), "{page} is not among {pages:?}");
+    }
+}
+
+#[test]
+fn the_version_is_the_packages() {
+    let directory = tempdir().unwrap();
+    for (command, name) in [
+        (train(directory.path(), "-V"), "train"),
+        (subcommand("", directory.path(), "-V"), "fishmask"),
+        (evaluate(directory.path(), "-V"), "fishmask-evaluate"),
+    ] {
+        let (out, _) = succeed(command);
+        let version = format!("{name} {}", env!("CARGO_PKG_VERSION"));
+        assert!(out.starts_with(&version), "{out}");
+    }
+}
+
+#[test]
+fn train_is_fishmask_train() {
+    let directory = tempdir().unwrap();
+    let [(own, _), (sub, _)] = [
+        succeed(train(directory.path(), "--recipe workers --print-config")),
+        succeed(subcommand("train", directory.path(), "--recipe workers --print-config")),
+    ];
+    assert_eq!(own, sub);
+}
+
+#[test]
+fn evaluating_by_a_recipe() {
+    let run = finished();
+    let (directory, _) = run.copy();
+    let flags = format!("--data synthetic --count 7 --weights {}/final.safetensors", run.folder());
+    let (own, _) = succeed(evaluate(directory.path(), &format!("{flags} --model resnet9 --width 2")));
+    let (by_recipe, _) = succeed(evaluate(directory.path(), &format!("{flags} --recipe quick --width 2")));
+    let (by_set, _) =
+        succeed(evaluate(directory.path(), &format!("{flags} --recipe quick --set network.width=2")));
+    assert_eq!((&by_recipe, &by_set), (&own, &own));
 }

@@ -351,7 +351,8 @@ fn the_program_lists_and_verifies_them() {
     run.choose(50);
     run.begin_mask(&mut writer);
     let out = |action: &str| {
-        let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin!("checkpoint"));
+        let mut command = std::process::Command::new(assert_cmd::cargo::cargo_bin!("fishmask"));
+        command.arg("checkpoint");
         let output = command.arg(action).arg(folder.path()).output().unwrap();
         (output.status.success(), String::from_utf8(output.stdout).unwrap())
     };

@@ -4,8 +4,13 @@ use std::sync::Arc;
 
 use fishmask::data::augment::{Choice, augment, normalise};
 use fishmask::data::prefetch::make;
-use fishmask::data::{Error, IMAGE, MEAN, Prefetcher, STD, Split};
+use fishmask::data::sets::cifar10::SET;
+use fishmask::data::{Error, IMAGE, Prefetcher, Split};
 use fishmask::rng::{Purpose, Stream, permutation, philox};
+
+/// CIFAR-10's, by which its pixels are normalised.
+const MEAN: [f32; 3] = [125.31, 122.95, 113.87];
+const STD: [f32; 3] = [62.99, 62.09, 66.70];
 
 const SEED: u64 = 0x1234_5678_9abc;
 
@@ -13,7 +18,7 @@ fn split(count: usize) -> Split {
     let mut stream = Stream::new(5, Purpose::Synthetic, 0, 0);
     let images = (0..count * IMAGE).map(|_| stream.below(256) as u8).collect();
     // Labels that tell which image it was, as long as there are no more than 256.
-    Split { images, labels: (0..count).map(|i| i as u8).collect() }
+    Split { set: &SET, images, labels: (0..count).map(|i| i as u8).collect() }
 }
 
 /// The augmentation of docs/METHOD.md ("Data"), step by step, on whole pictures, in f64.
@@ -60,7 +65,7 @@ fn augmentation_is_pad_crop_flip_normalise_cut() {
         for (flip, cut_y, cut_x) in [(false, 0, 24), (true, 24, 3), (true, 11, 0)] {
             let choice = Choice { dy, dx, flip, cut_y, cut_x };
             let mut out = vec![f32::NAN; IMAGE];
-            choice.apply(&image, &mut out);
+            choice.apply(&SET.pixels, &image, &mut out);
             for (i, (found, expected)) in out.iter().zip(reference(&image, &choice)).enumerate() {
                 assert!(
                     (f64::from(*found) - expected).abs() < TOLERANCE,
@@ -75,8 +80,8 @@ fn augmentation_is_pad_crop_flip_normalise_cut() {
 fn centre_crop_is_the_normalised_image_outside_the_cut() {
     let image = split(1).images;
     let (mut plain, mut out) = (vec![0.0; IMAGE], vec![0.0; IMAGE]);
-    normalise(&image, &mut plain);
-    Choice { dy: 4, dx: 4, flip: false, cut_y: 24, cut_x: 24 }.apply(&image, &mut out);
+    normalise(&SET.pixels, &image, &mut plain);
+    Choice { dy: 4, dx: 4, flip: false, cut_y: 24, cut_x: 24 }.apply(&SET.pixels, &image, &mut out);
     assert_eq!(plain[..24 * 96], out[..24 * 96]);
     assert_eq!(out.iter().filter(|&&v| v == 0.0).count(), 8 * 8 * 3);
 }
@@ -86,7 +91,7 @@ fn centre_crop_is_the_normalised_image_outside_the_cut() {
 fn normalisation_is_one_subtraction_and_one_product() {
     let values: Vec<u8> = (0..3 * 256 * 4).map(|i| (i / 3 % 256) as u8).collect();
     let mut out = vec![0.0; values.len()];
-    normalise(&values, &mut out);
+    normalise(&SET.pixels, &values, &mut out);
     for (i, (&v, &found)) in values.iter().zip(&out).enumerate() {
         let c = i % 3;
         let inverse: f32 = 1.0 / STD[c];
@@ -177,7 +182,7 @@ fn expected(split: &Split, batch: usize, epoch: u32, position: u32) -> (Vec<f32>
     let indices = &order[position as usize * batch..][..batch];
     let mut images = vec![0.0; batch * IMAGE];
     for (&index, out) in indices.iter().zip(images.chunks_mut(IMAGE)) {
-        augment(split.image(index as usize), SEED, epoch, index, out);
+        augment(split, index, SEED, epoch, out);
     }
     (images, indices.iter().map(|&i| split.labels[i as usize]).collect())
 }

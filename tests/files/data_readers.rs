@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use crate::support::data::{RECORDS, batch, binary_archive, labels, pickle, png, png_of, tar_gz};
-use fishmask::data::binary::{self, RECORD};
-use fishmask::data::manifest::{md5_of, md5_of_bytes};
+use fishmask::data::files::{md5_of, md5_of_bytes};
 use fishmask::data::pickle::Pickle;
-use fishmask::data::{Error, IMAGE, archive, npm, python};
+use fishmask::data::sets::cifar10::binary::{self, RECORD};
+use fishmask::data::sets::cifar10::{npm, python};
+use fishmask::data::{Error, IMAGE, archive};
 use proptest::prelude::*;
 
 const FILE: &str = "data/a_file";

@@ -12,7 +12,7 @@ fn same_bits_for_the_same_seed_and_any_threads() {
     let data = with(1, 7);
     assert!(data == with(2, 7));
     assert!(data != with(1, 8));
-    assert_eq!((data.name, data.train.len(), data.test.len()), ("synthetic", 200, 100));
+    assert_eq!((data.set().name, data.train.len(), data.test.len()), ("synthetic", 200, 100));
     assert!(data.train.images[..100 * IMAGE] != data.test.images[..]);
     assert!(dataset(30, 0, 7).train == data.train.truncated(30));
 }

@@ -9,8 +9,8 @@ use fishmask::checkpoint::chain::{Chain, Part, Values, Velocity, Worker, Workers
 use fishmask::checkpoint::chain::{save_mask, save_workers};
 use fishmask::checkpoint::full::{self, State};
 use fishmask::checkpoint::{Error, Hash, Moment, Progress, save_tensor, weights};
-use fishmask::graph::Model;
 use fishmask::graph::layout::Parameter;
+use fishmask::graph::{Model, ModelId};
 use fishmask::mask::{Mask, Order, file};
 use fishmask::ops::{Power, Totals};
 use tempfile::tempdir;
@@ -144,8 +144,7 @@ fn dense_files_are_written_bit_for_bit_as_before() {
 fn about() -> file::About {
     file::About {
         kind: file::Scores::Scores,
-        model: Model::Resnet9,
-        width: 1,
+        id: ModelId::new(Model::Resnet9, 1),
         keep_ratio: 0.02,
         samples: 64,
         order: Order::Shuffled,

@@ -7,11 +7,9 @@ use std::path::Path;
 use fishmask::checkpoint::Moment;
 use fishmask::device::Cpu;
 use fishmask::mask::Kind;
+use fishmask::settings::{Config, Reasons, Request};
 use fishmask::train::listeners::{Bar, DawnLog, Metrics, Table};
-use fishmask::train::{
-    CheckpointState, Config, EpochReport, Event, Exchange, Flags, Listener, MaskFlags, MaskReport, Outcome,
-    Reasons, WorkerFlags, WorkerMasks, summary,
-};
+use fishmask::train::{EpochReport, Event, Exchange, Listener, MaskReport, Outcome, summary};
 
 const REPORT: EpochReport = EpochReport {
     epoch: 1,
@@ -28,9 +26,15 @@ const REPORT: EpochReport = EpochReport {
     exchange: None,
 };
 
+/// The default configuration with other settings.
+fn with(settings: &[(&str, &str)]) -> Config {
+    let request = Request::default().with(settings).unwrap();
+    request.resolve(|| Err("no GPU".into())).unwrap().config
+}
+
 /// Tells a listener a whole run of two epochs.
 fn tell(listener: &mut dyn Listener, data: &str, resumed: Option<Moment>, outcome: &Outcome) {
-    let config = Config::new(&Flags::default(), || Err("no GPU".into())).unwrap().0;
+    let config = Config::default();
     let folder = Path::new("runs/a");
     let second = EpochReport { epoch: 2, lr: 0.0, test_accuracy: 100.0, total_seconds: 1234.56, ..REPORT };
     let images = [10_000, 10_000];
@@ -53,7 +57,7 @@ fn finished() -> Outcome {
 fn table(data: &str, resumed: Option<Moment>, outcome: &Outcome) -> String {
     let mut table = Table::new(
         vec![],
-        Reasons { device: "auto: no GPU".into(), preset: "auto: the device is a CPU".into() },
+        Reasons { device: "auto: no GPU".into(), recipe: "auto: the device is a CPU".into() },
     );
     tell(&mut table, data, resumed, outcome);
     String::from_utf8(table.into_inner()).unwrap()
@@ -65,7 +69,7 @@ fn table_of_a_whole_run() {
 device   CPU, 2 threads, f32 (auto: no GPU)
 data     CIFAR-10: 10,000 training images, 10,000 test images
 model    resnet9, width 16: 412,345 parameters
-preset   quick (auto: the device is a CPU)
+recipe   quick (auto: the device is a CPU)
 train    8 epochs of 78 steps of 128 images, lr up to 0.2 at epoch 1.6, seed 0
 folder   runs/a
 
@@ -104,11 +108,7 @@ fn table_of_a_stopped_run_says_how_to_go_on() {
 
 #[test]
 fn table_and_metrics_of_several_workers() {
-    let workers =
-        WorkerFlags { workers: Some(2), worker_masks: Some(WorkerMasks::Interleaved), ..Default::default() };
-    let mask = MaskFlags { mask: Some(Kind::Fisher), ..MaskFlags::default() };
-    let flags = Flags { workers, mask, ..Flags::default() };
-    let config = &Config::new(&flags, || Err("no GPU".into())).unwrap().0;
+    let config = &with(&[("workers.count", "2"), ("workers.masks", "interleaved"), ("mask.kind", "fisher")]);
     let exchange = Exchange {
         merges: 3,
         sent: 1_765_134,
@@ -153,9 +153,8 @@ fn table_and_metrics_of_several_workers() {
 
 #[test]
 fn table_of_a_masked_run() {
-    let flags = |mask| Flags { mask, ..Flags::default() };
-    let show = |mask: MaskFlags, reports: &[MaskReport], outcome: &Outcome| {
-        let config = Config::new(&flags(mask), || Err("no GPU".into())).unwrap().0;
+    let show = |settings: &[(&str, &str)], reports: &[MaskReport], outcome: &Outcome| {
+        let config = with(settings);
         let mut table = Table::new(vec![], Reasons::default());
         let folder = Path::new("runs/a");
         let (device, data, images) = ("CPU, 2 threads", "CIFAR-10", [10_000, 10_000]);
@@ -167,7 +166,6 @@ fn table_of_a_masked_run() {
         table.hear(&Event::Ended { outcome, folder }).unwrap();
         String::from_utf8(table.into_inner()).unwrap()
     };
-    let fisher = MaskFlags { mask: Some(Kind::Fisher), ..MaskFlags::default() };
     let report = MaskReport {
         epoch: 1,
         kind: Kind::Fisher,
@@ -178,7 +176,7 @@ fn table_of_a_masked_run() {
         seconds: 3.12,
     };
     let again = MaskReport { kind: Kind::Random, stayed: Some(65_731), ..report };
-    let text = show(fisher.clone(), &[report, again], &finished());
+    let text = show(&[("mask.kind", "fisher")], &[report, again], &finished());
     assert!(
         text.contains("\nmask     fisher 2%, strict rule, 1024 samples, label, square, fixed\n"),
         "{text}"
@@ -188,15 +186,14 @@ fn table_of_a_masked_run() {
        mask of 131,462 of 6,573,120 weights (2.00%), by lot, 50.0% as before, 3.1 s
 ";
     assert!(text.contains(rows), "{text}");
-    let random = MaskFlags {
-        mask: Some(Kind::Random),
-        keep_ratio: Some(0.005),
-        warmup_epochs: Some(2),
-        mask_every: Some(3),
-        checkpoint_state: Some(CheckpointState::Off),
-        ..MaskFlags::default()
-    };
-    let text = show(random, &[], &Outcome::Interrupted(2));
+    let random = [
+        ("mask.kind", "random"),
+        ("mask.keep_ratio", "0.005"),
+        ("mask.warmup_epochs", "2"),
+        ("mask.every", "3"),
+        ("checkpoint.state", "off"),
+    ];
+    let text = show(&random, &[], &Outcome::Interrupted(2));
     let line = "mask     random 0.5%, strict rule, after 2 dense epochs, selected anew every 3 epochs";
     assert!(text.contains(line), "{text}");
     assert!(text.ends_with(
@@ -290,7 +287,7 @@ fn the_bar_hears_a_run_without_a_terminal() {
 
 #[test]
 fn summary_of_the_quick_network() {
-    let config = Config::new(&Flags::default(), || Err("no GPU".into())).unwrap().0;
+    let config = Config::default();
     let mut out = vec![];
     summary::print::<Cpu>(&mut out, &config, 1, 20_000).unwrap();
     let text = String::from_utf8(out).unwrap();

@@ -3,14 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use crate::support::train::{
-    config, final_bytes, layout, masking, stopped_and_resumed_ends_with_the_same_bits, train, train_from,
+    config, final_bytes, layout, masking, on_emulated, one_epoch,
+    stopped_and_resumed_ends_with_the_same_bits, train, train_from, with,
 };
 use fishmask::checkpoint::chain::{Chain, Kind, Restored, Velocity};
 use fishmask::checkpoint::{Moment, Progress, weights};
-use fishmask::graph::ModelId;
+use fishmask::device::Precision;
 use fishmask::mask;
 use fishmask::ops::Power;
-use fishmask::train::{CheckpointState, Config, Error, FisherTarget, Masking, Outcome, Precision, Rule};
+use fishmask::settings::{CheckpointState, Config, FisherTarget, MaskSettings};
+use fishmask::train::{Error, Outcome, Rule};
 
 /// The newest full checkpoint of a run.
 fn latest(folder: &Path) -> Option<PathBuf> {
@@ -20,9 +22,11 @@ fn latest(folder: &Path) -> Option<PathBuf> {
 
 /// A shorter run on the emulated device.
 fn emulated() -> Config {
-    let config =
-        Config { width: 8, epochs: 2, device: "emulated".into(), precision: Precision::F16, ..config() };
-    Config { train_images: Some(5 * 32 + 7), ..config }
+    with(on_emulated(config()), |c| {
+        c.network.width = 8;
+        c.train.epochs = 2;
+        c.data.images = Some(5 * 32 + 7);
+    })
 }
 
 #[test]
@@ -50,7 +54,7 @@ fn same_bits_with_any_number_of_threads(config: &Config) {
     let weights = [1, 2, 3].map(|threads| {
         let folder = tempfile::tempdir().unwrap();
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        let config = Config { epochs: 1, peak_epoch: 0.5, ..config.clone() };
+        let config = one_epoch(config.clone());
         pool.install(|| train(&config, folder.path(), None)).0.unwrap();
         final_bytes(folder.path())
     });
@@ -82,7 +86,10 @@ fn stopped_and_resumed_ends_with_the_same_bits_emulated() {
 fn what_overflows_is_named_emulated() {
     let folder = tempfile::tempdir().unwrap();
     // The first step's update of 1e20 times the gradient overflows the f16 filters that the second step reads.
-    let wild = Config { lr: 1e20, peak_epoch: 0.0, ..emulated() };
+    let wild = with(emulated(), |c| {
+        c.optimizer.lr = 1e20;
+        c.schedule.peak_epoch = 0.0;
+    });
     let message = train(&wild, folder.path(), None).0.unwrap_err().to_string();
     for part in ["no longer finite at epoch 1, step 2, first in the input of prep_bn (", "try a lower --lr"] {
         assert!(message.contains(part), "{message}");
@@ -93,7 +100,10 @@ fn what_overflows_is_named_emulated() {
 #[test]
 fn a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
-    let wild = Config { lr: 1e20, peak_epoch: 0.0, ..config() };
+    let wild = with(config(), |c| {
+        c.optimizer.lr = 1e20;
+        c.schedule.peak_epoch = 0.0;
+    });
     let (outcome, watch) = train(&wild, folder.path(), None);
     let message = outcome.unwrap_err().to_string();
     assert!(message.contains("no longer finite at epoch 1, step") && message.contains("--lr"), "{message}");
@@ -112,7 +122,7 @@ fn a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint() {
 #[test]
 fn a_finished_run_has_nothing_left() {
     let folder = tempfile::tempdir().unwrap();
-    let short = Config { epochs: 1, peak_epoch: 0.5, ..config() };
+    let short = one_epoch(config());
     train(&short, folder.path(), None).0.unwrap();
     let before = final_bytes(folder.path());
     assert!(matches!(train(&short, folder.path(), None).0, Err(Error::NothingLeft { epochs: 1 })));
@@ -121,9 +131,8 @@ fn a_finished_run_has_nothing_left() {
 
 /// What a folder's checkpoints restore to, oldest first: (epoch, step, weights in memory order).
 fn restored(config: &Config, folder: &Path) -> Vec<(u32, u32, Vec<f32>)> {
-    let layout = config.model.graph(config.width).unwrap().layout;
-    let chain =
-        Chain::read(&folder.join("checkpoints"), ModelId::new(config.model, config.width), &layout).unwrap();
+    let layout = config.network.graph().unwrap().layout;
+    let chain = Chain::read(&folder.join("checkpoints"), config.network, &layout).unwrap();
     let load = |c: &fishmask::checkpoint::chain::Checkpoint| {
         let restored = chain.restore(c).unwrap();
         (restored.progress.at.epoch, restored.progress.at.step, restored.weights)
@@ -133,27 +142,18 @@ fn restored(config: &Config, folder: &Path) -> Vec<(u32, u32, Vec<f32>)> {
 
 /// Under a strict mask nothing else changes, bit for bit, in any tensor; under the published rule all of it does.
 fn what_a_mask_leaves_alone(config: &Config) {
-    let layout = config.model.graph(config.width).unwrap().layout;
-    let first = layout.initial_weights(config.seed);
+    let layout = config.network.model.graph(config.network.width).unwrap().layout;
+    let first = layout.initial_weights(config.train.seed);
     for update_rule in [Rule::Strict, Rule::Published] {
         let folder = tempfile::tempdir().unwrap();
-        let config = Config {
-            mask: Some(Masking { update_rule, ..masking() }),
-            epochs: 1,
-            peak_epoch: 0.5,
-            ..config.clone()
-        };
+        let mask = MaskSettings { rule: update_rule, ..masking() };
+        let config = with(one_epoch(config.clone()), |c| c.mask = mask);
         let (outcome, watch) = train(&config, folder.path(), None);
         outcome.unwrap();
         let [report] = watch.masks[..] else { panic!("{:?}", watch.masks) };
         assert_eq!((report.kept, report.samples), (layout.weight_count() / 20, 40));
         assert_eq!(watch.reports[0].kept, report.kept);
-        let chain = Chain::read(
-            &folder.path().join("checkpoints"),
-            ModelId::new(config.model, config.width),
-            &layout,
-        )
-        .unwrap();
+        let chain = Chain::read(&folder.path().join("checkpoints"), config.network, &layout).unwrap();
         let last = chain.load(Moment::new(1, 0)).unwrap();
         let mask = mask::Mask::new(last.mask.unwrap(), layout.weight_count()).unwrap();
         assert_eq!(mask.len(), report.kept);
@@ -204,20 +204,20 @@ fn what_a_mask_leaves_alone_emulated() {
 fn masked_runs_stopped_and_resumed_end_with_the_same_bits_cpu() {
     let cases = [
         masking(),
-        Masking { mask_every: 1, fisher_target: FisherTarget::Expect, ..masking() },
-        Masking { warmup_epochs: 1, fisher_power: Power::Absolute, ..masking() },
-        Masking { kind: mask::Kind::Random, mask_every: 1, ..masking() },
-        Masking { update_rule: Rule::Published, mask_every: 2, ..masking() },
+        MaskSettings { every: 1, target: FisherTarget::Expect, ..masking() },
+        MaskSettings { warmup_epochs: 1, power: Power::Absolute, ..masking() },
+        MaskSettings { kind: mask::Kind::Random, every: 1, ..masking() },
+        MaskSettings { rule: Rule::Published, every: 2, ..masking() },
     ];
     for masking in cases {
-        let config = Config { mask: Some(masking), ..config() };
+        let config = with(config(), |c| c.mask = masking);
         stopped_and_resumed_ends_with_the_same_bits(&config, &[&[5], &[18], &[7, 23], &[37, 16]]);
     }
 }
 
 #[test]
 fn masked_runs_stopped_and_resumed_end_with_the_same_bits_emulated() {
-    let config = Config { mask: Some(Masking { mask_every: 1, ..masking() }), ..emulated() };
+    let config = with(emulated(), |c| c.mask = MaskSettings { every: 1, ..masking() });
     stopped_and_resumed_ends_with_the_same_bits(&config, &[&[2, 3]]);
 }
 
@@ -225,7 +225,7 @@ fn masked_runs_stopped_and_resumed_end_with_the_same_bits_emulated() {
 /// from.
 #[test]
 fn chains_of_a_run() {
-    let layout = config().model.graph(4).unwrap().layout;
+    let layout = config().network.model.graph(4).unwrap().layout;
     for (mask_every, checkpoint_every, expected) in [
         (0, 1, vec![(0, 0), (1, 0), (2, 0), (3, 0)]),
         (1, 1, vec![(0, 0), (1, 0), (2, 0), (3, 0)]),
@@ -234,7 +234,10 @@ fn chains_of_a_run() {
         (0, 0, vec![(0, 0), (3, 0)]),
     ] {
         let folder = tempfile::tempdir().unwrap();
-        let config = Config { mask: Some(Masking { mask_every, ..masking() }), checkpoint_every, ..config() };
+        let config = with(config(), |c| {
+            c.mask = MaskSettings { every: mask_every, ..masking() };
+            c.checkpoint.every = checkpoint_every;
+        });
         let (outcome, watch) = train(&config, folder.path(), None);
         outcome.unwrap();
         assert_eq!(
@@ -243,7 +246,7 @@ fn chains_of_a_run() {
         );
         let found = restored(&config, folder.path());
         assert_eq!(found.iter().map(|(epoch, step, _)| (*epoch, *step)).collect::<Vec<_>>(), expected);
-        assert!(found[0].2 == layout.initial_weights(config.seed));
+        assert!(found[0].2 == layout.initial_weights(config.train.seed));
         let (last, _) = weights::load(&folder.path().join("final.safetensors"), &layout).unwrap();
         assert!(found[found.len() - 1].2 == last);
     }
@@ -253,8 +256,11 @@ fn chains_of_a_run() {
 fn without_state_a_run_keeps_values_and_cannot_be_resumed() {
     for checkpoint_values in [Precision::F32, Precision::F16] {
         let folder = tempfile::tempdir().unwrap();
-        let masking = Masking { checkpoint_state: CheckpointState::Off, checkpoint_values, ..masking() };
-        let config = Config { mask: Some(masking), ..config() };
+        let config = with(config(), |c| {
+            c.mask = masking();
+            c.checkpoint.state = CheckpointState::Off;
+            c.checkpoint.values = checkpoint_values;
+        });
         let (outcome, _) = train(&config, folder.path(), Some(20));
         assert!(matches!(outcome, Ok(Outcome::Interrupted(_))));
         // Of the epoch it was in, nothing: it could not be gone on with.
@@ -263,13 +269,8 @@ fn without_state_a_run_keeps_values_and_cannot_be_resumed() {
             found.iter().map(|(epoch, step, _)| (*epoch, *step)).collect::<Vec<_>>(),
             [(0, 0), (1, 0)]
         );
-        let layout = config.model.graph(config.width).unwrap().layout;
-        let chain = Chain::read(
-            &folder.path().join("checkpoints"),
-            ModelId::new(config.model, config.width),
-            &layout,
-        )
-        .unwrap();
+        let layout = config.network.graph().unwrap().layout;
+        let chain = Chain::read(&folder.path().join("checkpoints"), config.network, &layout).unwrap();
         assert_eq!(chain.load_latest().unwrap().unwrap().velocity, Velocity::Absent);
         let message = train(&config, folder.path(), None).0.unwrap_err().to_string();
         assert!(message.contains("--checkpoint-state off"), "{message}");
@@ -285,14 +286,16 @@ fn samples_are_normalised_by_running_statistics_once_there_are_any() {
 #[test]
 fn one_kept_weight_of_a_layer_moves() {
     // Without decay the published rule too moves only what is kept, and needs no chain to go on from.
-    let mask = Some(Masking { update_rule: Rule::Published, ..masking() });
-    let config = Config { epochs: 1, peak_epoch: 0.5, weight_decay: 0.0, mask, ..config() };
+    let config = with(one_epoch(config()), |c| {
+        c.mask = MaskSettings { rule: Rule::Published, ..masking() };
+        c.optimizer.weight_decay = 0.0;
+    });
     let layout = layout(&config);
     let mask: Vec<u32> = layout.parameters.iter().map(|p| p.offset as u32 + p.count() as u32 / 2).collect();
     let state = Restored {
         path: "none".into(),
         progress: Progress { at: Moment::new(0, 1), ..Progress::default() },
-        weights: layout.initial_weights(config.seed),
+        weights: layout.initial_weights(config.train.seed),
         running: layout.initial_statistics(),
         velocity: Velocity::Dense(vec![0.0; layout.weight_count()]),
         mask: Some(mask.clone()),
@@ -310,15 +313,17 @@ fn one_kept_weight_of_a_layer_moves() {
 /// (docs/METHOD.md, "Optimiser" and "Masks").
 #[test]
 fn decay_moves_what_the_published_rule_masks_by_the_schedule() {
-    let mask = Some(Masking { update_rule: Rule::Published, ..masking() });
-    let config = Config { epochs: 1, peak_epoch: 0.5, weight_decay: 0.05, mask, ..config() };
+    let config = with(one_epoch(config()), |c| {
+        c.mask = MaskSettings { rule: Rule::Published, ..masking() };
+        c.optimizer.weight_decay = 0.05;
+    });
     let layout = layout(&config);
     let folder = tempfile::tempdir().unwrap();
     train(&config, folder.path(), None).0.unwrap();
     let kept =
         crate::support::train::chain(&config, folder.path()).load(Moment::new(1, 0)).unwrap().mask.unwrap();
     let (after, _) = weights::load(&folder.path().join("final.safetensors"), &layout).unwrap();
-    let [before, after] = [layout.initial_weights(config.seed), after].map(|w| layout.to_canonical(&w));
+    let [before, after] = [layout.initial_weights(config.train.seed), after].map(|w| layout.to_canonical(&w));
     // Of a weight that begins at 1, on the summed loss of 32 images.
     let (mut expected, mut velocity) = (1.0, 0.0);
     for step in 1..=18 {

@@ -6,39 +6,45 @@ use std::sync::Arc;
 
 use crate::support::gpu::on_gpu;
 use crate::support::train::{
-    Watch, chain, layout, masking, stopped_and_resumed_ends_with_the_same_bits, train, train_from,
+    Watch, chain, layout, masking, on_emulated, one_epoch, stopped_and_resumed_ends_with_the_same_bits,
+    train, train_from, with,
 };
 use fishmask::checkpoint::chain::{Restored, Velocity};
 use fishmask::checkpoint::{Moment, Problem, Progress, weights};
 use fishmask::data::synthetic;
 use fishmask::device::Cpu;
+use fishmask::device::Device;
 use fishmask::distributed::Aggregate;
 use fishmask::graph::Network;
 use fishmask::graph::network::{Batches, plans};
 use fishmask::mask::{Kind, Mask};
 use fishmask::ops::AugmentOps;
 use fishmask::rng::{Purpose, Stream};
-use fishmask::train::{
-    CheckpointState, Config, Error, Listener, Masking, Outcome, Precision, Rule, WorkerMasks, Workers,
-    evaluate, run,
-};
+use fishmask::settings::{CheckpointState, Config, MaskSettings, WorkerMasks, WorkerSettings};
+use fishmask::train::{Error, Listener, Outcome, Rule, evaluate, run};
 
 /// Ten steps an epoch and a partial batch that is dropped.
 fn config() -> Config {
-    Config { epochs: 2, batch_size: 16, train_images: Some(10 * 16 + 7), ..crate::support::train::config() }
+    with(crate::support::train::config(), |c| {
+        c.train.epochs = 2;
+        c.train.batch_size = 16;
+        c.data.images = Some(10 * 16 + 7);
+    })
 }
 
 fn emulated() -> Config {
-    let config = Config { device: "emulated".into(), precision: Precision::F16, ..config() };
-    Config { epochs: 1, train_images: Some(3 * 16), ..config }
+    with(on_emulated(config()), |c| {
+        c.train.epochs = 1;
+        c.data.images = Some(3 * 16);
+    })
 }
 
 fn cuda() -> Config {
-    Config { device: "cuda:0".into(), ..emulated() }
+    with(emulated(), |c| c.device.name = Device::Cuda(0))
 }
 
-fn several() -> Workers {
-    Workers {
+fn several() -> WorkerSettings {
+    WorkerSettings {
         count: 2,
         merge_steps: 4,
         reselect_merges: 2,
@@ -60,7 +66,7 @@ fn end(config: &Config, state: Option<Restored>) -> (Vec<f32>, Vec<f32>) {
 /// Where every run of `config` begins.
 fn beginning(config: &Config) -> (Vec<f32>, Vec<f32>) {
     let layout = layout(config);
-    (layout.to_canonical(&layout.initial_weights(config.seed)), layout.initial_statistics())
+    (layout.to_canonical(&layout.initial_weights(config.train.seed)), layout.initial_statistics())
 }
 
 /// Where each of several workers begins when it is run alone: with the several's weights.
@@ -69,7 +75,7 @@ fn first_state(config: &Config) -> Restored {
     Restored {
         path: "none".into(),
         progress: Progress::default(),
-        weights: layout.initial_weights(config.seed),
+        weights: layout.initial_weights(config.train.seed),
         running: layout.initial_statistics(),
         velocity: Velocity::Dense(vec![0.0; layout.weight_count()]),
         mask: None,
@@ -78,10 +84,13 @@ fn first_state(config: &Config) -> Restored {
 
 /// The run that a worker is alone: with the seed of its rank.
 fn alone(config: &Config, rank: u32) -> Config {
-    let mut stream = Stream::new(config.seed, Purpose::Worker, 0, rank);
+    let mut stream = Stream::new(config.train.seed, Purpose::Worker, 0, rank);
     let seed =
-        if rank == 0 { config.seed } else { u64::from(stream.word()) << 32 | u64::from(stream.word()) };
-    Config { seed, workers: None, ..config.clone() }
+        if rank == 0 { config.train.seed } else { u64::from(stream.word()) << 32 | u64::from(stream.word()) };
+    with(config.clone(), |c| {
+        c.train.seed = seed;
+        c.workers.count = 1;
+    })
 }
 
 /// `base` and the workers' values put together as docs/METHOD.md says ("Several workers"), in f32.
@@ -100,8 +109,8 @@ fn dense_workers_end_in_the_mean_of_their_runs(config: &Config, count: usize) {
     let (ends, runnings): (Vec<_>, Vec<_>) =
         (0..count as u32).map(|rank| end(&alone(config, rank), Some(first_state(config)))).unzip();
     assert_ne!(ends[0], ends[1]);
-    let workers = Some(Workers { count, merge_steps: 1000, ..several() });
-    let (weights, running) = end(&Config { workers, ..config.clone() }, None);
+    let workers = WorkerSettings { count, merge_steps: 1000, ..several() };
+    let (weights, running) = end(&with(config.clone(), |c| c.workers = workers), None);
     assert!(weights == together(&base, &ends, Aggregate::Mean));
     assert!(running == together(&base_running, &runnings, Aggregate::Mean));
 }
@@ -149,21 +158,21 @@ fn workers_go_on_from_the_merged_model_with_their_own_velocity() {
         together(&merged, &ends.each_ref().map(|end| end.0.clone()), Aggregate::Mean),
         together(&merged_running, &ends.each_ref().map(|end| end.1.clone()), Aggregate::Mean),
     ];
-    let found = end(&Config { workers: Some(Workers { merge_steps: 10, ..several() }), ..config }, None);
+    let found = end(&with(config, |c| c.workers = WorkerSettings { merge_steps: 10, ..several() }), None);
     assert!(found.0 == weights && found.1 == running);
 }
 
 /// A mask that keeps everything leaves out nothing that a dense merge has.
 #[test]
 fn workers_that_keep_every_weight_are_dense_workers() {
-    let dense = Config { workers: Some(several()), ..config() };
-    let mask = Some(Masking { keep_ratio: 1.0, ..masking() });
-    assert!(end(&Config { mask, ..dense.clone() }, None) == end(&dense, None));
+    let dense = with(config(), |c| c.workers = several());
+    let mask = MaskSettings { keep_ratio: 1.0, ..masking() };
+    assert!(end(&with(dense.clone(), |c| c.mask = mask), None) == end(&dense, None));
 }
 
 /// The mask of a run's last checkpoint.
 fn last_mask(config: &Config, folder: &Path) -> Mask {
-    let restored = chain(config, folder).load(Moment::new(config.epochs, 0)).unwrap();
+    let restored = chain(config, folder).load(Moment::new(config.train.epochs, 0)).unwrap();
     Mask::new(restored.mask.unwrap(), layout(config).weight_count()).unwrap()
 }
 
@@ -176,8 +185,10 @@ fn only_kept_weights_move(config: &Config) {
         (WorkerMasks::Interleaved, Aggregate::Mean),
         (WorkerMasks::Interleaved, Aggregate::Sum),
     ] {
-        let workers = Some(Workers { merge_steps: 1000, masks, aggregate, ..several() });
-        let config = Config { mask: Some(masking()), workers, epochs: 1, peak_epoch: 0.5, ..config.clone() };
+        let config = with(one_epoch(config.clone()), |c| {
+            c.mask = masking();
+            c.workers = WorkerSettings { merge_steps: 1000, masks, aggregate, ..several() };
+        });
         let folder = tempfile::tempdir().unwrap();
         let (outcome, watch) = train(&config, folder.path(), None);
         outcome.unwrap();
@@ -222,14 +233,16 @@ fn only_kept_weights_move_cuda() {
 #[test]
 fn workers_score_the_samples_of_one_between_them() {
     let mask = |workers| {
-        let mask = Some(Masking { fisher_samples: 37, ..masking() });
-        let config = Config { mask, workers, epochs: 1, peak_epoch: 0.5, ..config() };
+        let config = with(one_epoch(config()), |c| {
+            c.mask = MaskSettings { samples: 37, ..masking() };
+            c.workers = workers;
+        });
         let folder = tempfile::tempdir().unwrap();
         train(&config, folder.path(), None).0.unwrap();
         last_mask(&config, folder.path())
     };
-    let one = mask(None);
-    let three = mask(Some(Workers { count: 3, reselect_merges: 0, ..several() }));
+    let one = mask(WorkerSettings { count: 1, ..several() });
+    let three = mask(WorkerSettings { count: 3, reselect_merges: 0, ..several() });
     let shared = one.shared(&three, &(0..one.weight_count()));
     assert!(one.len() == three.len() && one.len() - shared <= 2, "{shared} of {}", one.len());
 }
@@ -237,9 +250,10 @@ fn workers_score_the_samples_of_one_between_them() {
 /// Of its own images each scores the first.
 #[test]
 fn workers_with_parts_of_the_images_score_all_of_them() {
-    let mask = Some(Masking { fisher_samples: 2 * 83, ..masking() });
-    let workers = Some(Workers { shard_data: true, ..several() });
-    let config = Config { mask, workers, epochs: 1, peak_epoch: 0.5, ..config() };
+    let config = with(one_epoch(config()), |c| {
+        c.mask = MaskSettings { samples: 2 * 83, ..masking() };
+        c.workers = WorkerSettings { shard_data: true, ..several() };
+    });
     let folder = tempfile::tempdir().unwrap();
     train(&config, folder.path(), None).0.unwrap();
 }
@@ -248,8 +262,11 @@ fn workers_with_parts_of_the_images_score_all_of_them() {
 #[test]
 fn every_selection_draws_anew() {
     for kind in [Kind::Fisher, Kind::Random] {
-        let (mask, workers) = (Some(Masking { kind, ..masking() }), Some(several()));
-        let config = Config { mask, workers, epochs: 1, peak_epoch: 0.5, lr: 0.0, ..config() };
+        let config = with(one_epoch(config()), |c| {
+            c.mask = MaskSettings { kind, ..masking() };
+            c.workers = several();
+            c.optimizer.lr = 0.0;
+        });
         let folder = tempfile::tempdir().unwrap();
         let (outcome, watch) = train(&config, folder.path(), None);
         outcome.unwrap();
@@ -263,11 +280,10 @@ fn every_selection_draws_anew() {
 fn merges_and_masks_come_when_they_are_due_and_cost_what_is_kept() {
     let masks = [WorkerMasks::Same, WorkerMasks::Interleaved];
     for (masks, warmup_epochs) in masks.into_iter().flat_map(|masks| [(masks, 0), (masks, 1)]) {
-        let config = Config {
-            mask: Some(Masking { warmup_epochs, ..masking() }),
-            workers: Some(Workers { masks, ..several() }),
-            ..config()
-        };
+        let config = with(config(), |c| {
+            c.mask = MaskSettings { warmup_epochs, ..masking() };
+            c.workers = WorkerSettings { masks, ..several() };
+        });
         let folder = tempfile::tempdir().unwrap();
         let (outcome, watch) = train(&config, folder.path(), None);
         outcome.unwrap();
@@ -311,7 +327,7 @@ fn merges_and_masks_come_when_they_are_due_and_cost_what_is_kept() {
 /// What the first part of an epoch took is written down with the workers' states.
 #[test]
 fn a_resumed_epoch_reports_all_of_its_exchanges() {
-    let config = Config { workers: Some(several()), epochs: 1, peak_epoch: 0.5, ..config() };
+    let config = with(one_epoch(config()), |c| c.workers = several());
     let exchange = |stops: &[u32]| {
         let folder = tempfile::tempdir().unwrap();
         stops.iter().for_each(|&stop| drop(train(&config, folder.path(), Some(stop))));
@@ -324,27 +340,33 @@ fn a_resumed_epoch_reports_all_of_its_exchanges() {
     assert_eq!((resumed.sent, resumed.received), (whole.sent + 36, whole.received + 36));
 }
 
+/// Trains every weight.
+fn dense() -> MaskSettings {
+    MaskSettings { kind: Kind::Dense, ..masking() }
+}
+
 /// (workers, mask) of every kind of run.
-fn kinds() -> Vec<(Workers, Option<Masking>)> {
-    let interleaved = Workers { masks: WorkerMasks::Interleaved, aggregate: Aggregate::Sum, ..several() };
+fn kinds() -> Vec<(WorkerSettings, MaskSettings)> {
+    let interleaved =
+        WorkerSettings { masks: WorkerMasks::Interleaved, aggregate: Aggregate::Sum, ..several() };
     vec![
-        (several(), None),
-        (several(), Some(masking())),
+        (several(), dense()),
+        (several(), masking()),
         (
-            Workers { count: 3, shard_data: true, ..interleaved },
-            Some(Masking { warmup_epochs: 1, ..masking() }),
+            WorkerSettings { count: 3, shard_data: true, ..interleaved },
+            MaskSettings { warmup_epochs: 1, ..masking() },
         ),
-        (interleaved, Some(Masking { kind: Kind::Random, ..masking() })),
-        (several(), Some(Masking { update_rule: Rule::Published, ..masking() })),
+        (interleaved, MaskSettings { kind: Kind::Random, ..masking() }),
+        (several(), MaskSettings { rule: Rule::Published, ..masking() }),
     ]
 }
 
 /// Only the newest states of workers are kept, whatever chain there is; without its own a checkpoint is not gone on from.
 #[test]
 fn a_checkpoint_is_gone_on_from_with_its_workers_states_alone() {
-    for mask in [None, Some(masking())] {
+    for mask in [dense(), masking()] {
         let folder = tempfile::tempdir().unwrap();
-        let config = Config { workers: Some(several()), mask, ..config() };
+        let config = with(config(), |c| (c.workers, c.mask) = (several(), mask));
         // Within the second epoch, after a selection.
         let stop = 2 * 10 + 2 * 8 - 1;
         let (outcome, _) = train(&config, folder.path(), Some(stop));
@@ -358,7 +380,7 @@ fn a_checkpoint_is_gone_on_from_with_its_workers_states_alone() {
         assert!(chain(&config, folder.path()).verify().iter().all(|file| file.result.is_ok()));
         // Of another run, at the same place.
         let other = tempfile::tempdir().unwrap();
-        train(&Config { seed: 6, ..config.clone() }, other.path(), Some(stop)).0.unwrap();
+        train(&with(config.clone(), |c| c.train.seed = 6), other.path(), Some(stop)).0.unwrap();
         let path = checkpoints.join(&states[1]);
         std::fs::copy(other.path().join("checkpoints").join(&states[1]), &path).unwrap();
         let error = train(&config, folder.path(), None).0.unwrap_err();
@@ -375,8 +397,10 @@ fn a_checkpoint_is_gone_on_from_with_its_workers_states_alone() {
 #[test]
 fn several_workers_without_states_are_not_gone_on_with() {
     let folder = tempfile::tempdir().unwrap();
-    let mask = Masking { checkpoint_state: CheckpointState::Off, ..masking() };
-    let config = Config { workers: Some(several()), mask: Some(mask), ..config() };
+    let config = with(config(), |c| {
+        (c.workers, c.mask) = (several(), masking());
+        c.checkpoint.state = CheckpointState::Off;
+    });
     let (outcome, _) = train(&config, folder.path(), Some(25));
     assert!(matches!(outcome, Ok(Outcome::Interrupted(15))), "{outcome:?}");
     assert!(matches!(train(&config, folder.path(), None).0, Err(Error::NoVelocity)));
@@ -386,8 +410,10 @@ fn several_workers_without_states_are_not_gone_on_with() {
 fn stopped_and_resumed_ends_with_the_same_bits_cpu() {
     for (workers, mask) in kinds() {
         let shards = if workers.shard_data { workers.count } else { 1 };
-        let train_images = config().train_images.map(|images| images * shards);
-        let config = Config { workers: Some(workers), mask, train_images, ..config() };
+        let config = with(config(), |c| {
+            (c.workers, c.mask) = (workers, mask);
+            c.data.images = c.data.images.map(|images| images * shards);
+        });
         // In the first worker's step 3, which the others follow; where they merge; in a later worker's segment, which goes
         // on to the merge; twice; where a mask is selected after the merge; at an epoch's end.
         stopped_and_resumed_ends_with_the_same_bits(&config, &[&[3], &[4], &[6], &[9, 5], &[12], &[18]]);
@@ -395,8 +421,8 @@ fn stopped_and_resumed_ends_with_the_same_bits_cpu() {
 }
 
 fn masked_workers_stop_and_resume(config: &Config) {
-    let workers = Some(Workers { merge_steps: 2, ..several() });
-    let config = Config { workers, mask: Some(masking()), ..config.clone() };
+    let workers = WorkerSettings { merge_steps: 2, ..several() };
+    let config = with(config.clone(), |c| (c.workers, c.mask) = (workers, masking()));
     stopped_and_resumed_ends_with_the_same_bits(&config, &[&[1, 2]]);
 }
 
@@ -416,7 +442,10 @@ fn workers_evaluate_every_test_image_once() {
     // Batches of 500, 500 and 210, for fewer workers and for more.
     let images = 1210;
     for count in [2, 4] {
-        let config = Config { epochs: 1, workers: Some(Workers { count, ..several() }), ..config() };
+        let config = with(config(), |c| {
+            c.train.epochs = 1;
+            c.workers = WorkerSettings { count, ..several() };
+        });
         let dataset = synthetic::dataset(160, images, 0);
         let test = Arc::new(dataset.test.clone());
         let folder = tempfile::tempdir().unwrap();
@@ -426,7 +455,7 @@ fn workers_evaluate_every_test_image_once() {
         let listeners: &mut [&mut dyn Listener] = &mut [&mut watch];
         run(Cpu::new(), &config, dataset, folder.path(), None, None, listeners, &stop).unwrap();
 
-        let graph = config.model.graph(config.width).unwrap();
+        let graph = config.network.model.graph(config.network.width).unwrap();
         let (weights, running) =
             weights::load(&folder.path().join("final.safetensors"), &graph.layout).unwrap();
         let plans = plans(&graph, Batches { training: None, inference: images }).unwrap();

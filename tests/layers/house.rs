@@ -8,7 +8,7 @@ use super::needs::Needs;
 /// The layers from the top down; a file belongs to the longest path that it begins with.
 const LAYERS: &[&[&str]] = &[
     &["src/bin/"],
-    &["src/lib.rs"],
+    &["src/lib.rs", "src/run/"],
     &["src/records/"],
     &["src/train/"],
     &["src/settings/"],

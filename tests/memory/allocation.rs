@@ -70,6 +70,7 @@ fn measure(threads: usize) {
         let images = 30 * BATCH;
         let pixel = |i: usize| (i * 31 % 251) as u8;
         let split = Arc::new(Split {
+            set: &fishmask::data::synthetic::SET,
             images: (0..images * IMAGE).map(pixel).collect(),
             labels: (0..images).map(|i| (i % 10) as u8).collect(),
         });

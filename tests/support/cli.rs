@@ -23,17 +23,22 @@ pub fn train(directory: &Path, flags: &str) -> Command {
 
 /// `evaluate`, likewise.
 pub fn evaluate(directory: &Path, flags: &str) -> Command {
-    command(cargo_bin!("evaluate"), directory, flags)
+    subcommand("evaluate", directory, flags)
 }
 
 /// `checkpoint`, likewise.
 pub fn checkpoint(directory: &Path, flags: &str) -> Command {
-    command(cargo_bin!("checkpoint"), directory, flags)
+    subcommand("checkpoint", directory, flags)
 }
 
 /// `mask`, likewise.
 pub fn mask(directory: &Path, flags: &str) -> Command {
-    command(cargo_bin!("mask"), directory, flags)
+    subcommand("mask", directory, flags)
+}
+
+/// `fishmask` with a subcommand, likewise.
+pub fn subcommand(name: &str, directory: &Path, flags: &str) -> Command {
+    command(cargo_bin!("fishmask"), directory, &format!("{name} {flags}"))
 }
 
 fn command(program: &Path, directory: &Path, flags: &str) -> Command {

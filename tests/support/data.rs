@@ -4,8 +4,9 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-use fishmask::data::manifest::md5_of_bytes;
-use fishmask::data::{Dataset, Error, IMAGE, Manifest, Options, Progress, binary::RECORD, load};
+use fishmask::data::files::md5_of_bytes;
+use fishmask::data::sets::cifar10::binary::RECORD;
+use fishmask::data::{DataSource, Dataset, Error, IMAGE, Manifest, Options, Progress, load};
 use fishmask::rng::{Purpose, Stream};
 
 /// Images a batch.
@@ -32,7 +33,7 @@ pub fn pixels(record: &[u8]) -> Vec<u8> {
 
 /// Whether a data set holds the pixels and labels of `batch`.
 pub fn assert_is_the_set(data: &Dataset) {
-    assert_eq!((data.name, data.train.len(), data.test.len()), ("CIFAR-10", 5 * RECORDS, RECORDS));
+    assert_eq!((data.set().name, data.train.len(), data.test.len()), ("CIFAR-10", 5 * RECORDS, RECORDS));
     for b in 0..6 {
         for (r, record) in batch(b).chunks(RECORD).enumerate() {
             let (split, i) = if b < 5 { (&data.train, b * RECORDS + r) } else { (&data.test, r) };
@@ -136,7 +137,7 @@ pub fn binary_archive() -> Vec<u8> {
 /// Loads; the result and the notes.
 pub fn load_with(options: &Options) -> (Result<Dataset, Error>, Vec<String>) {
     let mut notes = Vec::new();
-    let data = load(options, &mut |event| {
+    let data = load(DataSource::Cifar10, options, &mut |event| {
         if let Progress::Note(line) = event {
             notes.push(line.to_string());
         }

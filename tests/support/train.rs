@@ -4,67 +4,84 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use fishmask::checkpoint::chain::{Chain, Restored};
-use fishmask::data::{Dataset, synthetic};
-use fishmask::device::Cpu;
-use fishmask::device::Cuda;
+use fishmask::data::{DataSource, Dataset, synthetic};
 use fishmask::device::emulated::Emulated;
 use fishmask::device::gpu::Gpu;
+use fishmask::device::{Cpu, Cuda, Device, Precision};
+use fishmask::distributed::Aggregate;
 use fishmask::graph::{Layout, Model, ModelId};
 use fishmask::mask::Kind;
 use fishmask::ops::Power;
-use fishmask::train::{
-    self, CheckpointState, Config, EpochReport, Error, Event, FisherTarget, Listener, MaskReport, Masking,
-    Outcome, Precision, Rule, Stop,
+use fishmask::settings::{
+    CheckpointSettings, CheckpointState, Config, DataSettings, DeviceSettings, FisherTarget, MaskSettings,
+    OptimizerSettings, ScheduleSettings, TrainSettings, WorkerMasks, WorkerSettings,
 };
+use fishmask::train::{self, EpochReport, Error, Event, Listener, MaskReport, Outcome, Rule, Stop};
 
 /// Three epochs of 18 steps.
 pub fn config() -> Config {
     Config {
-        preset: "test".into(),
-        model: Model::Resnet9,
-        width: 4,
-        epochs: 3,
-        batch_size: 32,
-        lr: 0.2,
-        peak_epoch: 1.0,
-        momentum: 0.9,
-        weight_decay: 5e-4,
-        label_smoothing: 0.1,
-        train_images: None,
-        mask: None,
-        workers: None,
-        data: "synthetic".into(),
-        device: "cpu".into(),
-        precision: Precision::F32,
-        seed: 5,
-        checkpoint_every: 1,
+        recipe: "test".into(),
+        network: ModelId::new(Model::Resnet9, 4),
+        data: DataSettings { set: DataSource::Synthetic, images: None },
+        train: TrainSettings { epochs: 3, batch_size: 32, seed: 5, label_smoothing: 0.1 },
+        optimizer: OptimizerSettings { lr: 0.2, momentum: 0.9, weight_decay: 5e-4 },
+        schedule: ScheduleSettings { peak_epoch: 1.0 },
+        mask: MaskSettings { kind: Kind::Dense, ..masking() },
+        checkpoint: CheckpointSettings { every: 1, state: CheckpointState::On, values: Precision::F32 },
+        workers: WorkerSettings {
+            count: 1,
+            merge_steps: 4,
+            reselect_merges: 2,
+            masks: WorkerMasks::Same,
+            aggregate: Aggregate::Mean,
+            shard_data: false,
+        },
+        device: DeviceSettings { name: Device::Cpu, precision: Precision::F32 },
     }
+}
+
+/// A configuration that differs from another as `change` says.
+pub fn with(mut config: Config, change: impl FnOnce(&mut Config)) -> Config {
+    change(&mut config);
+    config
+}
+
+/// The GPU's kernels on the CPU train what another configuration says.
+pub fn on_emulated(config: Config) -> Config {
+    with(config, |c| c.device = DeviceSettings { name: Device::Emulated, precision: Precision::F16 })
+}
+
+/// A single epoch, whose learning rate is the largest in its middle.
+pub fn one_epoch(config: Config) -> Config {
+    with(config, |c| {
+        c.train.epochs = 1;
+        c.schedule.peak_epoch = 0.5;
+    })
 }
 
 fn dataset(config: &Config) -> Dataset {
     // 18 whole batches and a partial one that is dropped; 210 test images are less than one evaluation batch.
-    let images = config.train_images.unwrap_or(18 * 32 + 7);
-    synthetic::dataset(images, if config.device == "cpu" { 210 } else { 21 }, 0)
+    let images = config.data.images.unwrap_or(18 * 32 + 7);
+    synthetic::dataset(images, if config.device.name == Device::Cpu { 210 } else { 21 }, 0)
 }
 
 /// A Fisher mask of 5%, strict and fixed.
-pub fn masking() -> Masking {
-    Masking {
+pub fn masking() -> MaskSettings {
+    MaskSettings {
         kind: Kind::Fisher,
         keep_ratio: 0.05,
-        fisher_samples: 40,
-        fisher_target: FisherTarget::Label,
-        fisher_power: Power::Square,
+        samples: 40,
+        target: FisherTarget::Label,
+        power: Power::Square,
         warmup_epochs: 0,
-        mask_every: 0,
-        update_rule: Rule::Strict,
-        checkpoint_state: CheckpointState::On,
-        checkpoint_values: Precision::F32,
+        every: 0,
+        rule: Rule::Strict,
     }
 }
 
 pub fn layout(config: &Config) -> Layout {
-    config.model.graph(config.width).unwrap().layout
+    config.network.model.graph(config.network.width).unwrap().layout
 }
 
 /// Keeps the reports; can pull the stop after some steps.
@@ -102,8 +119,7 @@ impl Listener for Watch {
 
 /// What a run's folder holds.
 pub fn chain(config: &Config, folder: &Path) -> Chain {
-    Chain::read(&folder.join("checkpoints"), ModelId::new(config.model, config.width), &layout(config))
-        .unwrap()
+    Chain::read(&folder.join("checkpoints"), config.network, &layout(config)).unwrap()
 }
 
 /// Trains in `folder`, from a state or from the beginning: outcome and what was heard.
@@ -117,9 +133,9 @@ pub fn train_from(
     let mut watch = Watch { stop_after, ..Watch::default() };
     let stop = watch.stop.clone();
     let listeners: &mut [&mut dyn Listener] = &mut [&mut watch];
-    let outcome = match config.device.as_str() {
-        "cpu" => train::run(Cpu::new(), config, dataset(config), folder, state, None, listeners, &stop),
-        "emulated" => {
+    let outcome = match config.device.name {
+        Device::Cpu => train::run(Cpu::new(), config, dataset(config), folder, state, None, listeners, &stop),
+        Device::Emulated => {
             let backend = Cuda::new(Emulated::new()).unwrap();
             train::run(backend, config, dataset(config), folder, state, None, listeners, &stop)
         }

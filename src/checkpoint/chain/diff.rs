@@ -2,12 +2,12 @@
 
 use crate::graph::layout::{Layout, Parameter};
 
-/// A layer's changes.
+/// What changed in a parameter between two checkpoints.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Changes {
-    /// The parameter.
+    /// The parameter's name.
     pub name: String,
-    /// Its weights.
+    /// How many weights it has.
     pub weights: usize,
     /// Weights whose bits differ.
     pub changed: usize,

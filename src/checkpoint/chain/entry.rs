@@ -11,7 +11,7 @@ pub enum Found {
     Workers(WorkersFile),
 }
 
-/// What a checkpoint is.
+/// The kinds of checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// All weights, on which deltas build.
@@ -33,17 +33,17 @@ pub enum Kind {
 /// A checkpoint, as its head tells.
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
-    /// Its file.
+    /// The checkpoint's file.
     pub path: PathBuf,
-    /// The file's length.
+    /// The file's length in bytes.
     pub bytes: u64,
-    /// What it is.
+    /// Which kind of checkpoint it is, and what it builds on.
     pub kind: Kind,
-    /// When it was written.
+    /// Where the run was when it was written.
     pub progress: Progress,
     /// The hash of the model it restores to; a full checkpoint has none.
     pub model: Option<Hash>,
-    /// Weights it holds.
+    /// How many weights the file holds.
     pub kept: usize,
 }
 
@@ -78,9 +78,9 @@ pub(super) struct MaskFile {
 /// A file with the state of several workers, beside the checkpoint of their merged model.
 #[derive(Clone, Debug)]
 pub struct WorkersFile {
-    /// The file.
+    /// The path of the file.
     pub path: PathBuf,
-    /// Its length.
+    /// Its length in bytes.
     pub bytes: u64,
     pub(super) at: Moment,
 }

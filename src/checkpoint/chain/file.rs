@@ -6,8 +6,8 @@ use super::header::Header;
 use crate::checkpoint::container::{self, Bytes, Failed, Spec};
 use crate::checkpoint::{Error, Hash, Problem};
 
-/// Writes a file into `folder` under its own name. `data` writes the tensors' bytes in their order. Returns the path and
-/// the hash of the data.
+/// Writes a file into `folder` under its own name. `data` writes the tensors' bytes in their order. Returns
+/// the path and the hash of the data.
 pub fn write<E: From<Error>>(
     folder: &Path,
     header: &Header,

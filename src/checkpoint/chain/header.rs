@@ -69,7 +69,8 @@ impl Header {
         Header { format: FORMAT, id, check: String::new(), contents }
     }
 
-    /// The JSON that guards data, which `data` has been fed; always of the same length. A base's model is its data.
+    /// The JSON that guards data, which `data` has been fed; always of the same length. A base's model is its
+    /// data.
     pub fn seal(&self, mut data: blake3::Hasher) -> Result<String, serde_json::Error> {
         let mut header = self.clone();
         if let Contents::Base { model, .. } = &mut header.contents {

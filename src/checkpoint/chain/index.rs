@@ -7,17 +7,17 @@ use super::look::{look, names};
 use crate::checkpoint::{Error, Problem};
 use crate::graph::{Layout, ModelId};
 
-/// The checkpoints of a run, whole chains and full ones, as its files' heads tell. Heads are read once; what is
-/// restored is read and checked then.
+/// The checkpoints of a run, whole chains and full ones, as its files' heads tell. Heads are read once; what
+/// is restored is read and checked then.
 #[derive(Debug)]
 pub struct Chain {
     pub(super) folder: PathBuf,
     pub(super) id: ModelId,
     pub(super) layout: Layout,
-    /// By time; of one time, base, delta, full.
+    /// Oldest first; of one moment base, delta, full.
     pub(super) checkpoints: Vec<Checkpoint>,
     pub(super) masks: Vec<MaskFile>,
-    /// By time.
+    /// Oldest first.
     pub(super) workers: Vec<WorkersFile>,
     /// Files with a checkpoint's name whose head cannot be used.
     pub(super) broken: Vec<Error>,
@@ -80,7 +80,7 @@ impl Chain {
         &self.layout
     }
 
-    /// Those whose head can be used, by time; of one time, base, delta, full.
+    /// The checkpoints whose head can be used, oldest first; of one moment base, delta, full.
     pub fn checkpoints(&self) -> &[Checkpoint] {
         &self.checkpoints
     }
@@ -95,7 +95,8 @@ impl Chain {
         &self.broken
     }
 
-    /// The newest that a run can go on from; of one time the full one, which depends on nothing.
+    /// The newest checkpoint that a run can resume from; of several of one moment the full one, which depends
+    /// on nothing.
     pub fn latest(&self) -> Option<&Checkpoint> {
         self.checkpoints.iter().rfind(|c| !c.is_base())
     }

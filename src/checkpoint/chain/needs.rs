@@ -21,7 +21,8 @@ impl Chain {
         found.ok_or_else(|| self.why_missing(child, parent))
     }
 
-    /// Why a parent is not found: first because the child's head is damaged; then others may have damaged heads.
+    /// Why a parent is not found: first because the child's head is damaged; then others may have damaged
+    /// heads.
     fn why_missing(&self, child: &Checkpoint, parent: Hash) -> Error {
         let fault = |path: &Path| file::read(path, &mut Bytes::default()).err();
         if let Some(error) = fault(&child.path) {

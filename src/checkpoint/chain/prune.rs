@@ -10,26 +10,26 @@ use super::index::Chain;
 use crate::checkpoint::{Error, Hash, Problem, atomic};
 use crate::graph::layout::Parameter;
 
-/// What pruning did.
+/// The files that pruning wrote and removed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Pruned {
     /// Bases written in the place of checkpoints that others build on.
     pub written: Vec<PathBuf>,
     /// Files removed, in that order.
     pub removed: Vec<PathBuf>,
-    /// Their length.
+    /// The length of the removed files together.
     pub bytes: u64,
 }
 
 impl Chain {
-    /// Removes all but the newest `keep` checkpoints and what they need. Where a kept delta builds on one that must go,
-    /// a base with the same model is written first. Killed at any moment, it leaves a chain that verifies. Files that
-    /// cannot be read stay. Whoever calls this holds the run's [`RunLock`](crate::checkpoint::RunLock), and reads the
-    /// chain anew afterwards.
+    /// Removes all but the newest `keep` checkpoints and what they need. Where a kept delta builds on one
+    /// that must go, a base with the same model is written first. Killed at any moment, it leaves a chain
+    /// that verifies. Files that cannot be read stay. Whoever calls this holds the run's
+    /// [`RunLock`](crate::checkpoint::RunLock), and reads the chain anew afterwards.
     ///
     /// # Errors
-    /// When a checkpoint that is to be kept cannot be restored (nothing is removed then), or a file cannot be written or
-    /// removed.
+    /// When a checkpoint that is to be kept cannot be restored (nothing is removed then), or a file cannot be
+    /// written or removed.
     pub fn prune(&self, keep: usize) -> Result<Pruned, Error> {
         let mut pruned = Pruned::default();
         let real: Vec<&Checkpoint> = self.checkpoints.iter().filter(|c| !c.is_base()).collect();

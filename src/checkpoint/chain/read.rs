@@ -17,10 +17,10 @@ use crate::checkpoint::moment::FileKind;
 use crate::checkpoint::weights::{self, Flat};
 use crate::checkpoint::{Error, Hash, Moment, Problem, Progress, full};
 
-/// Momentum, as a checkpoint keeps it.
+/// The velocity, as a checkpoint keeps it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Velocity {
-    /// It does not.
+    /// None: the checkpoint does not keep it.
     Absent,
     /// One a kept weight, in the order of the mask's indices.
     Kept(Vec<f32>),
@@ -31,15 +31,15 @@ pub enum Velocity {
 /// What a checkpoint restores to; every hash on the way was right.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Restored {
-    /// Its file.
+    /// The checkpoint's file.
     pub path: PathBuf,
-    /// When it was written.
+    /// Where the run was when it was written.
     pub progress: Progress,
     /// All weights, in memory order.
     pub weights: Vec<f32>,
-    /// All running statistics.
+    /// All running statistics, in the layout's order.
     pub running: Vec<f32>,
-    /// Momentum.
+    /// The velocity, as far as the checkpoint keeps it.
     pub velocity: Velocity,
     /// Canonical indices of the mask in force, ascending; none where training was dense.
     pub mask: Option<Vec<u32>>,
@@ -57,7 +57,7 @@ impl Vector {
     }
 }
 
-/// A delta's own content.
+/// The vectors that a delta's own file holds.
 pub(super) struct Delta {
     pub values: Vec<f32>,
     pub running: Vec<f32>,
@@ -86,11 +86,11 @@ impl Chain {
         Err(Error::new(&self.folder, Problem::Absent { at, found }))
     }
 
-    /// Restores the newest checkpoint that a run can go on from; none when there is none.
+    /// Restores the newest checkpoint that a run can resume from; none when there is none.
     ///
     /// # Errors
-    /// As [`Chain::restore`]. When the newest cannot be used, no other is used in its place: the error names both, and
-    /// the user decides.
+    /// As [`Chain::restore`]. When the newest cannot be used, no other is used in its place: the error names
+    /// both, and the user decides.
     pub fn load_latest(&self) -> Result<Option<Restored>, Error> {
         let real = |path: &&Path| !matches!(FileKind::of(path), Some((FileKind::Base, _)));
         let broken = self.broken.iter().map(Error::path).filter(real);
@@ -113,8 +113,8 @@ impl Chain {
     /// Restores a checkpoint of this chain.
     ///
     /// # Errors
-    /// When a file it needs is missing or cannot be read, is not what was written, or leads to other weights than its
-    /// hash says.
+    /// When a file it needs is missing or cannot be read, is not what was written, or leads to other weights
+    /// than its hash says.
     pub fn restore(&self, checkpoint: &Checkpoint) -> Result<Restored, Error> {
         let path = checkpoint.path.clone();
         if let Kind::Full { mask } = checkpoint.kind {

@@ -12,9 +12,9 @@ use crate::checkpoint::{Error, Hash};
 /// A file, and what is wrong with it or with what it needs.
 #[derive(Debug)]
 pub struct Verified {
-    /// The file.
+    /// The file that was checked.
     pub path: PathBuf,
-    /// The first thing found.
+    /// The first fault that was found, if any.
     pub result: Result<(), Error>,
 }
 
@@ -28,8 +28,8 @@ struct At {
 }
 
 impl Chain {
-    /// Checks every file: masks first, then checkpoints by time, then workers' states, then files that cannot be used
-    /// at all. Each base and delta is restored.
+    /// Checks every file: masks first, then checkpoints by time, then workers' states, then files that cannot
+    /// be used at all. Each base and delta is restored.
     pub fn verify(&self) -> Vec<Verified> {
         let read = |path: &Path| read_mask(path, self.id, &self.layout);
         let mut verified: Vec<Verified> = self
@@ -60,8 +60,8 @@ impl Chain {
         wanted.map(check).collect()
     }
 
-    /// Checks a file of workers, and that its merged model is that of the checkpoint it lies beside. It may lie beside
-    /// none: a program was killed between the two.
+    /// Checks a file of workers, and that its merged model is that of the checkpoint it lies beside. It may
+    /// lie beside none: a program was killed between the two.
     pub(super) fn verify_workers(&self, file: &WorkersFile) -> Result<(), Error> {
         let workers = Workers::open(&file.path, self.id)?;
         let beside = self.checkpoints.iter().rfind(|c| !c.is_base() && c.at() == file.at);
@@ -77,8 +77,8 @@ impl Chain {
         workers.check_model(found)
     }
 
-    /// Restores a base or delta: from the one before, if that is its parent or was of the same mask, so that a whole
-    /// chain costs one pass; else from its base.
+    /// Restores a base or delta: from the one before, if that is its parent or was of the same mask, so that
+    /// a whole chain costs one pass; else from its base.
     fn step(&self, c: &Checkpoint, before: Option<At>) -> Result<At, Error> {
         let Kind::Delta { parent, mask } = c.kind else {
             return Ok(At { vector: self.base(c)?, model: c.model, delta: None, mask: None });

@@ -27,7 +27,7 @@ pub enum Part {
 }
 
 impl Part {
-    /// All of them.
+    /// All parts, in the order of the file.
     pub const ALL: [Part; 3] = [Part::Values, Part::Running, Part::Velocity];
 
     fn name(self, worker: usize) -> String {
@@ -54,7 +54,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Length of a tensor.
+    /// The number of values of a part.
     pub fn length(&self, part: Part) -> usize {
         match part {
             Part::Values => self.values,
@@ -77,12 +77,12 @@ pub struct WorkersState {
     pub run: String,
 }
 
-/// Writes the workers' state into `folder`. Write it before the checkpoint that it belongs to: killed in between, the run
-/// goes on from the checkpoint before, and the next pruning removes it.
+/// Writes the workers' state into `folder`. Write it before the checkpoint that it belongs to: killed in
+/// between, the run goes on from the checkpoint before, and the next pruning removes it.
 ///
-/// `source` is asked for one tensor after the other, by worker, then [`Part`], and hands its values to the function it is
-/// given, in as many slices as it likes: only one needs to be in memory at a time. Values are kept in the order in
-/// which they come, memory or canonical; whoever reads them must know which.
+/// `source` is asked for one tensor after the other, by worker, then [`Part`], and hands its values to the
+/// function it is given, in as many slices as it likes: only one needs to be in memory at a time. Values are
+/// kept in the order in which they come, memory or canonical; whoever reads them must know which.
 ///
 /// # Errors
 /// When the file cannot be written, or `source` fails; there is then no file, or the old one.
@@ -145,8 +145,8 @@ impl Workers {
     /// Opens a file and reads it once, to check it.
     ///
     /// # Errors
-    /// When it is missing or cannot be read, is of another model, is not what was written, or has not three tensors for
-    /// each worker it tells of.
+    /// When it is missing or cannot be read, is of another model, is not what was written, or has not three
+    /// tensors for each worker it tells of.
     pub fn open(path: &Path, id: ModelId) -> Result<Workers, Error> {
         let io = Error::io(path, "read it");
         let mut file = File::open(path).map_err(|error| match error.kind() {
@@ -172,10 +172,10 @@ impl Workers {
         Ok(Workers { state, path: path.to_path_buf(), file, places })
     }
 
-    /// A worker's tensor.
+    /// Reads a tensor of a worker.
     ///
     /// # Errors
-    /// When the system refuses.
+    /// When the file cannot be read.
     ///
     /// # Panics
     /// If there is no such worker.
@@ -195,7 +195,7 @@ impl Workers {
     /// Whether a merged model is the workers': its hash, as restored.
     ///
     /// # Errors
-    /// When it is another.
+    /// When it is the hash of another model.
     pub fn check_model(&self, found: Hash) -> Result<(), Error> {
         let expected = self.state.model;
         if found == expected {

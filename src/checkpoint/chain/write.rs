@@ -21,11 +21,11 @@ use crate::graph::{Layout, ModelId};
 /// How a delta's values are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Values {
-    /// As they are.
+    /// As f32, without loss.
     #[default]
     F32,
-    /// Rounded; what is restored is then rounded in every place a mask has kept since the base. Without velocity, as a
-    /// run cannot go on from it with the same bits.
+    /// Rounded; what is restored is then rounded in every place a mask has kept since the base. Without
+    /// velocity, as a run cannot resume from it with the same bits.
     F16,
 }
 
@@ -33,9 +33,9 @@ pub enum Values {
 #[derive(Clone, Copy)]
 struct Head {
     model: Hash,
-    /// Of a delta.
+    /// The mask of a delta; none for a base.
     mask: Option<Hash>,
-    /// Of a delta.
+    /// The parent of a delta; none for a base.
     parent: Option<Hash>,
 }
 
@@ -52,8 +52,9 @@ struct Mask {
     outside: Vec<u32>,
 }
 
-/// Adds to a run's chain: [`Writer::base`], then [`Writer::mask`] whenever a mask comes into force (and when a run goes
-/// on), then [`Writer::delta`]. Whoever writes holds the run's [`RunLock`](crate::checkpoint::RunLock).
+/// Adds to a run's chain: [`Writer::base`], then [`Writer::mask`] whenever a mask comes into force (and when
+/// a run goes on), then [`Writer::delta`]. Whoever writes holds the run's
+/// [`RunLock`](crate::checkpoint::RunLock).
 ///
 /// Weights come from `source`, which is asked for one parameter's at a time, in memory order, first to last.
 pub struct Writer {
@@ -110,13 +111,13 @@ impl Writer {
         Ok(path)
     }
 
-    /// Says that from here on only the weights at these canonical indices change, and stores them once. The weights
-    /// must be those of the chain's last checkpoint, which what follows builds on: write one before a mask changes.
-    /// A run that goes on says so again.
+    /// Says that from here on only the weights at these canonical indices change, and stores them once. The
+    /// weights must be those of the chain's last checkpoint, which what follows builds on: write one before a
+    /// mask changes. A run that goes on says so again.
     ///
     /// # Errors
-    /// When the indices are no mask of the model, the weights are not those of the last checkpoint, the file cannot be
-    /// written, or `source` fails.
+    /// When the indices are no mask of the model, the weights are not those of the last checkpoint, the file
+    /// cannot be written, or `source` fails.
     ///
     /// # Panics
     /// If `source` or `running` are not as long as the layout says.
@@ -139,13 +140,13 @@ impl Writer {
         Ok(hash)
     }
 
-    /// Writes the values of the mask in force, all running statistics and, for a run to go on from, one velocity a
-    /// kept weight. Returns the file.
+    /// Writes the values of the mask in force, all running statistics and, for a run to resume from, one
+    /// velocity a kept weight. Returns the file.
     ///
     /// # Errors
-    /// When no mask is in force, weights outside it have changed since it came into force, a value is beyond f16 or
-    /// velocity is to be kept beside f16 values, the file cannot be written, or `source` fails. The chain is then as it
-    /// was.
+    /// When no mask is in force, weights outside it have changed since it came into force, a value is beyond
+    /// f16 or velocity is to be kept beside f16 values, the file cannot be written, or `source` fails. The
+    /// chain is then as it was.
     ///
     /// # Panics
     /// If `source`, `running` or `velocity` are not as long as layout and mask say.
@@ -202,8 +203,8 @@ impl Writer {
         Error::new(&self.folder, Problem::NotDelta { reason: reason.into() })
     }
 
-    /// Goes over the weights once: their values at `kept`, and their hashes as a reader would restore them, with the kept
-    /// ones about to be written or not yet.
+    /// Goes over the weights once: their values at `kept`, and their hashes as a reader would restore them,
+    /// with the kept ones about to be written or not yet.
     fn pass<E>(
         &self,
         kept: &[u32],
@@ -232,8 +233,8 @@ impl Writer {
         Ok(Found { values, model: Hash::of(&whole), outside, overflow })
     }
 
-    /// Makes of weights, the first of which is `begin`, what a reader restores. `kept` are those about to be written;
-    /// `overflow` becomes the first that is finite, and infinite as f16.
+    /// Makes of weights, the first of which is `begin`, what a reader restores. `kept` are those about to be
+    /// written; `overflow` becomes the first that is finite, and infinite as f16.
     fn round(&self, begin: usize, kept: &[u32], chunk: &mut [f32], overflow: &mut Option<usize>) {
         if self.values == Values::F32 {
             return;
@@ -256,8 +257,8 @@ impl Writer {
     }
 }
 
-/// A CRC-32, which every change of a single weight changes. It costs a fifth of a cryptographic hash, and what it might
-/// let pass is found by `weights` when the delta is restored.
+/// A CRC-32, which every change of a single weight changes. It costs a fifth of a cryptographic hash, and
+/// what it might let pass is found by `weights` when the delta is restored.
 fn checksum(weights: &[f32]) -> u32 {
     let mut crc = flate2::Crc::new();
     crc.update(bytemuck::cast_slice(weights));

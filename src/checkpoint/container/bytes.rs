@@ -67,8 +67,8 @@ pub fn read(path: &Path) -> Result<Bytes, Error> {
     read().map_err(Error::io(path, "read it"))
 }
 
-/// Reads on all threads: of a file in the system's cache, most of the time goes into the first touch of the memory that
-/// it is read into.
+/// Reads on all threads: of a file in the system's cache, most of the time goes into the first touch of the
+/// memory that it is read into.
 #[cfg(unix)]
 fn fill(file: &File, bytes: &mut [u8]) -> io::Result<()> {
     use std::os::unix::fs::FileExt;

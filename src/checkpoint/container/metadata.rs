@@ -21,8 +21,8 @@ pub fn parse_entry<T: DeserializeOwned>(json: Option<&str>, version: u32) -> Res
     serde_json::from_str(json).map_err(reason)
 }
 
-/// The entry with an empty text in the place of its digest, as the digest is taken of it. An empty digest stays: it
-/// would stand for itself, and nothing hashes to it.
+/// The entry with an empty text in the place of its digest, as the digest is taken of it. An empty digest
+/// stays: it would stand for itself, and nothing hashes to it.
 pub fn without_digest(json: &str, digest: &str) -> String {
     json.replacen(&format!("\"{digest}\""), "\"\"", 1)
 }

@@ -1,6 +1,7 @@
 //! Safetensors files: the one writer and the one reader of all that the program keeps.
 //!
-//! Every file has at most one metadata entry, [`KEY`], with JSON: with more, a hash map's order would decide the bytes.
+//! Every file has at most one metadata entry, [`KEY`], with JSON: with more, a hash map's order would decide
+//! the bytes.
 
 mod bytes;
 mod metadata;

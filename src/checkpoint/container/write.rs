@@ -79,15 +79,15 @@ impl Out<'_> {
 
 /// Why data cannot be written.
 pub enum Failed<E> {
-    /// It cannot be had.
+    /// The values to be written cannot be had.
     Source(E),
-    /// The system refuses.
+    /// The file cannot be written.
     Io(io::Error),
 }
 
-/// Writes a file. `data` writes the tensors' bytes in their order; `entry` says from the hash of the data what the
-/// metadata entry is, if there is one. Before the data, the entry of no data holds its place: both must be of one length.
-/// Returns the data's hash.
+/// Writes a file. `data` writes the tensors' bytes in their order; `entry` says from the hash of the data
+/// what the metadata entry is, if there is one. Before the data, the entry of no data holds its place: both
+/// must be of one length. Returns the data's hash.
 ///
 /// # Errors
 /// When the system refuses, `data` fails, or it writes more or fewer bytes than the tensors have.

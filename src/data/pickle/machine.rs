@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Id, NODES, Node};
+use super::node::{Id, NODES, Node};
 
 /// Runs a pickle's operations, and collects the values they make.
 pub(super) struct Machine<'a> {

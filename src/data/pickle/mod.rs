@@ -6,50 +6,12 @@
 //! values, stack, marks and memo are bounded whatever the file says.
 
 mod machine;
+mod node;
 
 use std::borrow::Cow;
 
 use machine::Machine;
-
-/// Most values a pickle may hold, and most entries of its stack and memo. A CIFAR-10 batch has about 30,000.
-const NODES: usize = 1 << 20;
-
-/// A value's number in its [`Pickle`].
-pub type Id = u32;
-
-/// A value of a pickle, borrowing bytes and text from the file.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Node<'a> {
-    /// `None`.
-    None,
-    /// `True` or `False`.
-    Bool(bool),
-    /// An integer of at most 64 bits.
-    Int(i64),
-    /// A float.
-    Float(f64),
-    /// `bytes`, `bytearray`, or Python 2's `str`.
-    Bytes(&'a [u8]),
-    /// Text in UTF-8; Python's surrogates make it possible that it is not valid UTF-8.
-    Text(&'a [u8]),
-    /// A tuple.
-    Tuple(Vec<Id>),
-    /// A list or a set.
-    List(Vec<Id>),
-    /// A dictionary, in the order of insertion.
-    Dict(Vec<(Id, Id)>),
-    /// A function or class, by module and name.
-    Global(&'a [u8], &'a [u8]),
-    /// What a call would return, and the state that would then be set on it.
-    Call {
-        /// The function.
-        function: Id,
-        /// Its arguments, a tuple.
-        arguments: Id,
-        /// The argument of `__setstate__`.
-        state: Option<Id>,
-    },
-}
+pub use node::{Id, Node};
 
 /// A pickle, read.
 #[derive(Debug)]
@@ -59,7 +21,10 @@ pub struct Pickle<'a> {
 }
 
 impl<'a> Pickle<'a> {
-    /// Reads a pickle. The error says what is wrong, at which byte.
+    /// Reads a pickle.
+    ///
+    /// # Errors
+    /// In words: what is wrong, and at which byte.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, String> {
         let mut machine = Machine::new(bytes);
         let outcome = machine.run();
@@ -111,8 +76,8 @@ impl<'a> Pickle<'a> {
         text.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect::<Option<Vec<u8>>>().map(Cow::Owned)
     }
 
-    /// The bytes that a `bytes` value is written in: its own, or the UTF-8 of the text to encode. For ASCII the two
-    /// are the same.
+    /// The bytes that a `bytes` value is written in: its own, or the UTF-8 of the text to encode. For ASCII
+    /// the two are the same.
     fn encoded(&self, id: Id) -> Option<&'a [u8]> {
         match self.get(id) {
             Node::Bytes(bytes) => Some(bytes),

@@ -9,8 +9,8 @@ use super::Mpi;
 use super::messages::Exchange;
 
 const MERGING: &str = "merging";
-/// Windows whose parts are on their way at a time, so that the network has work while one is added up and the next is
-/// announced.
+/// Windows whose parts are on their way at a time, so that the network has work while one is added up and the
+/// next is announced.
 const AHEAD: usize = 3;
 
 /// Merged parts of a window on their way.

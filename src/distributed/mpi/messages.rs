@@ -1,7 +1,8 @@
 //! Messages that do not block: the one place where MPI's C functions are called.
 //!
-//! The `mpi` crate's own requests drop error codes, and abort the process when their buffers go before they complete,
-//! which is what happens when another process hangs. These own their buffers, and leak what is not complete when dropped.
+//! The `mpi` crate's own requests drop error codes, and abort the process when their buffers go before they
+//! complete, which is what happens when another process hangs. These own their buffers, and leak what is not
+//! complete when dropped.
 
 #![allow(unsafe_code)]
 
@@ -89,7 +90,8 @@ impl<T: Pod> Exchange<T> {
         self.buffers.push(Buffer::Sent { _values: Rc::clone(values) });
         for window in windows(part.len()) {
             let bytes: &[u8] = bytemuck::cast_slice(&part[window]);
-            // SAFETY: the buffer is held by `self.buffers`, unchanged, until the request is complete, or for ever.
+            // SAFETY: the buffer is held by `self.buffers`, unchanged, until the request is complete, or for
+            // ever.
             self.post(to, None, |world, byte, request| unsafe {
                 ffi::MPI_Isend(
                     bytes.as_ptr().cast(),
@@ -113,8 +115,8 @@ impl<T: Pod> Exchange<T> {
         self.buffers.push(Buffer::Received(values));
         for window in windows(length) {
             let bytes = window.len() * size_of::<T>();
-            // SAFETY: the window lies within the vector, which `self.buffers` holds, untouched, until the request is
-            // complete, or for ever; any bytes make values of `T`.
+            // SAFETY: the window lies within the vector, which `self.buffers` holds, untouched, until the
+            // request is complete, or for ever; any bytes make values of `T`.
             self.post(from, Some(window.len()), |world, byte, request| unsafe {
                 let start = start.add(window.start).cast();
                 ffi::MPI_Irecv(start, bytes as c_int, byte, from as c_int, 0, world, request)
@@ -216,7 +218,8 @@ impl<T: Pod> Exchange<T> {
 impl<T> Drop for Exchange<T> {
     fn drop(&mut self) {
         if self.open > 0 {
-            // MPI may still read and write them, and a send that a hanging process took up cannot be called back.
+            // MPI may still read and write them, and a send that a hanging process took up cannot be called
+            // back.
             std::mem::forget(std::mem::take(&mut self.buffers));
         }
     }

@@ -1,9 +1,10 @@
 //! One worker a process, on MPI.
 //!
-//! Merges are a reduce-scatter and an all-gather of our own: each rank adds up one part of the vector, in rank order, so
-//! that the bits do not depend on MPI's choice of algorithm, and every rank sends and receives about 2 (W - 1) / W vectors
-//! whatever W is. No call blocks once MPI has started: a rank that hangs is noticed by all others after the timeout. Of
-//! those, the lowest rank reports at once, and the others only if the job still lives after a moment ([`Error::grace`]).
+//! Merges are a reduce-scatter and an all-gather of our own: each rank adds up one part of the vector, in
+//! rank order, so that the bits do not depend on MPI's choice of algorithm, and every rank sends and receives
+//! about 2 (W - 1) / W vectors whatever W is. No call blocks once MPI has started: a rank that hangs is
+//! noticed by all others after the timeout. Of those, the lowest rank reports at once, and the others only if
+//! the job still lives after a moment ([`Error::grace`]).
 
 mod communicator;
 mod merge;
@@ -27,7 +28,8 @@ pub use start::abort;
 const GRACE: Duration = Duration::from_secs(2);
 /// A message that is on its way within one machine comes in this time, and to yield may cost a time slice.
 const SPIN: Duration = Duration::from_micros(100);
-/// Until then the core is left only to those who need it, as other ranks may where cores are few; after that, time is.
+/// Until then the core is left only to those who need it, as other ranks may where cores are few; after that,
+/// time is.
 const AWAKE: Duration = Duration::from_millis(20);
 /// Between looks, after that: little beside a network's delays, and leaves the core to others.
 const NAP: Duration = Duration::from_micros(200);
@@ -42,15 +44,16 @@ pub struct Mpi {
     hosts: Vec<String>,
     timeout: Duration,
     traffic: Traffic,
-    /// Buffers for use again: new ones cost as much in page faults as an exchange in copying. A few windows, or what
-    /// interleaved masks keep, which is at most one flat vector.
+    /// Buffers for use again: new ones cost as much in page faults as an exchange in copying. A few windows,
+    /// or what interleaved masks keep, which is at most one flat vector.
     spare: Vec<Vec<f32>>,
     /// MPI is called by the thread that started it alone.
     thread: PhantomData<*const ()>,
 }
 
 impl Mpi {
-    /// Joins the job that `mpirun` has started. A process that does not answer for `timeout` is taken for dead.
+    /// Joins the job that `mpirun` has started. A process that does not answer for `timeout` is taken for
+    /// dead.
     ///
     /// # Errors
     /// When there is no job, MPI is started already, a process does not answer, or one is of another version.
@@ -58,7 +61,7 @@ impl Mpi {
         Mpi::start_as(env!("CARGO_PKG_VERSION"), timeout)
     }
 
-    /// Likewise, as a program of that version.
+    /// Joins as [`Mpi::start`] does, as a program of this version would.
     ///
     /// # Errors
     /// As [`Mpi::start`].
@@ -226,8 +229,8 @@ impl Mpi {
 }
 
 impl Drop for Mpi {
-    /// A process that has not [finished](Communicator::finish) has failed: leaving MPI would wait for the others, who wait
-    /// for it. Its end without makes the launcher end the job.
+    /// A process that has not [finished](Communicator::finish) has failed: leaving MPI would wait for the
+    /// others, who wait for it. Its end without makes the launcher end the job.
     fn drop(&mut self) {
         std::mem::forget(self.universe.take());
     }

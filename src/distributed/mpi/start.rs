@@ -34,8 +34,8 @@ pub(super) fn local_rank(world: &SimpleCommunicator) -> usize {
     world.split_shared(world.rank()).rank() as usize
 }
 
-/// Who a process is: its program's version and its host. The layout must stay as it is, for it is how versions notice
-/// each other.
+/// Who a process is: its program's version and its host. The layout must stay as it is, for it is how
+/// versions notice each other.
 pub(super) const GREETING: usize = 320;
 const VERSION: usize = 64;
 
@@ -54,8 +54,8 @@ pub(super) fn greeted(bytes: &[u8]) -> [String; 2] {
     [version, host].map(|bytes| String::from_utf8_lossy(bytes).trim_end_matches('\0').to_string())
 }
 
-/// Leaves MPI, which waits for all processes to do so; when one does not within `timeout`, this one ends, and the job with
-/// it.
+/// Leaves MPI, which waits for all processes to do so; when one does not within `timeout`, this one ends, and
+/// the job with it.
 pub(super) fn finish(universe: Universe, timeout: Duration) {
     let guard = Watchdog::new(timeout);
     drop(universe);

@@ -6,7 +6,6 @@ mod resnet9;
 use serde::{Deserialize, Serialize};
 
 use super::{Error, Graph, Shape};
-use crate::data::CLASSES;
 
 /// A network's name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
@@ -32,36 +31,47 @@ impl std::fmt::Display for Model {
 }
 
 impl Model {
-    /// Returns the network with `width` channels after its first convolution.
+    /// Returns the network with `width` channels after its first convolution, for ten classes.
     ///
     /// # Errors
     /// None for a width of at least 1.
     pub fn graph(self, width: usize) -> Result<Graph, Error> {
-        let (input, classes) = (Shape { h: 32, w: 32, c: 3 }, CLASSES.len());
-        match self {
-            Model::Resnet9 => resnet9::graph(input, classes, width),
-            Model::Resnet18 => resnet::graph(input, classes, width, &[2, 2, 2, 2]),
-            Model::Resnet34 => resnet::graph(input, classes, width, &[3, 4, 6, 3]),
-        }
+        ModelId::new(self, width).graph()
     }
 }
 
-/// A model at a width: what weights, masks and checkpoints are of.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// A model at a width, for so many classes: what weights, masks and checkpoints are of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelId {
     /// The architecture.
     pub model: Model,
     /// Channels of its stem.
     pub width: usize,
+    /// Classes of the data set. Files tell of them only where there are not ten.
+    #[serde(default = "ten", skip_serializing_if = "is_ten")]
+    pub classes: usize,
+}
+
+fn ten() -> usize {
+    10
+}
+
+fn is_ten(classes: &usize) -> bool {
+    *classes == ten()
 }
 
 impl ModelId {
     /// The widest network. Every canonical index then fits 32 bits, for each of the models.
     pub const MAX_WIDTH: usize = 512;
 
-    /// A model at a width.
+    /// A model at a width, for ten classes.
     pub const fn new(model: Model, width: usize) -> ModelId {
-        ModelId { model, width }
+        ModelId { model, width, classes: 10 }
+    }
+
+    /// The same model for the classes of another data set.
+    pub const fn with_classes(self, classes: usize) -> ModelId {
+        ModelId { classes, ..self }
     }
 
     /// Whether there can be such a network; the error says what its width must be.
@@ -78,14 +88,20 @@ impl ModelId {
     /// The network.
     ///
     /// # Errors
-    /// As [`Model::graph`].
+    /// None for a width of at least 1.
     pub fn graph(self) -> Result<Graph, Error> {
-        self.model.graph(self.width)
+        let (input, ModelId { model, width, classes }) = (Shape { h: 32, w: 32, c: 3 }, self);
+        match model {
+            Model::Resnet9 => resnet9::graph(input, classes, width),
+            Model::Resnet18 => resnet::graph(input, classes, width, &[2, 2, 2, 2]),
+            Model::Resnet34 => resnet::graph(input, classes, width, &[3, 4, 6, 3]),
+        }
     }
 }
 
 impl std::fmt::Display for ModelId {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        write!(f, "{} of width {}", self.model, self.width)
+        write!(f, "{} of width {}", self.model, self.width)?;
+        if is_ten(&self.classes) { Ok(()) } else { write!(f, " for {} classes", self.classes) }
     }
 }

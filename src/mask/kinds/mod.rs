@@ -1,7 +1,7 @@
 //! The kinds of mask: a file for each, and the list of them.
 //!
-//! A kind scores the weights. Whatever the kind, a mask keeps the classifier whole and, of the other weights, those with
-//! the largest scores; of equal scores the one at the lower index comes first.
+//! A kind scores the weights. Whatever the kind, a mask keeps the classifier whole and, of the other weights,
+//! those with the largest scores; of equal scores the one at the lower index comes first.
 
 pub mod fisher;
 mod random;
@@ -30,10 +30,11 @@ pub enum Kind {
 pub enum Choice<B: Backend> {
     /// It has none.
     Nothing,
-    /// By samples: [`fisher::score`]. Each of several workers scores a part of them, and the parts are added up.
+    /// By samples: [`fisher::score`]. Each of several workers scores a part of them, and the parts are added
+    /// up.
     BySamples,
-    /// By the network and the draw alone: a function that gives scores in canonical order, from which the classifier's
-    /// may be left out.
+    /// By the network and the draw alone: a function that gives scores in canonical order, from which the
+    /// classifier's may be left out.
     ByNetwork(fn(&mut Network<B>, &Draw) -> Result<Vec<f32>, Error>),
 }
 

@@ -52,7 +52,8 @@ impl AugmentOps for Cpu {
         labels.copy_from_slice(&data.split.labels[image..image + n]);
         let pixels = data.split.images[image * IMAGE..(image + n) * IMAGE].par_chunks_exact(IMAGE);
         let images = images.par_chunks_exact_mut(IMAGE);
-        images.zip(pixels).for_each(|(image, pixels)| normalise(pixels, image));
+        let set = data.split.set;
+        images.zip(pixels).for_each(|(image, pixels)| normalise(&set.pixels, pixels, image));
         Ok(())
     }
 }

@@ -7,8 +7,7 @@ use half::f16;
 
 use super::args::{DRAW_BATCH, DRAW_THREADS, DrawArgs};
 use super::{AugmentOps, Position};
-use crate::data::augment::INVERSE_STD;
-use crate::data::{self, IMAGE, MEAN, Split};
+use crate::data::{self, IMAGE, Pixels, Split};
 use crate::device::driver::{Driver, Launch};
 use crate::device::{Array, Cuda, Error};
 use crate::rng::{Purpose, permutation};
@@ -20,6 +19,7 @@ use crate::rng::{Purpose, permutation};
 /// counts the batches.
 pub struct Data<D: Driver> {
     split: Rc<Resident<D>>,
+    pixels: &'static Pixels,
     training: Option<Training<D>>,
     /// Epoch, and images of it before the next batch \[2\].
     cursor: Array<D, u32>,
@@ -84,7 +84,8 @@ impl<D: Driver> AugmentOps for Cuda<D> {
         };
         let training = training.map(prepare).transpose()?;
         let (last, driver) = self.state(|_| Ok(Last::none()))?;
-        Ok(Data { split: last.bring(driver, split)?, training, cursor: Array::zeroed(driver, 2)? })
+        let (pixels, split) = (&split.set.pixels, last.bring(driver, split)?);
+        Ok(Data { split, pixels, training, cursor: Array::zeroed(driver, 2)? })
     }
 
     fn seek(&mut self, data: &mut Data<D>, position: Position) -> Result<(), Error> {
@@ -127,8 +128,8 @@ impl<D: Driver> AugmentOps for Cuda<D> {
             seed: data.training.as_ref().map_or(0, |training| training.seed),
             purpose: Purpose::Augment as u32,
             count: count as u32,
-            mean: MEAN,
-            inverse_std: INVERSE_STD,
+            mean: data.pixels.mean,
+            inverse_std: data.pixels.inverse_std,
         };
         self.driver.launch(&DRAW_BATCH, Launch::new(n as u32, DRAW_THREADS), args)?;
         self.advance(data.cursor.pointer_mut().wrapping_add(1), n as u32)

@@ -43,7 +43,7 @@ impl Bar {
 impl Listener for Bar {
     fn hear(&mut self, event: &Event) -> Result<(), Error> {
         match *event {
-            Event::Started { config, .. } => self.epochs = config.epochs,
+            Event::Started { config, .. } => self.epochs = config.train.epochs,
             Event::Step { epoch, step, steps, batch } => {
                 let images = |steps: u32| u64::from(steps) * batch as u64;
                 if self.bar.is_none() {

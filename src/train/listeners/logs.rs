@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use crate::train::SYNTHETIC;
+use crate::data::DataSource;
 use crate::train::{EpochReport, Error, Event, Listener};
 
 /// A writer whose bytes can be made to last.
@@ -89,7 +89,8 @@ pub struct DawnLog<W> {
     out: W,
     /// Whether the file has its header, from an earlier part of the run.
     headed: bool,
-    synthetic: bool,
+    /// Named in a column where it needs a remark.
+    data: Option<String>,
 }
 
 impl DawnLog<File> {
@@ -99,14 +100,14 @@ impl DawnLog<File> {
     /// When its length cannot be found out.
     pub fn append(file: File) -> io::Result<Self> {
         let headed = file.metadata()?.len() > 0;
-        Ok(DawnLog { out: file, headed, synthetic: false })
+        Ok(DawnLog { out: file, headed, data: None })
     }
 }
 
 impl<W: Durable> DawnLog<W> {
     /// Begins a log.
     pub fn new(out: W) -> Self {
-        DawnLog { out, headed: false, synthetic: false }
+        DawnLog { out, headed: false, data: None }
     }
 
     /// The writer.
@@ -119,16 +120,17 @@ impl<W: Durable> Listener for DawnLog<W> {
     fn hear(&mut self, event: &Event) -> Result<(), Error> {
         match event {
             Event::Started { data, .. } => {
-                self.synthetic = *data == SYNTHETIC;
+                let remark = DataSource::named(data).and_then(|source| source.set().remark);
+                self.data = remark.map(|_| data.to_string());
                 if !self.headed {
-                    let last = if self.synthetic { "\tdata\n" } else { "\n" };
+                    let last = if self.data.is_some() { "\tdata\n" } else { "\n" };
                     write_line(&mut self.out, "logs.tsv", &format!("epoch\thours\ttop1Accuracy{last}"))?;
                     self.headed = true;
                 }
             }
             Event::Epoch(report) => {
                 let hours = report.total_seconds / 3600.0;
-                let last = if self.synthetic { format!("\t{SYNTHETIC}\n") } else { "\n".into() };
+                let last = self.data.as_ref().map_or("\n".into(), |data| format!("\t{data}\n"));
                 let line = format!("{}\t{hours:.8}\t{:.2}{last}", report.epoch, report.test_accuracy);
                 write_line(&mut self.out, "logs.tsv", &line)?;
             }

@@ -4,10 +4,10 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use crate::checkpoint::Moment;
-use crate::train::SYNTHETIC;
-use crate::train::{
-    CheckpointState, Config, EpochReport, Error, Event, Listener, MaskReport, Outcome, Reasons, grouped,
-};
+use crate::data::DataSource;
+use crate::graph::ModelId;
+use crate::settings::{Config, Reasons, TrainSettings};
+use crate::train::{EpochReport, Error, Event, Listener, MaskReport, Outcome, grouped};
 
 /// Header, a row an epoch, and a last line. Where the data set is not CIFAR-10, each of them names it.
 #[derive(Debug)]
@@ -42,25 +42,26 @@ impl<W: Write> Table<W> {
         folder: &Path,
     ) -> io::Result<()> {
         let out = &mut self.out;
-        let Config { model, width, epochs, batch_size, lr, peak_epoch, seed, .. } = config;
+        let ModelId { model, width, .. } = config.network;
+        let TrainSettings { epochs, batch_size, seed, .. } = config.train;
         let images = [training, test].map(|n| grouped(n as u64));
-        writeln!(out, "device   {device}, {} ({})", config.precision, self.reasons.device)?;
-        let warning = if self.data == SYNTHETIC { " (made-up pictures, not CIFAR-10)" } else { "" };
+        writeln!(out, "device   {device}, {} ({})", config.device.precision, self.reasons.device)?;
+        let note = remark(&self.data).map_or(String::new(), |remark| format!(" ({remark})"));
         writeln!(
             out,
-            "data     {}{warning}: {} training images, {} test images",
+            "data     {}{note}: {} training images, {} test images",
             self.data, images[0], images[1]
         )?;
         writeln!(out, "model    {model}, width {width}: {} parameters", grouped(parameters as u64))?;
-        writeln!(out, "preset   {} ({})", config.preset, self.reasons.preset)?;
+        writeln!(out, "recipe   {} ({})", config.recipe, self.reasons.recipe)?;
         write!(out, "train    {epochs} epochs of {steps} steps of {batch_size} images, ")?;
-        writeln!(out, "lr up to {lr} at epoch {}, seed {seed}", rounded(*peak_epoch))?;
-        if let Some(mask) = &config.mask {
-            writeln!(out, "mask     {}", mask.describe(config.workers.as_ref()))?;
+        let (lr, peak) = (config.optimizer.lr, rounded(config.schedule.peak_epoch));
+        writeln!(out, "lr up to {lr} at epoch {peak}, seed {seed}")?;
+        if config.is_masked() {
+            writeln!(out, "mask     {}", config.header("mask"))?;
         }
-        if let Some(several) = &config.workers {
-            let (count, how) = (several.count, several.describe(config.mask.is_some()));
-            writeln!(out, "workers  {count}, {how}: {}", workers.join(", "))?;
+        if config.has_workers() {
+            writeln!(out, "workers  {}: {}", config.header("workers"), workers.join(", "))?;
         }
         writeln!(out, "folder   {}", folder.display())?;
         match resumed {
@@ -72,10 +73,10 @@ impl<W: Write> Table<W> {
         }
         writeln!(out)?;
         write!(out, "epoch      lr  train loss  train acc  test loss  test acc  train s  test s  total s")?;
-        if config.workers.is_some() {
+        if config.has_workers() {
             write!(out, "  merges   sent MB  received  of dense  wait s  exch s")?;
         }
-        writeln!(out, "{}", if self.data == SYNTHETIC { "  data" } else { "" })?;
+        writeln!(out, "{}", if remark(&self.data).is_some() { "  data" } else { "" })?;
         out.flush()
     }
 
@@ -106,7 +107,10 @@ impl<W: Write> Table<W> {
             write!(out, "  {:6}  {sent:8.2}  {received:8.2}  {:7.2}%  ", e.merges, e.share_of_dense)?;
             write!(out, "{:6.1}  {:6.1}", e.waiting_seconds, e.exchanging_seconds)?;
         }
-        writeln!(out, "{}", if self.data == SYNTHETIC { "  synthetic" } else { "" })?;
+        match remark(&self.data) {
+            Some(_) => writeln!(out, "  {}", self.data)?,
+            None => writeln!(out)?,
+        }
         out.flush()
     }
 
@@ -150,7 +154,7 @@ impl<W: Write> Listener for Table<W> {
         let result = match *event {
             Event::Started { config, device, data, images, steps, workers, parameters, resumed, folder } => {
                 self.data = data.to_string();
-                self.resumable = config.mask.is_none_or(|mask| mask.checkpoint_state == CheckpointState::On);
+                self.resumable = config.is_resumable();
                 self.header((config, device), images, steps, workers, parameters, resumed, folder)
             }
             Event::Mask(report) => self.mask(report),
@@ -165,4 +169,9 @@ impl<W: Write> Listener for Table<W> {
 /// As short as it can be with at most two decimals.
 fn rounded(value: f64) -> f64 {
     (value * 100.0).round() / 100.0
+}
+
+/// What a reader of results must know of a data set, if anything.
+fn remark(data: &str) -> Option<&'static str> {
+    DataSource::named(data)?.set().remark
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use fishmask::train::{Config, FolderError, RunFolder};
+use fishmask::train::{FolderError, RunFolder};
 
 use super::resolve;
 
@@ -29,11 +29,11 @@ fn a_run_folder_opens_as_it_was_begun() {
     let (folder, config) = RunFolder::open(&path).unwrap();
     assert_eq!(config, resolve(""));
     assert_eq!(folder.checkpoints(), path.join("checkpoints"));
-    assert!(fs::read_to_string(path.join("config.json")).unwrap().contains("\"data\": \"CIFAR-10\""));
+    assert!(fs::read_to_string(path.join("config.json")).unwrap().contains("\"set\": \"cifar10\""));
 }
 
 #[test]
-fn the_default_folder_is_named_by_utc_time_and_preset() {
+fn the_default_folder_is_named_by_utc_time_and_recipe() {
     let path = RunFolder::default_path("quick", jiff::Timestamp::from_second(1_785_499_200).unwrap());
     assert_eq!(path, Path::new("runs/20260731T120000Z-quick"));
 }
@@ -113,19 +113,18 @@ fn resuming_what_is_no_run_folder_says_why() {
 fn a_broken_or_impossible_config_json_is_named() {
     let (_parent, path) = begun();
     let file = path.join("config.json");
-    fs::write(&file, "{\"preset\": \"quick\"").unwrap();
+    fs::write(&file, "{\"recipe\": \"quick\"").unwrap();
     let error = RunFolder::open(&path).unwrap_err().to_string();
     assert!(error.starts_with(&format!("{}: not a run's configuration: EOF", file.display())), "{error}");
     let mut config = resolve("");
-    config.batch_size = 0;
+    config.train.batch_size = 0;
     fs::write(&file, serde_json::to_string(&config).unwrap()).unwrap();
     let error = RunFolder::open(&path).unwrap_err().to_string();
     assert_eq!(error, format!("{}: --batch-size 0: a step needs at least 1 image", file.display()));
-    config = Config { device: "tpu".into(), ..resolve("") };
-    fs::write(&file, serde_json::to_string(&config).unwrap()).unwrap();
-    assert!(
-        RunFolder::open(&path).unwrap_err().to_string().contains("--device tpu: there is no such device")
-    );
+    let text = serde_json::to_string(&resolve("")).unwrap();
+    fs::write(&file, text.replace("\"cpu\"", "\"tpu\"")).unwrap();
+    let error = RunFolder::open(&path).unwrap_err().to_string();
+    assert!(error.contains("device tpu: there is no such device"), "{error}");
 }
 
 #[test]

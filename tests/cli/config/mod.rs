@@ -1,21 +1,29 @@
 //! Flags, presets and run folders: what they come to, and one clear error for each bad input.
 
 mod folder;
+mod former;
 mod masks;
+mod recipes;
+mod sets;
 mod workers;
 
-use clap::Parser;
-use fishmask::graph::Model;
-use fishmask::train::{Config, Flags, Precision, Preset, Reasons, config};
+use fishmask::data::DataSource;
+use fishmask::device::{Device, Precision};
+use fishmask::graph::{Model, ModelId};
+use fishmask::settings::{
+    CheckpointSettings, CheckpointState, Config, ConfigError, DataSettings, DeviceSettings,
+    OptimizerSettings, Reasons, Request, Resolved, ScheduleSettings, TrainSettings, arguments, threads,
+};
 
-#[derive(Parser)]
-struct Cli {
-    #[command(flatten)]
-    flags: Flags,
+/// What a command line asks for; its error is that of the command line.
+fn parse(line: &str) -> Result<Result<Request, ConfigError>, clap::Error> {
+    let command = arguments(clap::Command::new("train"), |_| true);
+    command.try_get_matches_from(format!("train {line}").split_whitespace()).map(|m| Request::new(&m))
 }
 
-fn flags(line: &str) -> Flags {
-    Cli::try_parse_from(format!("train {line}").split_whitespace()).unwrap().flags
+#[track_caller]
+fn flags(line: &str) -> Request {
+    parse(line).unwrap().unwrap()
 }
 
 /// As on a machine without a GPU.
@@ -23,14 +31,21 @@ fn no_gpu() -> Result<(), String> {
     Err("no GPU here".into())
 }
 
+#[track_caller]
+fn resolved(line: &str) -> Resolved {
+    flags(line).resolve(no_gpu).unwrap()
+}
+
+#[track_caller]
 fn resolve(line: &str) -> Config {
-    Config::new(&flags(line), no_gpu).unwrap().0
+    resolved(line).config
 }
 
 /// The error of flags that parse and cannot be followed.
 #[track_caller]
 fn refusal(line: &str) -> String {
-    Config::new(&flags(line), no_gpu).unwrap_err().to_string()
+    let resolved = parse(line).unwrap().and_then(|request| request.resolve(no_gpu));
+    resolved.err().unwrap().to_string()
 }
 
 /// The error of a flag given when resuming a quick run.
@@ -41,41 +56,33 @@ fn contradiction(line: &str) -> String {
 
 #[test]
 fn quick_is_the_recipe_of_a_cpu() {
-    let (config, reasons) = Config::new(&Flags::default(), no_gpu).unwrap();
+    let Resolved { config, reasons, .. } = Request::default().resolve(no_gpu).unwrap();
     let expected = Config {
-        preset: "quick".into(),
-        model: Model::Resnet9,
-        width: 16,
-        epochs: 8,
-        batch_size: 128,
-        lr: 0.2,
-        peak_epoch: 1.6,
-        momentum: 0.9,
-        weight_decay: 5e-4,
-        label_smoothing: 0.0,
-        train_images: Some(10_000),
-        mask: None,
-        workers: None,
-        data: "CIFAR-10".into(),
-        device: "cpu".into(),
-        precision: Precision::F32,
-        seed: 0,
-        checkpoint_every: 1,
+        recipe: "quick".into(),
+        network: ModelId::new(Model::Resnet9, 16),
+        data: DataSettings { set: DataSource::Cifar10, images: Some(10_000) },
+        train: TrainSettings { epochs: 8, batch_size: 128, seed: 0, label_smoothing: 0.0 },
+        optimizer: OptimizerSettings { lr: 0.2, momentum: 0.9, weight_decay: 5e-4 },
+        schedule: ScheduleSettings { peak_epoch: 1.6 },
+        checkpoint: CheckpointSettings { every: 1, state: CheckpointState::On, values: Precision::F32 },
+        device: DeviceSettings { name: Device::Cpu, precision: Precision::F32 },
+        ..config.clone()
     };
+    assert!(!config.is_masked() && !config.has_workers());
     assert_eq!(config, expected);
     assert_eq!(reasons.device, "auto: no GPU here");
-    assert_eq!(reasons.preset, "auto: the device is a CPU, and dawn would take an hour or more");
+    assert_eq!(reasons.recipe, "auto: the device is a CPU, and dawn would take an hour or more");
     assert_eq!(resolve("--preset auto --device auto --data cifar10"), expected);
-    let reasons = Reasons { device: "--device".into(), preset: "--preset".into() };
-    assert_eq!(Config::new(&flags("--preset quick --device cpu"), no_gpu).unwrap(), (expected, reasons));
+    let reasons = Reasons { device: "--device".into(), recipe: "--recipe".into() };
+    let both = resolved("--recipe quick --device cpu");
+    assert_eq!((both.config, both.reasons), (expected, reasons));
 }
 
 #[test]
 fn dawn_is_the_specification() {
     let config = resolve("--preset dawn");
-    assert_eq!((config.width, config.epochs, config.batch_size), (64, 24, 512));
-    assert_eq!((config.lr, config.peak_epoch, config.train_images), (0.4, 5.0, None));
-    assert_eq!(Preset::default(), Preset::Auto);
+    assert_eq!((config.network.width, config.train.epochs, config.train.batch_size), (64, 24, 512));
+    assert_eq!((config.optimizer.lr, config.schedule.peak_epoch, config.data.images), (0.4, 5.0, None));
 }
 
 #[test]
@@ -84,24 +91,14 @@ fn presets_set_only_what_is_not_given() {
                 --momentum 0.5 --weight-decay 0 --label-smoothing 0.2 --train-images 70 --data synthetic \
                 --device cpu --seed 18446744073709551615 --checkpoint-every 0";
     let expected = Config {
-        preset: "dawn".into(),
-        model: Model::Resnet34,
-        width: 8,
-        epochs: 3,
-        batch_size: 7,
-        lr: 0.02,
-        peak_epoch: 2.0,
-        momentum: 0.5,
-        weight_decay: 0.0,
-        label_smoothing: 0.2,
-        train_images: Some(70),
-        mask: None,
-        workers: None,
-        data: "synthetic".into(),
-        device: "cpu".into(),
-        precision: Precision::F32,
-        seed: u64::MAX,
-        checkpoint_every: 0,
+        recipe: "dawn".into(),
+        network: ModelId::new(Model::Resnet34, 8),
+        data: DataSettings { set: DataSource::Synthetic, images: Some(70) },
+        train: TrainSettings { epochs: 3, batch_size: 7, seed: u64::MAX, label_smoothing: 0.2 },
+        optimizer: OptimizerSettings { lr: 0.02, momentum: 0.5, weight_decay: 0.0 },
+        schedule: ScheduleSettings { peak_epoch: 2.0 },
+        checkpoint: CheckpointSettings { every: 0, ..resolve("").checkpoint },
+        ..resolve("")
     };
     assert_eq!(resolve(line), expected);
 }
@@ -111,10 +108,10 @@ fn the_peak_follows_the_epochs() {
     for (line, peak) in
         [("--epochs 20", 4.0), ("--preset dawn --epochs 100", 5.0), ("--preset dawn --epochs 12", 2.5)]
     {
-        assert_eq!(resolve(line).peak_epoch, peak, "{line}");
+        assert_eq!(resolve(line).schedule.peak_epoch, peak, "{line}");
     }
     // A preset's own peak is inside however short the run.
-    assert_eq!(resolve("--preset dawn --epochs 1").peak_epoch, 5.0 / 24.0);
+    assert_eq!(resolve("--preset dawn --epochs 1").schedule.peak_epoch, 5.0 / 24.0);
 }
 
 #[test]
@@ -147,10 +144,10 @@ fn train_images_0() {
 
 #[test]
 fn threads_0() {
-    assert_eq!(config::threads(Some(0)).unwrap_err().to_string(), "--threads 0: must be from 1 to 4096");
-    assert!(config::threads(Some(4097)).is_err());
-    assert_eq!(config::threads(Some(3)), Ok(3));
-    assert!(config::threads(None).unwrap() >= 1);
+    assert_eq!(threads(Some(0)).unwrap_err().to_string(), "--threads 0: must be from 1 to 4096");
+    assert!(threads(Some(4097)).is_err());
+    assert_eq!(threads(Some(3)), Ok(3));
+    assert!(threads(None).unwrap() >= 1);
 }
 
 #[test]
@@ -158,16 +155,17 @@ fn batch_larger_than_the_set() {
     let expected =
         "--batch-size 101: larger than the training set of 100 images; an epoch would have no step";
     assert_eq!(refusal("--train-images 100 --batch-size 101"), expected);
-    assert!(Config::new(&flags("--train-images 100 --batch-size 100"), no_gpu).is_ok());
+    assert!(flags("--train-images 100 --batch-size 100").resolve(no_gpu).is_ok());
     // Known only once the data is there.
-    let config = resolve("--preset dawn --batch-size 101");
-    assert_eq!(config.images(100).unwrap_err().to_string(), expected);
+    let Resolved { config, values, .. } = resolved("--preset dawn --batch-size 101");
+    assert_eq!(values.name(config.images(100).unwrap_err()).to_string(), expected);
     assert_eq!(config.images(101), Ok(101));
 }
 
 #[test]
 fn more_training_images_than_there_are() {
-    let error = resolve("--train-images 50001").images(50_000).unwrap_err().to_string();
+    let Resolved { config, values, .. } = resolved("--train-images 50001");
+    let error = values.name(config.images(50_000).unwrap_err()).to_string();
     assert_eq!(error, "--train-images 50001: CIFAR-10 has only 50000 training images");
     assert_eq!(resolve("--train-images 500").images(50_000), Ok(500));
 }
@@ -212,38 +210,52 @@ fn label_smoothing_out_of_range() {
 
 #[test]
 fn peak_epoch_outside_the_run() {
-    for value in ["nan", "-1", "8.5"] {
+    for value in ["-1", "8.5"] {
         let error = refusal(&format!("--peak-epoch {value}"));
-        assert!(
-            error.ends_with(": must be from 0 to the 8 epochs") && error.starts_with("--peak-epoch "),
-            "{error}"
-        );
+        assert_eq!(error, format!("--peak-epoch {value}: must be from 0 to the 8 epochs"));
     }
-    for value in ["0", "8"] {
-        assert!(Config::new(&flags(&format!("--peak-epoch {value}")), no_gpu).is_ok());
+    for value in ["nan", "20", "5/0", "5/24,at", "half"] {
+        let error = refusal(&format!("--peak-epoch {value}"));
+        assert!(error.starts_with(&format!("--peak-epoch {value}: must be ")), "{error}");
+    }
+    for (value, peak) in [("0", 0.0), ("8", 8.0), ("25%", 2.0), ("3/4", 6.0)] {
+        assert_eq!(resolve(&format!("--peak-epoch {value}")).schedule.peak_epoch, peak);
     }
 }
 
 #[test]
-fn unknown_names_and_broken_numbers_are_refused_with_what_there_is() {
+fn unknown_names_are_refused_with_what_there_is() {
     let cases = [
-        ("--device tpu", "there is no such device; use auto, cpu, cuda, cuda:N or emulated"),
-        ("--device cuda:x", "there is no such device"),
-        ("--precision f64", "[possible values: f16, f32]"),
+        ("--precision f64", "[possible values: auto, f16, f32]"),
         ("--model resnet50", "[possible values: resnet9, resnet18, resnet34]"),
-        (
-            "--preset slow",
-            "[possible values: auto, dawn, small-checkpoints, small-checkpoints-quick, workers, workers-quick, quick]",
-        ),
         ("--data mnist", "[possible values: cifar10, synthetic]"),
-        ("--epochs many", "--epochs <N>"),
-        ("--lr 0,4", "--lr <LR>"),
-        ("--seed -1", "-1"),
     ];
     for (line, part) in cases {
-        let error =
-            Cli::try_parse_from(format!("train {line}").split_whitespace()).err().unwrap().to_string();
+        let error = parse(line).err().unwrap().to_string();
         assert!(error.contains(part), "{error}");
+    }
+}
+
+#[test]
+fn broken_values_are_refused_as_they_were_typed() {
+    for (line, text) in [
+        ("--device tpu", "--device tpu: there is no such device; use auto, cpu, cuda, cuda:N or emulated"),
+        (
+            "--device cuda:x",
+            "--device cuda:x: there is no such device; use auto, cpu, cuda, cuda:N or emulated",
+        ),
+        ("--epochs many", "--epochs many: must be a whole number"),
+        ("--epochs 1.5", "--epochs 1.5: must be a whole number"),
+        ("--epochs 5000000000", "--epochs 5000000000: must be at most 4294967295"),
+        ("--lr 0,4", "--lr 0,4: must be a number"),
+        ("--seed -1", "--seed -1: must be at least 0"),
+        ("--train-images some", "--train-images some: must be a number of images, or all"),
+        ("--set network.model=resnet50", "--set network.model=resnet50: must be resnet9, resnet18, resnet34"),
+        ("--set workers.shard_data=1", "--set workers.shard_data=1: must be true or false"),
+        ("--set train.epochs=\"3\"", "--set train.epochs=3: must be a whole number"),
+        ("--set train.epochs=[3]", "--set train.epochs=[3]: must be a whole number"),
+    ] {
+        assert_eq!(refusal(line), text);
     }
 }
 
@@ -263,7 +275,7 @@ fn resuming_with_the_same_flags_is_fine() {
 #[test]
 fn resuming_with_other_flags_names_the_flag_and_both_values() {
     let expected =
-        "--width 32 contradicts the run, whose config.json has 16; leave the flag out, or start a new run";
+        "--width 32 contradicts the run, whose config.json has 16; leave it out, or start a new run";
     assert_eq!(contradiction("--width 32"), expected);
     let cases = [
         ("--preset dawn", "quick"),
@@ -310,10 +322,10 @@ fn what_tells_two_configurations_apart_is_named_by_its_flag() {
     assert_eq!(difference("--workers 2 --mask fisher --preset quick"), None);
     let named = |line: &str| difference(line).unwrap();
     let texts = |flag: &str, own: &str, other: &str| (flag.to_string(), own.to_string(), other.to_string());
-    assert_eq!(named("--workers 2 --mask fisher --lr 0.3"), texts("lr", "0.2", "0.3"));
-    assert_eq!(named("--workers 2 --mask random").0, "mask");
-    assert_eq!(named("--workers 2 --mask fisher --worker-masks interleaved").0, "worker-masks");
-    assert_eq!(named("--workers 2 --mask fisher --merge-steps 9"), texts("merge-steps", "100", "9"));
-    assert_eq!(named("--workers 2 --mask fisher --train-images 9000").0, "train-images");
-    assert_eq!(named("--workers 2"), texts("mask", "fisher", "(not set)"));
+    assert_eq!(named("--workers 2 --mask fisher --lr 0.3"), texts("--lr ", "0.2", "0.3"));
+    assert_eq!(named("--workers 2 --mask random").0, "--mask ");
+    assert_eq!(named("--workers 2 --mask fisher --worker-masks interleaved").0, "--worker-masks ");
+    assert_eq!(named("--workers 2 --mask fisher --merge-steps 9"), texts("--merge-steps ", "100", "9"));
+    assert_eq!(named("--workers 2 --mask fisher --train-images 9000").0, "--train-images ");
+    assert_eq!(named("--workers 2"), texts("--mask ", "fisher", "dense"));
 }

@@ -2,15 +2,15 @@
 
 use fishmask::distributed::Aggregate;
 use fishmask::graph::Model;
-use fishmask::train::{Config, WorkerMasks, Workers};
+use fishmask::settings::{Config, WorkerMasks, WorkerSettings};
 
 use super::{contradiction, flags, refusal, resolve};
 
 #[test]
 fn workers_and_their_presets() {
     assert_eq!(resolve("--workers 1"), resolve(""));
-    let two = resolve("--workers 2").workers.unwrap();
-    let same = Workers {
+    let two = resolve("--workers 2").workers;
+    let same = WorkerSettings {
         count: 2,
         merge_steps: 100,
         reselect_merges: 10,
@@ -20,10 +20,10 @@ fn workers_and_their_presets() {
     };
     assert_eq!(two, same);
     // By lot there is nothing to share.
-    assert_eq!(resolve("--workers 2 --mask random").workers.unwrap().masks, WorkerMasks::Interleaved);
+    assert_eq!(resolve("--workers 2 --mask random").workers.masks, WorkerMasks::Interleaved);
     let line = "--workers 3 --mask fisher --merge-steps 7 --reselect-merges 0 --worker-masks interleaved --aggregate sum \
                 --shard-data";
-    let all = Workers {
+    let all = WorkerSettings {
         count: 3,
         merge_steps: 7,
         reselect_merges: 0,
@@ -32,31 +32,28 @@ fn workers_and_their_presets() {
         shard_data: true,
     };
     let config = resolve(line);
-    assert_eq!(config.workers, Some(all));
-    assert_eq!((config.worker_count(), config.worker_images(10_000)), (3, 3333));
+    assert_eq!(config.workers, all);
+    assert_eq!(config.worker_images(10_000), 3333);
     let json = serde_json::to_string(&config).unwrap();
     assert_eq!(serde_json::from_str::<Config>(&json).unwrap(), config);
-    assert!(
-        !serde_json::to_string(&resolve("")).unwrap().contains("workers"),
-        "as single runs always had it"
-    );
 
     let paper = resolve("--preset workers");
-    let recipe = (paper.model, paper.width, paper.epochs, paper.batch_size, paper.lr, paper.peak_epoch);
-    assert_eq!(recipe, (Model::Resnet9, 64, 50, 512, 0.4, 5.0));
-    let mask = paper.mask.unwrap();
-    assert_eq!((mask.keep_ratio, mask.fisher_samples, mask.warmup_epochs), (0.02, 256, 5));
-    assert_eq!(paper.workers, Some(same));
+    assert_eq!((paper.network.model, paper.network.width), (Model::Resnet9, 64));
+    assert_eq!((paper.train.epochs, paper.train.batch_size), (50, 512));
+    assert_eq!((paper.optimizer.lr, paper.schedule.peak_epoch), (0.4, 5.0));
+    let mask = paper.mask;
+    assert_eq!((mask.keep_ratio, mask.samples, mask.warmup_epochs), (0.02, 256, 5));
+    assert_eq!(paper.workers, same);
     let quick = resolve("--preset workers-quick");
-    assert_eq!((quick.workers.unwrap().merge_steps, quick.mask.unwrap().warmup_epochs), (20, 1));
-    assert_eq!(resolve("--preset workers-quick --workers 1").workers, None);
+    assert_eq!((quick.workers.merge_steps, quick.mask.warmup_epochs), (20, 1));
+    assert_eq!(resolve("--preset workers-quick --workers 1").several(), None);
 }
 
 #[test]
 fn workers_that_cannot_be() {
     for (line, parts) in [
         ("--workers 0", ["--workers 0", "at least 1 worker"]),
-        ("--workers 5000", ["--workers 5000", "from 1 to 4096"]),
+        ("--workers 5000", ["--workers 5000", "at most 4096"]),
         ("--merge-steps 5", ["--merge-steps 5", "this is for 2 workers or more"]),
         ("--shard-data", ["--shard-data", "this is for 2 workers or more"]),
         ("--workers 2 --reselect-merges 3", ["--reselect-merges 3", "--mask fisher or --mask random"]),

@@ -1,0 +1,76 @@
+//! Whether a run's configuration is that of another process, or of the request that resumes it.
+
+use super::recipes::{self, AUTO};
+use super::setting::{Setting, Written};
+use super::table::SETTINGS;
+use super::values::Given;
+use super::{Config, ConfigError, Request};
+
+/// What other settings depend on: told of first where it differs.
+const FIRST: [&str; 3] = ["mask.kind", "workers.count", "device.precision"];
+
+impl Config {
+    /// The first setting that another process of the run has another value of, as it is typed, with both
+    /// values: own, then the other's. They may train on different devices, if these have the same precision.
+    pub fn difference(&self, other: &Config) -> Option<(String, String, String)> {
+        let mut settings: Vec<&Setting> =
+            SETTINGS.iter().filter(|setting| setting.key != "device.name").collect();
+        settings.sort_by_key(|setting| !FIRST.contains(&setting.key));
+        settings.into_iter().find_map(|setting| {
+            let [own, other] = [self, other].map(|config| Written::of(&config.get(setting.key)).text());
+            let name = match setting.flag {
+                Some(flag) => format!("--{flag} "),
+                None => format!("--set {}=", setting.key),
+            };
+            (own != other).then_some((name, own, other))
+        })
+    }
+
+    /// Whether what is asked for with `--resume` is what the run has. What a recipe file says counts as asked
+    /// for; of a built-in recipe, only its name does.
+    ///
+    /// # Errors
+    /// The first value that is another, or means nothing for this run.
+    pub fn agrees(&self, request: &Request) -> Result<(), ConfigError> {
+        if let Some(name) = &request.recipe {
+            let recipe = match name.as_str() {
+                AUTO => recipes::load(recipes::auto(self.device.name).0)?,
+                name => recipes::load(name)?,
+            };
+            if recipe.name != self.recipe {
+                let shown = format!("--recipe {name}");
+                return Err(ConfigError::Contradiction { shown, run: self.recipe.clone() });
+            }
+            if recipe.is_file {
+                // Of a setting that several files give, the last counts.
+                let last = |setting: &Setting| {
+                    recipe.given.iter().rev().find(|given| given.setting.key == setting.key)
+                };
+                SETTINGS.iter().filter_map(last).try_for_each(|given| self.has(given))?;
+            }
+        }
+        let given = |setting: &Setting| request.get(setting.key);
+        let given: Vec<&Given> = SETTINGS.iter().filter_map(given).collect();
+        for given in given {
+            for only in given.setting.only {
+                if !(only.when)(self) {
+                    return Err(given.refuse(only.need));
+                }
+            }
+            self.has(given)?;
+        }
+        Ok(())
+    }
+
+    /// Whether this value is the run's.
+    fn has(&self, given: &Given) -> Result<(), ConfigError> {
+        let look = |key: &str| self.get(key);
+        let settle = |settle: super::setting::Settle| settle(&given.value, &look);
+        let value = given.setting.settle.map_or_else(|| given.value.clone(), settle);
+        let run = self.get(given.setting.key);
+        if value == run {
+            return Ok(());
+        }
+        Err(ConfigError::Contradiction { shown: given.shown(), run: Written::of(&run).text() })
+    }
+}
