@@ -1,7 +1,7 @@
 // A libcuda without a GPU, for these tests: device memory is host memory, a module's image is a list of
 // kernels ("name threads argument-bytes static-shared-bytes" a line), and a launch of "advance" adds to a
-// counter. It holds its caller to the driver's rules (initialise, make a context current, leave a stream alone
-// that is being captured), and plays what FAKE_CUDA_* ask for:
+// counter. It holds its caller to the driver's rules (initialise, make a context current, leave a stream
+// alone that is being captured), and plays what FAKE_CUDA_* ask for:
 //
 //     FAKE_CUDA_FAIL        "cuInit=100": that call gives that error;
 //                           "cuStreamSynchronize=700*": and all later ones
