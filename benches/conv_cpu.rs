@@ -7,13 +7,14 @@
 //! A line is named by network, width, and the first layer of its shape, with the number of layers that have
 //! it.
 
+use std::any::Any;
 use std::hint::black_box;
 use std::time::Instant;
 
 use clap::Parser;
 use clap::builder::RangedU64ValueParser;
 use fishmask::device::{Buffers, Cpu};
-use fishmask::graph::plan::{Forward, Mode};
+use fishmask::graph::plan::Mode;
 use fishmask::graph::{Model, Plan};
 use fishmask::ops::conv::cpu::{self, Algorithm};
 use fishmask::ops::{Conv, ConvDgrad, ConvFprop, ConvOps, ConvWgrad, In, Out, Power, Work};
@@ -66,14 +67,11 @@ fn main() -> Result<(), Failure> {
 fn layers(model: Model, width: usize, batch: usize) -> Result<Vec<(String, Conv)>, Failure> {
     let graph = model.graph(width)?;
     let mut found: Vec<(&str, usize, Conv)> = vec![];
-    for (_, step) in &Plan::new(&graph, batch, Mode::Training)?.forward {
-        let Forward::Conv { conv, filter, .. } = step else { continue };
+    for step in &Plan::<Cpu>::new(&graph, batch, Mode::Training)?.steps {
+        let Some(conv) = (&*step.operation as &dyn Any).downcast_ref::<Conv>() else { continue };
         match found.iter_mut().find(|(.., other)| other == conv) {
             Some((_, times, _)) => *times += 1,
-            None => {
-                let parameter = graph.layout.parameters.iter().find(|p| p.range() == *filter);
-                found.push((parameter.map_or("", |p| p.name.trim_end_matches(".weight")), 1, *conv));
-            }
+            None => found.push((&graph.nodes[step.nodes[0]].name, 1, *conv)),
         }
     }
     let name = |layer, times| format!("{model}-w{width} {layer} x{times}");

@@ -17,7 +17,7 @@ use fishmask::device::Cuda;
 use fishmask::device::Device;
 use fishmask::device::gpu::Gpu;
 use fishmask::graph::network::{Batches, plans};
-use fishmask::graph::scoring::{self, Rule};
+use fishmask::graph::scoring::{self, ScoreRule, Statistics, Target};
 use fishmask::graph::{Model, Network, Scoring};
 use fishmask::mask::Quota;
 use fishmask::mask::kinds::fisher;
@@ -28,7 +28,8 @@ use serde_json::Value;
 
 const WIDTH: usize = 64;
 const ROUNDS: usize = 3;
-const RULE: Rule = Rule { power: Power::Square, expect: false, running: true };
+const RULE: ScoreRule =
+    ScoreRule { power: Power::Square, target: Target::Label, statistics: Statistics::Running };
 
 type Failure = Box<dyn std::error::Error>;
 

@@ -14,8 +14,8 @@ use fishmask::device::Cuda;
 use fishmask::device::Device;
 use fishmask::device::gpu::Gpu;
 use fishmask::graph::network::{Batches, plans};
-use fishmask::graph::scoring::{self, Rule};
-use fishmask::graph::{Model, Network, Scoring, Statistics};
+use fishmask::graph::scoring::{self, ScoreRule, Statistics, Target};
+use fishmask::graph::{Model, Network, Phase, Scoring};
 use fishmask::mask::kinds::fisher;
 use fishmask::mask::{Mask, Quota};
 use fishmask::ops::Power;
@@ -109,7 +109,7 @@ impl<B: TrainingBackend> Steps<B> {
         let network = &mut self.network;
         let quota = Quota::new(&network.graph().layout, ratio)?;
         let mut scoring = Scoring::new(network, scoring::plan(network.graph(), fisher::BATCH)?)?;
-        let rule = Rule { power: Power::Square, expect: false, running: false };
+        let rule = ScoreRule { power: Power::Square, target: Target::Label, statistics: Statistics::Own };
         for (images, labels) in
             self.images.chunks(fisher::BATCH * IMAGE).zip(self.labels.chunks(fisher::BATCH))
         {
@@ -131,8 +131,8 @@ impl<B: TrainingBackend> Steps<B> {
         let kept = network.backend().indices(&indices)?;
         let mut kept_velocity = network.backend().vector(&vec![0.0; indices.len()])?;
         let mut step = || -> Result<(), Failure> {
-            network.set_batch(true, images, labels)?;
-            network.forward(true, Statistics::Batch, n, 0.0)?;
+            network.set_batch(Phase::Training, images, labels)?;
+            network.forward(Phase::Training, n, 0.0)?;
             network.backward(n)?;
             let (backend, gradients, weights) = network.parameters();
             match mask {

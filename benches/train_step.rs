@@ -11,7 +11,7 @@ use std::time::Instant;
 use fishmask::data::IMAGE;
 use fishmask::device::Cpu;
 use fishmask::graph::network::{Batches, plans};
-use fishmask::graph::{Model, Network, Statistics, summary};
+use fishmask::graph::{Model, Network, Phase, summary};
 use fishmask::optim::{Moves, RateOps, Sgd, SgdBuffers, SgdOps};
 use fishmask::rng::{Purpose, Stream};
 
@@ -55,8 +55,8 @@ impl Ours {
 
     fn step(&mut self) -> Result<(), Failure> {
         let n = self.labels.len();
-        self.network.set_batch(true, &self.images, &self.labels)?;
-        self.network.forward(true, Statistics::Batch, n, 0.0)?;
+        self.network.set_batch(Phase::Training, &self.images, &self.labels)?;
+        self.network.forward(Phase::Training, n, 0.0)?;
         self.network.backward(n)?;
         let sgd = Sgd { momentum: 0.9, weight_decay: 5e-4 * n as f32 };
         let (backend, gradients, weights) = self.network.parameters();
@@ -113,7 +113,7 @@ fn main() -> Result<(), Failure> {
     {
         let mut ours = Ours::new(shape)?;
         let plan = ours.network.training();
-        let flops = plan.map_or(0, |plan| summary::training_flops(ours.network.graph(), plan));
+        let flops = plan.map_or(0, summary::training_flops);
         let (mut here, mut there, mut ratios) = (vec![], vec![], vec![]);
         let mut missing = None;
         for _ in 0..ROUNDS {

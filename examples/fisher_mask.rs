@@ -5,6 +5,7 @@ use std::path::Path;
 
 use fishmask::checkpoint::weights;
 use fishmask::data::synthetic;
+use fishmask::graph::scoring::Statistics;
 use fishmask::mask::table;
 use fishmask::settings::Config;
 use fishmask::{Error, Selection};
@@ -22,7 +23,7 @@ pub fn run(folder: &Path) -> Result<usize, Error> {
     weights::save(&file, &layout, &first, &running)?;
 
     // Freshly made weights have no running statistics yet: each image is normalised by its own.
-    let selection = Selection::new(&config, &file)?.running_statistics(false);
+    let selection = Selection::new(&config, &file)?.statistics(Statistics::Own);
     let selected = selection.run(|| Ok(synthetic::dataset(500, 10, 0).train))?;
     selected.save(&folder.join("mask.safetensors"))?;
     for row in table::rows(&selected.layout, &selected.mask, &selected.scores) {

@@ -5,8 +5,11 @@ use std::sync::Arc;
 use fishmask::data::synthetic;
 use fishmask::device::Cpu;
 use fishmask::graph::network::{Batches, plans};
-use fishmask::graph::{ConvSpec, Graph, Init, Network, Shape, Statistics};
-use fishmask::ops::{AugmentOps, LossOps, Pool, Position, Totals};
+use fishmask::graph::{Graph, Init, Network, Phase, Shape};
+use fishmask::ops::conv::ConvLayer;
+use fishmask::ops::linear::{LinearLayer, Scale};
+use fishmask::ops::norm::{BatchNorm, Pool, Relu};
+use fishmask::ops::{AugmentOps, LossOps, Position, Totals};
 use fishmask::optim::{RateOps, Sgd, Update};
 use fishmask::train::Error;
 
@@ -14,12 +17,12 @@ use fishmask::train::Error;
 pub fn run(steps: usize) -> Result<Vec<f64>, Error> {
     let (mut graph, image) = Graph::new(Shape { h: 32, w: 32, c: 3 });
     let init = Init::fan_in(9 * 3);
-    let x = graph.conv("conv", image, ConvSpec { k: 8, r: 3, stride: 1, pad: 1, init })?;
-    let x = graph.batch_norm("norm", x);
-    let x = graph.relu("relu", x);
-    let x = graph.max_pool("pool", x, Pool::square(8))?;
-    let x = graph.linear("linear", x, 10, true)?;
-    graph.scale("logits", x, 0.125);
+    let x = graph.layer("conv", &[image], ConvLayer { k: 8, r: 3, stride: 1, pad: 1, init })?;
+    let x = graph.layer("norm", &[x], BatchNorm)?;
+    let x = graph.layer("relu", &[x], Relu)?;
+    let x = graph.layer("pool", &[x], Pool::square(8))?;
+    let x = graph.layer("linear", &[x], LinearLayer { k: 10, bias: true })?;
+    graph.layer("logits", &[x], Scale(0.125))?;
 
     let layout = graph.layout.clone();
     let (weights, running) = (layout.initial_weights(0), layout.initial_statistics());
@@ -36,8 +39,8 @@ pub fn run(steps: usize) -> Result<Vec<f64>, Error> {
     for _ in 0..steps {
         network.backend().seek(&mut data, Position { epoch: 0, image: 0 })?;
         network.backend().set_totals(Totals::default())?;
-        network.draw_batch(true, &mut data, n)?;
-        network.forward(true, Statistics::Batch, n, 0.0)?;
+        network.draw_batch(Phase::Training, &mut data, n)?;
+        network.forward(Phase::Training, n, 0.0)?;
         network.backward(n)?;
         optimizer.step(&mut network, &sgd)?;
         losses.push(network.backend().totals()?.loss / n as f64);

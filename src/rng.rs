@@ -1,4 +1,5 @@
-//! The only source of randomness: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
+//! The only source of randomness: Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2,
+//! 3", SC 2011).
 //!
 //! A counter-based generator has no state to carry: word `j` of the stream for (seed, purpose, epoch, index)
 //! is a pure function of those five numbers, so a picture is cropped the same way whatever the backend, the

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use fishmask::data::synthetic;
+use fishmask::device::Cpu;
 use fishmask::device::driver::Driver;
 use fishmask::device::{Array, Buffers, Cuda, Error, Vector};
 use fishmask::graph::plan::Mode;
@@ -65,13 +66,13 @@ impl Shapes {
         let mut parameters = vec![];
         for model in [Model::Resnet9, Model::Resnet18, Model::Resnet34] {
             let graph = model.graph(width)?;
-            let plan = Plan::new(&graph, batch, Mode::Training)?;
-            for conv in plan.convs() {
+            let plan = Plan::<Cpu>::new(&graph, batch, Mode::Training)?;
+            for conv in plan.operations::<Conv>() {
                 if !convs.contains(&conv) {
                     convs.push(conv);
                 }
             }
-            for norm in plan.norms() {
+            for norm in plan.operations::<Norm>() {
                 if !norms.contains(&norm) {
                     norms.push(norm);
                 }

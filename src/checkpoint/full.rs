@@ -13,8 +13,8 @@ use md5::{Digest, Md5};
 use serde::{Deserialize, Serialize};
 
 use super::container::{self, File, Tensor};
+use super::file_kind::FileKind;
 use super::hash::Hash;
-use super::moment::FileKind;
 use super::weights::{self, Expected, Flat};
 use super::{Error, Moment, Problem, Progress, atomic};
 use crate::graph::{Layout, ModelId};

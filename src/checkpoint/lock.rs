@@ -12,7 +12,7 @@ pub const FILE: &str = ".lock";
 /// The right to write to a run. The system takes it back when the program ends, however it ends.
 #[derive(Debug)]
 pub struct RunLock {
-    _file: File,
+    file: File,
 }
 
 impl RunLock {
@@ -32,7 +32,15 @@ impl RunLock {
         }
         // The number is for a message alone: a full disk is told where it matters.
         let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
-        Ok(RunLock { _file: file })
+        Ok(RunLock { file })
+    }
+}
+
+impl Drop for RunLock {
+    /// Unlocks the file rather than closing it alone: a child process that is being started at this moment has the open
+    /// file too, until it runs its own program.
+    fn drop(&mut self) {
+        let _ = self.file.unlock();
     }
 }
 

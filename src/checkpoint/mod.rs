@@ -9,6 +9,7 @@ mod bits;
 pub mod chain;
 pub(crate) mod container;
 mod error;
+mod file_kind;
 pub mod full;
 mod hash;
 pub mod lock;

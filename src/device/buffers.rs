@@ -10,7 +10,7 @@ use super::watch::Fault;
 ///
 /// # Errors
 /// Methods fail when the device does: when it has no room, or a kernel was stopped.
-pub trait Buffers {
+pub trait Buffers: 'static {
     /// Activations and their gradients.
     type Tensor;
     /// f32 values over the flat vector or the statistics.

@@ -4,18 +4,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use crate::ops::layer::Init;
 use crate::rng::{Purpose, Stream};
-
-/// The distribution a parameter's first values are drawn from.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Init {
-    /// The same value everywhere.
-    Constant(f32),
-    /// Uniform in (-bound, bound).
-    Uniform(f32),
-    /// Normal with mean 0 and this standard deviation.
-    Normal(f32),
-}
 
 /// One named parameter: a range of the flat vector.
 ///

@@ -20,11 +20,11 @@ pub fn print<B: TrainingBackend>(
     workers: usize,
     images: usize,
 ) -> Result<(), Error> {
-    let plans = Plans::new(config)?;
+    let plans = Plans::<B>::new(config)?;
     let (graph, plan) = (&plans.graph, &plans.training);
     let rows = rows(graph, plan);
     let replicas = if config.has_workers() { workers } else { 0 };
-    let memory = plans.memory::<B>(replicas, images);
+    let memory = plans.memory(replicas, images);
 
     let width = rows.iter().map(|row| row.nodes.len()).max().unwrap_or(0);
     let mut table = || -> io::Result<()> {
@@ -35,7 +35,7 @@ pub fn print<B: TrainingBackend>(
             let mflop = row.flops as f64 / 1e6;
             writeln!(out, "{:width$}  {shape:>10}  {parameters:>10}  {mflop:9.3}", row.nodes)?;
         }
-        let flops = training_flops(graph, plan) as f64;
+        let flops = training_flops(plan) as f64;
         writeln!(out, "\nparameters                    {}", grouped(graph.layout.weight_count() as u64))?;
         writeln!(out, "training, for one image       {:.1} MFLOP, forward and backward", flops / 1e6)?;
         writeln!(out, "device                        {}, {}", config.device.name, config.device.precision)?;

@@ -8,7 +8,7 @@ use crate::checkpoint::weights;
 use crate::data::Split;
 use crate::device::Device;
 use crate::graph::network::{Batches, plans};
-use crate::graph::{Graph, ModelId, Network};
+use crate::graph::{Graph, ModelId, Network, Phase};
 use crate::optim::{TrainingBackend, Work, with_device};
 use crate::train;
 
@@ -102,7 +102,7 @@ impl Work for Job<'_> {
         let mut logits = vec![];
         let keep = |network: &Network<B>, n| {
             if keeps_logits {
-                logits.extend(network.logits(false, n)?);
+                logits.extend(network.logits(Phase::Inference, n)?);
             }
             Ok(true)
         };

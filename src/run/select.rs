@@ -6,11 +6,12 @@ use super::Error;
 use crate::checkpoint::weights;
 use crate::data::Split;
 use crate::graph::network::{Batches, plans};
-use crate::graph::{Graph, Layout, Network, Scoring, scoring};
+use crate::graph::scoring::{ScoreRule, Statistics, Target};
+use crate::graph::{Graph, Layout, Network, Scoring};
 use crate::mask::kinds::fisher;
 use crate::mask::{Mask, Order, Quota, Samples, file};
 use crate::optim::{TrainingBackend, Work, with_device};
-use crate::settings::{Config, ConfigError, FisherTarget};
+use crate::settings::{Config, ConfigError};
 
 /// A choice of the weights of a file with the largest Fisher scores.
 pub struct Selection {
@@ -20,7 +21,7 @@ pub struct Selection {
     weights: Vec<f32>,
     running: Vec<f32>,
     samples: Samples,
-    running_statistics: bool,
+    statistics: Statistics,
 }
 
 /// A mask that was chosen, and by which scores.
@@ -58,7 +59,7 @@ impl Selection {
         let (count, seed) = (config.mask.samples, config.train.seed);
         let samples = Samples { first: 0, count, order: Order::Shuffled, augment: true, seed, epoch: 0 };
         let config = config.clone();
-        Ok(Selection { config, graph, quota, weights, running, samples, running_statistics: true })
+        Ok(Selection { config, graph, quota, weights, running, samples, statistics: Statistics::Running })
     }
 
     /// Takes the images in this order.
@@ -73,9 +74,9 @@ impl Selection {
         self
     }
 
-    /// Normalises by the running statistics, or by those of each image.
-    pub fn running_statistics(mut self, running: bool) -> Self {
-        self.running_statistics = running;
+    /// Normalises by these statistics.
+    pub fn statistics(mut self, statistics: Statistics) -> Self {
+        self.statistics = statistics;
         self
     }
 
@@ -106,8 +107,7 @@ impl Work for Job<'_> {
     type Output = Result<Selected, Error>;
 
     fn on<B: TrainingBackend>(self, backend: B) -> Result<Selected, Error> {
-        let Selection { config, graph, quota, weights, running, samples, running_statistics } =
-            self.selection;
+        let Selection { config, graph, quota, weights, running, samples, statistics } = self.selection;
         let split = (self.load)()?;
         let count = samples.count;
         Samples::check(count, split.len())
@@ -118,8 +118,8 @@ impl Work for Job<'_> {
         let plans = plans(&graph, Batches { training: None, inference: 1 })?;
         let mut network = Network::new(graph, plans, backend, &weights, &running)?;
         let mut scoring = Scoring::new(&mut network, plan)?;
-        let (power, expect) = (config.mask.power, config.mask.target == FisherTarget::Expect);
-        let rule = scoring::Rule { power, expect, running: running_statistics };
+        let (power, target) = (config.mask.power, config.mask.target);
+        let rule = ScoreRule { power, target, statistics };
         fisher::score(&mut network, &mut scoring, rule, &split, &samples)?;
         let mask = fisher::largest(&mut network, &mut scoring, quota)?;
         let scores = scoring.read(&mut network)?;
@@ -132,8 +132,8 @@ impl Work for Job<'_> {
             augment: samples.augment,
             seed: samples.seed,
             power,
-            expect,
-            running: running_statistics,
+            expect: target == Target::Expect,
+            running: statistics == Statistics::Running,
         };
         Ok(Selected { about, scores, mask, layout })
     }

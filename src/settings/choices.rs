@@ -3,17 +3,6 @@
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-/// Which losses' gradients score the weights.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum FisherTarget {
-    /// That of the sample's label.
-    #[default]
-    Label,
-    /// Those of all classes, weighted by their predicted probability.
-    Expect,
-}
-
 /// Whether checkpoints of a masked run hold what resuming takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]

@@ -2,11 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{CheckpointState, FisherTarget, WorkerMasks};
+use super::{CheckpointState, WorkerMasks};
 use crate::data::DataSource;
 use crate::device::{Device, Precision};
 use crate::distributed::Aggregate;
-use crate::graph::{Layout, ModelId, scoring};
+use crate::graph::scoring::{ScoreRule, Statistics, Target};
+use crate::graph::{Layout, ModelId};
 use crate::mask::{Error, Kind, Quota};
 use crate::ops::Power;
 use crate::optim::UpdateRule;
@@ -93,7 +94,7 @@ pub struct MaskSettings {
     /// Training images whose gradients score the weights.
     pub samples: usize,
     /// The classes whose losses are differentiated.
-    pub target: FisherTarget,
+    pub target: Target,
     /// What a sample's gradient adds to a weight's score.
     pub power: Power,
     /// Epochs of dense training before the first mask.
@@ -191,9 +192,9 @@ impl MaskSettings {
     }
 
     /// How samples are scored before an epoch: with the running statistics once there are any.
-    pub fn rule(&self, epoch: u32) -> scoring::Rule {
-        let expect = self.target == FisherTarget::Expect;
-        scoring::Rule { power: self.power, expect, running: epoch > 0 }
+    pub fn rule(&self, epoch: u32) -> ScoreRule {
+        let statistics = if epoch > 0 { Statistics::Running } else { Statistics::Own };
+        ScoreRule { power: self.power, target: self.target, statistics }
     }
 }
 

@@ -16,7 +16,7 @@ mod setting;
 pub mod table;
 mod values;
 
-pub use choices::{CheckpointState, FisherTarget, WorkerMasks};
+pub use choices::{CheckpointState, WorkerMasks};
 pub use config::{
     CheckpointSettings, Config, DataSettings, DeviceSettings, MaskSettings, OptimizerSettings,
     ScheduleSettings, TrainSettings, WorkerSettings,

@@ -2,12 +2,13 @@
 //! `--print-config`, the header and `docs/settings.md` are loops over it. To add a setting: a row here, and a
 //! field of [`super::Config`] of the same name.
 
-use super::choices::{CheckpointState, FisherTarget, WorkerMasks, typed};
+use super::choices::{CheckpointState, WorkerMasks, typed};
 use super::setting::{Only, Setting, Takes, choices, choices_or_auto};
 use super::{Config, forms};
 use crate::data::DataSource;
 use crate::device::Precision;
 use crate::distributed::Aggregate;
+use crate::graph::scoring::Target;
 use crate::graph::{Model, ModelId};
 use crate::mask::Kind;
 use crate::ops::Power;
@@ -209,7 +210,7 @@ pub static SETTINGS: &[Setting] = &[
     Setting {
         key: "mask.target",
         flag: Some("fisher-target"),
-        takes: Takes::Choice(choices::<FisherTarget>),
+        takes: Takes::Choice(choices::<Target>),
         default: Some("label"),
         only: &[FISHER],
         help: "The class whose loss is differentiated: the label, or each by its predicted probability",
@@ -339,7 +340,6 @@ pub static SETTINGS: &[Setting] = &[
             WorkerMasks::Same => Some("all with the same mask".into()),
             WorkerMasks::Interleaved => Some("each with its own mask".into()),
         }),
-        ..ROW
     },
     Setting {
         key: "workers.aggregate",

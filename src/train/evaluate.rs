@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::device::Error;
-use crate::graph::{Network, Statistics};
+use crate::graph::{Network, Phase};
 use crate::ops::{Backend, Position, Totals};
 
 /// Runs a range of the images of `data`, in order, through the network with its running statistics, and sums
@@ -28,8 +28,8 @@ pub fn evaluate<B: Backend>(
     for start in images.clone().step_by(batch) {
         let n = batch.min(images.end - start);
         let mut step = |network: &mut Network<B>| {
-            network.draw_batch(false, data, n)?;
-            network.forward(false, Statistics::Running, n, 0.0)
+            network.draw_batch(Phase::Inference, data, n)?;
+            network.forward(Phase::Inference, n, 0.0)
         };
         match n == batch {
             true => network.replay(recording, step)?,

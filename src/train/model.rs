@@ -30,7 +30,7 @@ impl<B: TrainingBackend> SharedModel<B> {
     /// When the device has no room.
     pub fn new(
         mut backend: B,
-        plans: Plans,
+        plans: Plans<B>,
         test: Split,
         (weights, running): (&[f32], &[f32]),
     ) -> Result<Self, Error> {

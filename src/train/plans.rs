@@ -1,11 +1,10 @@
 //! The plans of a run's network, and the memory that they take.
 
 use crate::data::IMAGE;
-use crate::graph::network::{scratch, shared_slots};
+use crate::graph::network::shared_slots;
 use crate::graph::plan::Mode;
 use crate::graph::{self, Graph, Plan};
 use crate::mask::kinds::fisher;
-use crate::ops::Work;
 use crate::optim::{Sgd, TrainingBackend};
 use crate::settings::Config;
 
@@ -13,23 +12,23 @@ use crate::settings::Config;
 const EVALUATION_BATCH: usize = 500;
 
 /// A run's network and the plans that it is trained, evaluated and scored by.
-pub struct Plans {
+pub struct Plans<B: TrainingBackend> {
     /// The network.
     pub graph: Graph,
     /// Plan of a training step.
-    pub training: Plan,
+    pub training: Plan<B>,
     /// Plan of an evaluation step.
-    pub inference: Plan,
+    pub inference: Plan<B>,
     /// Plan for scoring samples, if masks are chosen by scores.
-    pub scoring: Option<Plan>,
+    pub scoring: Option<Plan<B>>,
 }
 
-impl Plans {
+impl<B: TrainingBackend> Plans<B> {
     /// Plans what a configuration asks for.
     ///
     /// # Errors
     /// When the network cannot be planned.
-    pub fn new(config: &Config) -> Result<Plans, graph::Error> {
+    pub fn new(config: &Config) -> Result<Self, graph::Error> {
         let graph = config.network.graph()?;
         let training = Plan::new(&graph, config.train.batch_size, Mode::Training)?;
         let inference = Plan::new(&graph, EVALUATION_BATCH, Mode::Inference)?;
@@ -40,7 +39,7 @@ impl Plans {
 
     /// What a run keeps on its device, with `replicas` workers that have weights of their own (0 for a single
     /// worker) and so many images.
-    pub fn memory<B: TrainingBackend>(&self, replicas: usize, images: usize) -> Memory {
+    pub fn memory(&self, replicas: usize, images: usize) -> Memory {
         let Plans { graph, training, inference, scoring } = self;
         let value = size_of::<f32>();
         // The network has its weights and gradients; it, or each of several workers, what moves.
@@ -50,12 +49,11 @@ impl Plans {
             replicas => network + replicas * (B::WEIGHT + state),
         };
         let activations: usize = shared_slots(Some(training), inference).iter().sum();
-        let winners: usize = training.winners.iter().sum();
-        let plans =
-            [(Some(inference), Work::Train), (Some(training), Work::Train), (scoring.as_ref(), Work::Score)];
-        let scratch = plans.into_iter().filter_map(|(plan, work)| Some(scratch::<B>(plan?, work))).collect();
+        let saved: usize = training.saved.iter().sum();
+        let plans = [Some(inference), Some(training), scoring.as_ref()];
+        let scratch = plans.into_iter().flatten().map(Plan::scratch).collect();
         Memory {
-            activations: activations * B::ACTIVATION + winners,
+            activations: activations * B::ACTIVATION + saved,
             weights: graph.layout.weight_count() * weight,
             scratch: B::scratch_bytes(scratch),
             scoring: scoring.as_ref().map_or(0, |plan| {

@@ -41,7 +41,7 @@ impl<'a, B: TrainingBackend> Trainer<'a, B> {
     /// When the device has no room, a file cannot be read or written, or another process fails.
     pub fn new(backend: B, training: Training<'a>, began: Instant) -> Result<Self, Error> {
         let Training { config, dataset, resume, comm, keep, listeners } = training;
-        let (plans, set) = (Plans::new(config)?, dataset.set());
+        let (plans, set) = (Plans::<B>::new(config)?, dataset.set());
         let images = [dataset.train.len(), dataset.test.len()];
         let local = comm.local().len();
         check_room(&backend, config, &plans, local, images)?;
@@ -261,14 +261,14 @@ impl<'a, B: TrainingBackend> Trainer<'a, B> {
 fn check_room<B: TrainingBackend>(
     backend: &B,
     config: &Config,
-    plans: &Plans,
+    plans: &Plans<B>,
     local: usize,
     [train, test]: [usize; 2],
 ) -> Result<(), Error> {
     let replicas = if config.has_workers() { local } else { 0 };
     // Parts of the images are copies; the whole is shared.
     let held = if config.shards() { local * config.worker_images(train) } else { train };
-    let needed = plans.memory::<B>(replicas, held + test).total();
+    let needed = plans.memory(replicas, held + test).total();
     let free = backend.free_bytes()?;
     if needed <= free {
         return Ok(());

@@ -195,7 +195,8 @@ fn python() -> Option<PathBuf> {
 fn the_script_restores_the_same_weights() {
     let Some(python) = python() else {
         eprintln!(
-            "skipped: the_script_restores_the_same_weights: no python3 with numpy and safetensors; set PYTHON to one"
+            "skipped: the_script_restores_the_same_weights: no python3 with numpy and safetensors; set \
+             PYTHON to one"
         );
         return;
     };

@@ -11,8 +11,8 @@ use safetensors::{Dtype, SafeTensors};
 use tempfile::{TempDir, tempdir};
 
 /// A masked run of 2 epochs of 4 steps.
-const MASKED: &str = "--data synthetic --train-images 256 --width 2 --batch-size 64 --epochs 2 --peak-epoch 1 \
-    --mask fisher --keep-ratio 0.05 --fisher-samples 70 --run-dir run";
+const MASKED: &str = "--data synthetic --train-images 256 --width 2 --batch-size 64 --epochs 2 --peak-epoch \
+    1 --mask fisher --keep-ratio 0.05 --fisher-samples 70 --run-dir run";
 const MODEL: &str = "--model resnet9 --width 2 --weights run/final.safetensors --data synthetic";
 /// Its weights.
 const WEIGHTS: usize = 6_762;

@@ -414,14 +414,16 @@ fn a_second_trainer_in_the_same_folder_is_refused() {
 #[test]
 fn help_names_every_flag() {
     let directory = tempdir().unwrap();
-    let train_flags = "--recipe --set --print-config --model --width --epochs --batch-size --lr --peak-epoch --momentum --weight-decay \
-        --label-smoothing --train-images --mask --keep-ratio --fisher-samples --fisher-target --fisher-power \
-        --warmup-epochs --mask-every --update-rule --checkpoint-state --checkpoint-values --data --data-dir --offline --no-verify --device --precision --seed --run-dir --resume \
-        --checkpoint-every --threads --summary";
+    let train_flags = "--recipe --set --print-config --model --width --epochs --batch-size --lr --peak-epoch \
+        --momentum --weight-decay --label-smoothing --train-images --mask --keep-ratio --fisher-samples \
+        --fisher-target --fisher-power --warmup-epochs --mask-every --update-rule --checkpoint-state \
+        --checkpoint-values --data --data-dir --offline --no-verify --device --precision --seed --run-dir \
+        --resume --checkpoint-every --threads --summary";
     let evaluate_flags =
         "--recipe --set --model --width --weights --data-dir --split --count --logits --no-verify --device";
-    let mask_flags = "--recipe --set --compare --model --width --weights --data-dir --fisher-samples --fisher-target --fisher-power \
-        --keep-ratio --sample-order --augment --bn --device --out --seed --threads";
+    let mask_flags = "--recipe --set --compare --model --width --weights --data-dir --fisher-samples \
+        --fisher-target --fisher-power --keep-ratio --sample-order --augment --bn --device --out --seed \
+        --threads";
     for (command, flags) in [
         (train(directory.path(), "--help"), train_flags),
         (evaluate(directory.path(), "--help"), evaluate_flags),

@@ -8,7 +8,7 @@ use fishmask::device::driver::Driver;
 use fishmask::device::emulated::Emulated;
 use fishmask::device::{Buffers, Cpu};
 use fishmask::graph::network::{Batches, plans};
-use fishmask::graph::{Model, Network, Statistics};
+use fishmask::graph::{Model, Network, Phase};
 use fishmask::ops::{LossOps, Position, Totals};
 use fishmask::optim::{Moves, PiecewiseLinear, Sgd, SgdBuffers, TrainingBackend};
 use fishmask::train::evaluate;
@@ -53,8 +53,8 @@ impl<B: TrainingBackend> Training<B> {
     fn step(&mut self, recorded: bool) {
         let Training { network, velocity, data, recording } = self;
         let mut work = |network: &mut Network<B>| {
-            network.draw_batch(true, data, BATCH)?;
-            network.forward(true, Statistics::Batch, BATCH, 0.0)?;
+            network.draw_batch(Phase::Training, data, BATCH)?;
+            network.forward(Phase::Training, BATCH, 0.0)?;
             network.backward(BATCH)?;
             let (backend, gradients, weights) = network.parameters();
             let sgd = Sgd { momentum: 0.9, weight_decay: 5e-4 * BATCH as f32 };
@@ -93,7 +93,7 @@ fn one_step<D: Driver>(device: Cuda<D>, model: Model) {
     let losses = [cpu.network.backend().totals().unwrap(), gpu.network.backend().totals().unwrap()];
     assert_eq!((losses[1].images, gpu.network.backend().fault().unwrap()), (BATCH as u64, None));
     let away = (losses[1].loss - losses[0].loss).abs() / losses[0].loss;
-    let (expected, actual) = (cpu.network.gradients().unwrap(), gpu.network.gradients().unwrap());
+    let (expected, actual) = (cpu.network.read_gradients().unwrap(), gpu.network.read_gradients().unwrap());
     let parameters = &cpu.network.graph().layout.parameters;
     let relus = parameters.iter().filter(|p| p.shape.len() == 4 && !p.name.contains("downsample")).count();
     let error = |layer: usize| (2.0 * layer as f64).sqrt() / 2048.0;

@@ -389,7 +389,8 @@ fn prune_removes_nothing_when_what_it_is_to_keep_is_damaged() {
     }
 }
 
-/// When dense epochs end: a full checkpoint, and what the masks to come build on. What a killed program left goes.
+/// When dense epochs end: a full checkpoint, and what the masks to come build on. What a killed program left
+/// goes.
 #[test]
 fn a_base_beside_the_newest_checkpoint_is_not_pruned() {
     let folder = tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! Chains with files that are missing, damaged, or say what cannot be: always an error that names the file, never other
-//! weights.
+//! Chains with files that are missing, damaged, or say what cannot be: always an error that names the file,
+//! never other weights.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -56,7 +56,8 @@ impl Fixture {
         self.read().load(Moment::new(epoch, 0)).unwrap_err()
     }
 
-    /// Rewrites a file with other tensors or metadata, and a guard that fits them. `name` is the file's new name.
+    /// Rewrites a file with other tensors or metadata, and a guard that fits them. `name` is the file's new
+    /// name.
     fn forge(&self, from: &str, name: &str, change: impl FnOnce(&mut Value, &mut Vec<Named>)) {
         let bytes = forged(&self.path(from), change);
         fs::remove_file(self.path(from)).unwrap();
@@ -64,8 +65,8 @@ impl Fixture {
     }
 }
 
-/// For every change of every file: verification fails, and each epoch restores to what it was or is an error that names
-/// the file.
+/// For every change of every file: verification fails, and each epoch restores to what it was or is an error
+/// that names the file.
 fn every_change_is_found(changes: impl Fn(&[u8]) -> Vec<Vec<u8>>) {
     let f = Fixture::new();
     for name in names(f.folder.path()) {
@@ -131,7 +132,8 @@ fn a_missing_parent_is_named_by_its_hash() {
     fs::remove_file(f.path(FIRST)).unwrap();
     let text = f.refusal(2).to_string();
     let expected = format!(
-        "{}: its parent, the checkpoint whose weights have BLAKE3 {parent}, is missing; put it back, or remove this file",
+        "{}: its parent, the checkpoint whose weights have BLAKE3 {parent}, is missing; put it back, or \
+         remove this file",
         f.path(SECOND).display()
     );
     assert_eq!(text, expected);

@@ -1,5 +1,5 @@
-//! `kill -9` at random moments of writing and pruning: the chain verifies, and holds all that was reported written. And
-//! writes that the system refuses.
+//! `kill -9` at random moments of writing and pruning: the chain verifies, and holds all that was reported
+//! written. And writes that the system refuses.
 
 use std::env;
 use std::io::{BufRead, BufReader, Read};
@@ -25,8 +25,8 @@ fn layout() -> Layout {
     layout
 }
 
-/// No test of its own: writes checkpoint after checkpoint, as a run does that was started again, with a new mask every
-/// third and pruned to four every fifth, and prints the epoch of each.
+/// No test of its own: writes checkpoint after checkpoint, as a run does that was started again, with a new
+/// mask every third and pruned to four every fifth, and prints the epoch of each.
 #[test]
 #[ignore = "the helper of the tests beside it"]
 fn writes_until_it_is_killed() {
@@ -128,11 +128,13 @@ fn killed_a_hundred_times_the_chain_verifies() {
     );
 }
 
-/// Runs the helper with files limited to `blocks` of 512 bytes, until it ends or has written `epochs`: its exit code,
-/// none if it had to be killed, and what it said. The signal is ignored, so that writes fail, as on a full disk.
+/// Runs the helper with files limited to `blocks` of 512 bytes, until it ends or has written `epochs`: its
+/// exit code, none if it had to be killed, and what it said. The signal is ignored, so that writes fail, as
+/// on a full disk.
 fn limited(folder: &Path, blocks: u32, epochs: u32) -> (Option<i32>, String) {
     let script = format!(
-        "trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" --ignored --exact --nocapture chain_kill::writes_until_it_is_killed"
+        "trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" --ignored --exact --nocapture \
+         chain_kill::writes_until_it_is_killed"
     );
     let mut command = Command::new("sh");
     command.args(["-c", &script]).arg(env::current_exe().unwrap()).env(FOLDER, folder);

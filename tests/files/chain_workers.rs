@@ -371,8 +371,9 @@ fn the_program_lists_and_verifies_them() {
             let names = names(folder.path());
             let mask = names.iter().find(|name| name.starts_with("mask-")).unwrap();
             format!(
-                "good  {mask}\ngood  base-0000-step-00000.safetensors\ngood  epoch-0001-step-00000.delta.safetensors\n\
-             good  epoch-0001-step-00000.workers.safetensors\nall 4 files are good\n"
+                "good  {mask}\ngood  base-0000-step-00000.safetensors\n\
+                 good  epoch-0001-step-00000.delta.safetensors\n\
+                 good  epoch-0001-step-00000.workers.safetensors\nall 4 files are good\n"
             )
         })
     );

@@ -22,7 +22,8 @@ fn small() -> Layout {
     layout
 }
 
-/// Values that a careless copy changes: signed zero, NaNs with payloads, denormals, infinities, ordinary ones.
+/// Values that a careless copy changes: signed zero, NaNs with payloads, denormals, infinities, ordinary
+/// ones.
 fn awkward(n: usize, salt: u32) -> Vec<f32> {
     let special = [0x8000_0000, 0x7fc0_1234, 0xffa0_0001, 0x0000_0001, 0x807f_ffff, 0x7f80_0000, 0xff7f_ffff];
     let bits = |i: u32| match special.get(i as usize) {

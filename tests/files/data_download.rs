@@ -84,7 +84,8 @@ fn answer(body: &[u8], reply: Reply, range: Option<usize>) -> Vec<u8> {
             format!("HTTP/1.1 {status} No\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno").into_bytes()
         }
         (Reply::Range | Reply::Cut(_), Some(from)) if from >= total => format!(
-            "HTTP/1.1 416 No\r\nContent-Range: bytes */{total}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            "HTTP/1.1 416 No\r\nContent-Range: bytes */{total}\r\nContent-Length: 0\r\nConnection: \
+             close\r\n\r\n"
         )
         .into_bytes(),
         (Reply::WrongRange, Some(_)) => part(1, total),

@@ -213,8 +213,16 @@ fn fixture(name: &str) -> Vec<u8> {
     std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/data").join(name)).unwrap()
 }
 
+/// The operations of pickles that are known, and bytes that some of them take.
+const OPCODES: &[u8] =
+    b"(.012NJKMGUTCBX)]}taelsudqrhjcRb\x81\x85\x86\x87\x88\x8a\x8c\x8f\x90\x93\x94\x00\x01\n";
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 1000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     /// A reader gives records that pass the check, or an error; it does not panic.
     #[test]
@@ -245,7 +253,7 @@ proptest! {
     /// Opcodes in any order, where a mutated file rarely gets beyond its first error.
     #[test]
     fn random_pickle(opcodes in proptest::collection::vec(
-        proptest::sample::select(&b"(.012NJKMGUTCBX)]}taelsudqrhjcRb\x81\x85\x86\x87\x88\x8a\x8c\x8f\x90\x93\x94\x00\x01\n"[..]),
+        proptest::sample::select(OPCODES),
         0..60,
     )) {
         if let Ok(records) = python::records(file(), &opcodes, 2) {

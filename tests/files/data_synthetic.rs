@@ -74,8 +74,8 @@ fn drawing(image: &[u8]) -> Vec<bool> {
     grey.iter().map(|&v| v > mean).collect()
 }
 
-/// How often horizontal and vertical neighbours differ tells horizontal from vertical stripes, whatever the colours:
-/// the drawing carries the class.
+/// How often horizontal and vertical neighbours differ tells horizontal from vertical stripes, whatever the
+/// colours: the drawing carries the class.
 #[test]
 fn stripes_run_as_their_class_says() {
     let train = dataset(2000, 0, 0).train;

@@ -1,9 +1,11 @@
-//! Communicators within one process, against direct sums; the formulas of their traffic, against counts by hand.
+//! Communicators within one process, against direct sums; the formulas of their traffic, against counts by
+//! hand.
 
 use fishmask::distributed::{Aggregate, Communicator, Error, InProcess, WINDOW, traffic};
 use fishmask::rng::{Purpose, Stream};
 
-/// A worker's values, or the base's for `rank` None. Magnitudes differ, so that the order of a sum shows in its bits.
+/// A worker's values, or the base's for `rank` None. Magnitudes differ, so that the order of a sum shows in
+/// its bits.
 fn values(rank: Option<usize>, length: usize) -> Vec<f32> {
     let index = rank.map_or(1000, |rank| rank as u32);
     let mut stream = Stream::new(7, Purpose::Synthetic, length as u32, index);
@@ -129,8 +131,8 @@ fn workers_of_one_process_agree() {
     workers.finish().unwrap();
 }
 
-/// Of 10 f32 among 4 ranks, parts are 2, 3, 2 and 3 long. Rank 1 sends 2 + 2 + 3 elements to be added up, and its own
-/// 3 to three others: 16 elements. Rank 0 sends 3 + 2 + 3, and 2 to three others: 14.
+/// Of 10 f32 among 4 ranks, parts are 2, 3, 2 and 3 long. Rank 1 sends 2 + 2 + 3 elements to be added up, and
+/// its own 3 to three others: 16 elements. Rank 0 sends 3 + 2 + 3, and 2 to three others: 14.
 #[test]
 fn traffic_by_hand() {
     assert_eq!(traffic::merge(10, 1, 4), (64, 64));

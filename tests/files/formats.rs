@@ -1,5 +1,5 @@
-//! Files that commit 8110a6a wrote, in `tests/fixtures/before`: they are still read, and what is written today from the
-//! same values has the same content, which that program reads.
+//! Files that commit 8110a6a wrote, in `tests/fixtures/before`: they are still read, and what is written
+//! today from the same values has the same content, which that program reads.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -36,7 +36,8 @@ fn content(path: &Path) -> (serde_json::Value, Vec<u8>) {
     (serde_json::from_slice(&bytes[8..begin]).unwrap(), bytes[begin..].to_vec())
 }
 
-/// Whether a folder's files hold what those of before do. In the header of a chain's file keys stand in another order.
+/// Whether a folder's files hold what those of before do. In the header of a chain's file keys stand in
+/// another order.
 fn assert_content(folder: &Path, name: &str, files: usize) {
     let written: Vec<_> = fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
     assert_eq!(written.len(), files);

@@ -1,4 +1,5 @@
-//! What is read from files and written to them: data sets, checkpoints and chains; and what workers send each other.
+//! What is read from files and written to them: data sets, checkpoints and chains; and what workers send each
+//! other.
 
 #[path = "../support/mod.rs"]
 mod support;

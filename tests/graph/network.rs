@@ -6,7 +6,7 @@ use crate::support::reference::{Named, Tensor};
 use crate::support::{channels_last, labels, normals};
 use fishmask::device::Cpu;
 use fishmask::graph::network::{Batches, plans};
-use fishmask::graph::{Graph, Model, Network, Statistics};
+use fishmask::graph::{Graph, Model, Network, Phase};
 
 const NETS: [(Model, &str); 3] =
     [(Model::Resnet9, "resnet9"), (Model::Resnet18, "resnet18"), (Model::Resnet34, "resnet34")];
@@ -92,14 +92,14 @@ fn gradients_agree_with_f64() {
             // A plan for more images than there are: the rest of each buffer must stay out of every sum.
             let mut network = network(graph, n + 1, &state);
             let bytes: Vec<u8> = labels.iter().map(|&l| l as u8).collect();
-            network.set_batch(true, &channels_last(&images), &bytes).unwrap();
-            network.forward(true, Statistics::Batch, n, smoothing as f32).unwrap();
-            assert_near(&network.logits(true, n).unwrap(), &expected.logits.data, BOUND, name);
+            network.set_batch(Phase::Training, &channels_last(&images), &bytes).unwrap();
+            network.forward(Phase::Training, n, smoothing as f32).unwrap();
+            assert_near(&network.logits(Phase::Training, n).unwrap(), &expected.logits.data, BOUND, name);
             let totals = fishmask::ops::LossOps::totals(network.backend()).unwrap();
             assert!((totals.loss - expected.loss).abs() < BOUND * expected.loss, "{name} loss");
             assert_eq!((totals.correct, totals.images), (expected.correct as u64, n as u64), "{name}");
             network.backward(n).unwrap();
-            let actual = layout.to_canonical(&network.gradients().unwrap());
+            let actual = layout.to_canonical(&network.read_gradients().unwrap());
             for p in &layout.parameters {
                 assert_near(&actual[p.range()], &gradients[&p.name].data, BOUND, &p.name);
             }
@@ -121,12 +121,10 @@ fn inference_agrees_with_f64_and_changes_nothing() {
         let expected = net.forward(&state, &images, &labels, Mode::Eval);
         let mut network = network(graph, 4, &state);
         let before = (network.read_weights().unwrap(), network.read_running().unwrap());
-        for training in [true, false] {
-            let bytes: Vec<u8> = labels.iter().map(|&l| l as u8).collect();
-            network.set_batch(training, &channels_last(&images), &bytes).unwrap();
-            network.forward(training, Statistics::Running, 4, 0.0).unwrap();
-            assert_near(&network.logits(training, 4).unwrap(), &expected.logits.data, BOUND, name);
-        }
+        let bytes: Vec<u8> = labels.iter().map(|&l| l as u8).collect();
+        network.set_batch(Phase::Inference, &channels_last(&images), &bytes).unwrap();
+        network.forward(Phase::Inference, 4, 0.0).unwrap();
+        assert_near(&network.logits(Phase::Inference, 4).unwrap(), &expected.logits.data, BOUND, name);
         assert_eq!(before, (network.read_weights().unwrap(), network.read_running().unwrap()));
     }
 }
@@ -145,14 +143,24 @@ fn agrees_with_pytorch() {
         let labels: Vec<u8> = fixture.labels("labels").iter().map(|&l| l as u8).collect();
         let n = labels.len();
         let mut network = network(graph, n, &fixture.named("before."));
-        network.set_batch(false, &channels_last(images), &labels).unwrap();
-        network.forward(false, Statistics::Running, n, 0.0).unwrap();
-        assert_near(&network.logits(false, n).unwrap(), &fixture.tensor("eval.logits").data, BOUND, file);
-        network.set_batch(true, &channels_last(images), &labels).unwrap();
-        network.forward(true, Statistics::Batch, n, 0.0).unwrap();
-        assert_near(&network.logits(true, n).unwrap(), &fixture.tensor("train.logits").data, BOUND, file);
+        network.set_batch(Phase::Inference, &channels_last(images), &labels).unwrap();
+        network.forward(Phase::Inference, n, 0.0).unwrap();
+        assert_near(
+            &network.logits(Phase::Inference, n).unwrap(),
+            &fixture.tensor("eval.logits").data,
+            BOUND,
+            file,
+        );
+        network.set_batch(Phase::Training, &channels_last(images), &labels).unwrap();
+        network.forward(Phase::Training, n, 0.0).unwrap();
+        assert_near(
+            &network.logits(Phase::Training, n).unwrap(),
+            &fixture.tensor("train.logits").data,
+            BOUND,
+            file,
+        );
         network.backward(n).unwrap();
-        let actual = layout.to_canonical(&network.gradients().unwrap());
+        let actual = layout.to_canonical(&network.read_gradients().unwrap());
         let gradients = fixture.named("gradient.");
         for p in &layout.parameters {
             assert_near(&actual[p.range()], &gradients[&p.name].data, BOUND, &p.name);
@@ -170,11 +178,13 @@ fn trained_alone_a_parameter_has_the_same_gradient() {
         let mut network = network(graph, 3, &state);
         let mut gradients = |trained: &dyn Fn(usize) -> bool, seed: u64| {
             let labels: Vec<u8> = labels(3, 10, seed).iter().map(|&l| l as u8).collect();
-            network.set_batch(true, &channels_last(&normals(&[3, 3, 32, 32], seed)), &labels).unwrap();
+            network
+                .set_batch(Phase::Training, &channels_last(&normals(&[3, 3, 32, 32], seed)), &labels)
+                .unwrap();
             network.train_only(|range| trained(range.start));
-            network.forward(true, Statistics::Batch, 3, 0.0).unwrap();
+            network.forward(Phase::Training, 3, 0.0).unwrap();
             network.backward(3).unwrap();
-            network.gradients().unwrap()
+            network.read_gradients().unwrap()
         };
         let expected = gradients(&|_| true, 2);
         for (i, p) in layout.parameters.iter().enumerate() {

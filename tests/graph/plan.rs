@@ -1,12 +1,18 @@
 //! Plans: walked step by step, with what each buffer holds worked out from the graph alone.
 
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use fishmask::device::Cpu;
 use fishmask::graph::network::{Batches, plans, shared_slots};
-use fishmask::graph::plan::{Backward, Forward, Mode, Residual, Slot};
-use fishmask::graph::{ConvSpec, Error, Graph, Init, Model, NodeId, Op, Plan, Shape, summary};
-use fishmask::ops::Pool;
+use fishmask::graph::plan::{Destination, Mode, Slot, Step};
+use fishmask::graph::{Error, Graph, Init, Model, NodeId, Op, Shape, summary};
+use fishmask::ops::{
+    Add, AveragePool, BatchNorm, Conv, ConvLayer, Linear, LinearLayer, Norm, Pool, Relu, Scale,
+};
+
+type Plan = fishmask::graph::Plan<Cpu>;
 
 const MODELS: [Model; 3] = [Model::Resnet9, Model::Resnet18, Model::Resnet34];
 
@@ -24,7 +30,8 @@ struct Walk<'a> {
     graph: &'a Graph,
     plan: &'a Plan,
     slots: BTreeMap<Slot, Held>,
-    winners: BTreeMap<usize, NodeId>,
+    /// The node whose pass forward left each saved buffer.
+    saved: BTreeMap<usize, NodeId>,
 }
 
 type Checked = Result<(), String>;
@@ -33,10 +40,84 @@ fn ensure(condition: bool, what: impl FnOnce() -> String) -> Checked {
     if condition { Ok(()) } else { Err(what()) }
 }
 
-/// The second input of the Add among a step's nodes.
-fn other_input(graph: &Graph, nodes: &[NodeId]) -> Option<NodeId> {
-    let add = nodes.iter().find(|&&n| graph.nodes[n].op == Op::Add)?;
-    graph.nodes[*add].inputs.iter().copied().find(|input| !nodes.contains(input))
+/// Among a step's nodes the one that reads a node of another step beside the chain, and what it reads.
+fn other_input(graph: &Graph, nodes: &[NodeId]) -> Option<(NodeId, NodeId)> {
+    let reads = |&node: &NodeId| {
+        let other = graph.nodes[node].inputs.iter().find(|input| !nodes.contains(input));
+        other.map(|&input| (node, input))
+    };
+    nodes[1..].iter().find_map(reads)
+}
+
+/// An operation, and what its passes read and write beside its first input and its output.
+struct Expected {
+    operation: Box<dyn Any>,
+    /// The operation's words.
+    words: String,
+    /// Whether the backward pass reads the first input and the output.
+    reads: [bool; 2],
+    /// Whether the gradient of the first input can be added to what is there, as only a convolution's can.
+    accumulates: bool,
+    /// Whether the second input's gradient can be in place.
+    in_place: bool,
+    saves: bool,
+}
+
+impl Expected {
+    fn new<T: Any + std::fmt::Debug>(operation: T) -> Expected {
+        let words = format!("{operation:?}");
+        let reads = [true, false];
+        Expected {
+            operation: Box::new(operation),
+            words,
+            reads,
+            accumulates: false,
+            in_place: false,
+            saves: false,
+        }
+    }
+
+    /// What these nodes are to be computed by, worked out from their operations.
+    fn of(graph: &Graph, nodes: &[NodeId], n: usize) -> Result<Expected, String> {
+        let first = &graph.nodes[nodes[0]];
+        let Shape { h, w, c } = graph.nodes[first.inputs[0]].shape;
+        let rest: Vec<&Op> = nodes[1..].iter().map(|&node| &graph.nodes[node].op).collect();
+        match (&first.op, &rest[..]) {
+            (&Op::Conv(ConvLayer { k, r, stride, pad, .. }), []) => {
+                let conv = Conv { n, h, w, c, k, r, stride, pad };
+                Ok(Expected { accumulates: true, ..Expected::new(conv) })
+            }
+            (Op::BatchNorm(BatchNorm), rest) => {
+                let mut norm = Norm { n, h, w, c, relu: false, residual: false, relu_sum: false, pool: None };
+                for (place, op) in rest.iter().enumerate() {
+                    match op {
+                        Op::Relu(_) if place == 0 => norm.relu = true,
+                        Op::Add(_) if place <= 1 => norm.residual = true,
+                        Op::Relu(_) if norm.residual => norm.relu_sum = true,
+                        Op::MaxPool(pool) if place + 1 == rest.len() => norm.pool = Some(*pool),
+                        op => return Err(format!("{op:?} at {place} after a batch norm")),
+                    }
+                }
+                let pooled = norm.pool.is_some();
+                let reads = [true, norm.relu_sum && !pooled];
+                Ok(Expected { reads, in_place: !pooled, saves: pooled, ..Expected::new(norm) })
+            }
+            (Op::GlobalAveragePool(_), []) => {
+                Ok(Expected { reads: [false; 2], ..Expected::new(AveragePool { n, h, w, c }) })
+            }
+            (&Op::Linear(LinearLayer { k, .. }), []) => Ok(Expected::new(Linear { n, c, k, scale: 1.0 })),
+            (&Op::Linear(LinearLayer { k, .. }), &[&Op::Scale(Scale(scale))]) => {
+                Ok(Expected::new(Linear { n, c, k, scale }))
+            }
+            (op, rest) => Err(format!("{op:?} with {rest:?}")),
+        }
+    }
+
+    fn is(&self, step: &Step<Cpu>) -> Checked {
+        let same_type = (&*step.operation as &dyn Any).type_id() == (*self.operation).type_id();
+        let words = format!("{:?}", step.operation);
+        ensure(same_type && words == self.words, || format!("{words}, not {}", self.words))
+    }
 }
 
 impl Walk<'_> {
@@ -72,212 +153,135 @@ impl Walk<'_> {
         self.write(slot, Held::Gradient(node, parts))
     }
 
-    fn forward(&mut self, nodes: &[NodeId], step: &Forward) -> Checked {
-        let graph = self.graph;
+    fn forward(&mut self, step: &Step<Cpu>) -> Checked {
+        let (graph, Step { nodes, operands, .. }) = (self.graph, step);
         let (first, last) = (nodes[0], nodes[nodes.len() - 1]);
         for pair in nodes.windows(2) {
             let readers = graph.nodes.iter().filter(|n| n.inputs.contains(&pair[0])).count();
             let chained = readers == 1 && graph.nodes[pair[1]].inputs.contains(&pair[0]);
             ensure(chained, || format!("nodes {pair:?} are no chain"))?;
         }
-        let source = graph.nodes[first].inputs[0];
-        let shape = graph.nodes[source].shape;
-        let range = |p: usize| graph.layout.parameters[p].range();
-        let (x, y) = match (&graph.nodes[first].op, step) {
-            (
-                &Op::Conv { r, stride, pad, filter },
-                Forward::Conv { conv, x, filter: found, y, statistic },
-            ) => {
-                let geometry = (conv.n, Shape { h: conv.h, w: conv.w, c: conv.c }, conv.k);
-                ensure(geometry == (self.plan.batch, shape, graph.nodes[first].shape.c), || {
-                    format!("{conv:?}")
-                })?;
-                ensure((conv.r, conv.stride, conv.pad) == (r, stride, pad), || format!("{conv:?}"))?;
-                ensure(*found == range(filter), || format!("filter at {found:?}"))?;
-                let next = graph.nodes.iter().find(|n| n.inputs == [first]).map(|n| n.op);
-                let Some(Op::BatchNorm { statistic: expected, .. }) = next else {
-                    return Err(format!("no batch norm after conv {first}"));
-                };
-                ensure(*statistic == Some(expected), || format!("sums of {statistic:?}"))?;
-                (*x, *y)
-            }
-            (
-                &Op::BatchNorm { weight, bias, statistic },
-                Forward::Norm { norm, x, residual, affine, statistic: found, y, winners },
-            ) => {
-                ensure(
-                    (norm.n, Shape { h: norm.h, w: norm.w, c: norm.c }) == (self.plan.batch, shape),
-                    || format!("{norm:?}"),
-                )?;
-                ensure((affine.weight.clone(), affine.bias.clone()) == (range(weight), range(bias)), || {
-                    format!("{affine:?}")
-                })?;
-                ensure(*found == statistic, || format!("statistic {found}"))?;
-                let ops: Vec<Op> = nodes[1..].iter().map(|&n| graph.nodes[n].op).collect();
-                let mut expected = vec![];
-                expected.extend(norm.relu.then_some(Op::Relu));
-                expected.extend(norm.residual.then_some(Op::Add));
-                expected.extend(norm.relu_sum.then_some(Op::Relu));
-                expected.extend(norm.pool.map(Op::MaxPool));
-                ensure(ops == expected, || format!("{norm:?} for {ops:?}"))?;
-                let other = other_input(graph, nodes);
-                ensure(norm.residual == other.is_some() && residual.is_some() == other.is_some(), || {
-                    format!("residual {residual:?} for {other:?}")
-                })?;
-                if let (Some(slot), Some(other)) = (residual, other) {
-                    self.reads_output(*slot, other)?;
-                    ensure(slot != y, || format!("slot {slot} read and written"))?;
-                }
-                let expected = norm.pool.is_some() && !self.plan.backward.is_empty();
-                ensure(winners.is_some() == expected, || format!("winners {winners:?}"))?;
-                if let Some(winners) = winners {
-                    let needed = self.plan.batch * graph.nodes[last].shape.elements();
-                    ensure(self.plan.winners[*winners] >= needed, || format!("winners {winners} too few"))?;
-                    let taken = self.winners.insert(*winners, last);
-                    ensure(taken.is_none(), || format!("winners {winners} of {taken:?} overwritten"))?;
-                }
-                (*x, *y)
-            }
-            (Op::GlobalAveragePool, Forward::AveragePool { pool, x, y }) => {
-                ensure(
-                    (pool.n, Shape { h: pool.h, w: pool.w, c: pool.c }) == (self.plan.batch, shape),
-                    || format!("{pool:?}"),
-                )?;
-                (*x, *y)
-            }
-            (&Op::Linear { weight, bias }, Forward::Linear { linear, x, weight: found, bias: at, y }) => {
-                let geometry = (linear.n, linear.c, linear.k);
-                ensure(geometry == (self.plan.batch, shape.c, graph.nodes[first].shape.c), || {
-                    format!("{linear:?}")
-                })?;
-                let scale = match nodes.get(1).map(|&n| graph.nodes[n].op) {
-                    Some(Op::Scale(factor)) => factor,
-                    _ => 1.0,
-                };
-                ensure(linear.scale == scale, || format!("{linear:?}"))?;
-                ensure((found.clone(), at.clone()) == (range(weight), bias.map(range)), || {
-                    format!("{found:?}")
-                })?;
-                (*x, *y)
-            }
-            (op, step) => return Err(format!("{step:?} for {op:?}")),
+        let expected = Expected::of(graph, nodes, self.plan.batch)?;
+        expected.is(step)?;
+        // The parameters are those of the first node's name, in the layout's order.
+        let own = |name: &str| name.rsplit_once('.').is_some_and(|(node, _)| node == graph.nodes[first].name);
+        let parameters = graph.layout.parameters.iter().filter(|p| own(&p.name)).map(|p| p.range());
+        ensure(operands.parameters == parameters.collect::<Vec<_>>(), || {
+            format!("parameters at {:?}", operands.parameters)
+        })?;
+        // A batch norm's statistics, and where its convolution leaves the sums for them.
+        let norm = match graph.nodes[first].op {
+            Op::Conv(_) => graph.nodes.iter().find(|n| n.inputs == [first]),
+            Op::BatchNorm(_) => Some(&graph.nodes[first]),
+            _ => None,
         };
-        self.reads_output(x, source)?;
-        ensure(x != y, || format!("slot {x} read and written"))?;
-        self.write(y, Held::Output(last))
+        let statistic = norm
+            .and_then(|norm| graph.layout.statistics.iter().find(|statistic| statistic.name == norm.name));
+        let range = statistic.map_or(0..0, |statistic| statistic.range());
+        let needs = matches!(graph.nodes[first].op, Op::Conv(_) | Op::BatchNorm(_));
+        ensure(operands.statistics == range && needs != range.is_empty(), || {
+            format!("statistics at {:?}, not {range:?}", operands.statistics)
+        })?;
+        let inputs: Vec<NodeId> = graph.nodes[first]
+            .inputs
+            .iter()
+            .copied()
+            .chain(other_input(graph, nodes).map(|(_, input)| input))
+            .collect();
+        ensure(operands.inputs.len() == inputs.len(), || format!("inputs {:?}", operands.inputs))?;
+        for (&slot, &input) in operands.inputs.iter().zip(&inputs) {
+            self.reads_output(slot, input)?;
+            ensure(slot != operands.output, || format!("slot {slot} read and written"))?;
+        }
+        let saves = expected.saves && self.plan.dlogits.is_some();
+        ensure(operands.saved.is_some() == saves, || format!("saved {:?}", operands.saved))?;
+        if let Some(saved) = operands.saved {
+            let needed = self.plan.batch * graph.nodes[last].shape.elements();
+            ensure(self.plan.saved[saved] >= needed, || format!("saved {saved} is too small"))?;
+            let taken = self.saved.insert(saved, last);
+            ensure(taken.is_none(), || format!("saved {saved} of {taken:?} overwritten"))?;
+        }
+        self.write(operands.output, Held::Output(last))
     }
 
-    /// Checks a backward step against its forward step; returns the parameter ranges whose gradients it
-    /// writes.
-    fn backward(
-        &mut self,
-        nodes: &[NodeId],
-        forward: &Forward,
-        step: &Backward,
-    ) -> Result<Vec<Range<usize>>, String> {
-        let graph = self.graph;
+    /// Checks a backward step; returns the parameter ranges whose gradients it writes.
+    fn backward(&mut self, step: &Step<Cpu>) -> Result<Vec<Range<usize>>, String> {
+        let (graph, Step { nodes, operands, .. }) = (self.graph, step);
+        let gradients = step.gradients.as_ref().ok_or("a step without gradients")?;
         let (first, last) = (nodes[0], nodes[nodes.len() - 1]);
         let source = graph.nodes[first].inputs[0];
-        match (forward, step) {
-            (Forward::Conv { conv, filter, .. }, Backward::Conv { conv: found, x, dy, filter: at, dx }) => {
-                ensure((conv, filter) == (found, at), || format!("{step:?} for {forward:?}"))?;
-                self.reads_output(*x, source)?;
-                self.reads_gradient(*dy, last)?;
-                ensure(dx.is_none() == (source == 0), || format!("dx {dx:?} of node {source}"))?;
-                if let Some((dx, accumulate)) = *dx {
-                    ensure(dx != *x && dx != *dy, || format!("slot {dx} read and written"))?;
-                    self.adds_gradient(dx, source, first, accumulate)?;
-                }
-                Ok(vec![filter.clone()])
-            }
-            (
-                Forward::Norm { norm, affine, statistic, winners, .. },
-                Backward::Norm { norm: n, x, y, winners: w, affine: a, statistic: s, dy, dx, residual },
-            ) => {
-                ensure((norm, affine, statistic, winners) == (n, a, s, w), || {
-                    format!("{step:?} for {forward:?}")
-                })?;
-                self.reads_output(*x, source)?;
-                self.reads_gradient(*dy, last)?;
-                ensure(y.is_some() == (norm.relu_sum && norm.pool.is_none()), || format!("y {y:?}"))?;
-                if let Some(y) = y {
-                    self.reads_output(*y, last)?;
-                }
-                if let Some(w) = w {
-                    ensure(self.winners.get(w) == Some(&last), || format!("winners {w} are another's"))?;
-                }
-                let read: Vec<Slot> = [*x, *dy].into_iter().chain(*y).collect();
-                ensure(!read.contains(dx), || format!("slot {dx} read and written"))?;
-                // The Add is the reader whose part this is.
-                let add = nodes.iter().copied().find(|&n| graph.nodes[n].op == Op::Add);
-                match (residual, other_input(graph, nodes), add) {
-                    (Residual::None, None, None) => {}
-                    (Residual::InPlace, Some(other), Some(add)) => {
-                        ensure(norm.pool.is_none(), || "a pooled gradient in place".into())?;
-                        self.adds_gradient(*dy, other, add, false)?;
-                    }
-                    (Residual::Overwrite(slot) | Residual::Accumulate(slot), Some(other), Some(add)) => {
-                        ensure(!read.contains(slot) && slot != dx, || {
-                            format!("slot {slot} read and written")
-                        })?;
-                        let accumulate = matches!(residual, Residual::Accumulate(_));
-                        self.adds_gradient(*slot, other, add, accumulate)?;
-                    }
-                    found => return Err(format!("residual's gradient {found:?}")),
-                }
-                self.adds_gradient(*dx, source, first, false)?;
-                Ok(vec![affine.weight.clone(), affine.bias.clone()])
-            }
-            (Forward::AveragePool { pool, .. }, Backward::AveragePool { pool: found, dy, dx }) => {
-                ensure(pool == found && dx != dy, || format!("{step:?} for {forward:?}"))?;
-                self.reads_gradient(*dy, last)?;
-                self.adds_gradient(*dx, source, first, false)?;
-                Ok(vec![])
-            }
-            (
-                Forward::Linear { linear, weight, bias, .. },
-                Backward::Linear { linear: l, x, dy, weight: w, bias: b, dx },
-            ) => {
-                ensure((linear, weight, bias) == (l, w, b), || format!("{step:?} for {forward:?}"))?;
-                self.reads_output(*x, source)?;
-                self.reads_gradient(*dy, last)?;
-                ensure(dx != x && dx != dy, || format!("slot {dx} read and written"))?;
-                self.adds_gradient(*dx, source, first, false)?;
-                Ok([weight.clone()].into_iter().chain(bias.clone()).collect())
-            }
-            _ => Err(format!("{step:?} for {forward:?}")),
+        let expected = Expected::of(graph, nodes, self.plan.batch)?;
+        let (x, y, dy) = (operands.inputs[0], operands.output, gradients.output);
+        self.reads_gradient(dy, last)?;
+        let mut read = vec![dy];
+        if expected.reads[0] {
+            self.reads_output(x, source)?;
+            read.push(x);
         }
+        if expected.reads[1] {
+            self.reads_output(y, last)?;
+            read.push(y);
+        }
+        if let Some(saved) = operands.saved {
+            ensure(self.saved.get(&saved) == Some(&last), || format!("saved {saved} is another's"))?;
+        }
+        let written: Vec<Slot> = gradients.inputs.iter().filter_map(Destination::slot).collect();
+        let distinct = BTreeSet::from_iter(read.iter().chain(&written)).len() == read.len() + written.len();
+        ensure(distinct, || format!("slots {read:?} read and {written:?} written"))?;
+        // The node that brought the second input along is the reader whose part its gradient is.
+        match (gradients.inputs.get(1), other_input(graph, nodes)) {
+            (None, None) => {}
+            (Some(Destination::InPlace), Some((reader, other))) if expected.in_place => {
+                self.adds_gradient(dy, other, reader, false)?;
+            }
+            (Some(Destination::Overwrite(slot)), Some((reader, other))) => {
+                self.adds_gradient(*slot, other, reader, false)?;
+            }
+            (Some(Destination::Accumulate(slot)), Some((reader, other))) => {
+                self.adds_gradient(*slot, other, reader, true)?;
+            }
+            found => return Err(format!("second input's gradient {found:?}")),
+        }
+        match gradients.inputs[0] {
+            Destination::Nowhere if source == 0 => {}
+            Destination::Overwrite(slot) if source != 0 => self.adds_gradient(slot, source, first, false)?,
+            Destination::Accumulate(slot) if source != 0 && expected.accumulates => {
+                self.adds_gradient(slot, source, first, true)?;
+            }
+            found => return Err(format!("the gradient of node {source} goes to {found:?}")),
+        }
+        Ok(operands.parameters.clone())
     }
 }
 
 /// Walks a plan forward and backward.
 fn walk(graph: &Graph, plan: &Plan, mode: Mode) -> Checked {
     ensure(plan.slots.is_sorted_by(|a, b| a >= b), || format!("slots {:?} are not sorted", plan.slots))?;
-    let mut computed: Vec<NodeId> = plan.forward.iter().flat_map(|(nodes, _)| nodes.clone()).collect();
+    let mut computed: Vec<NodeId> = plan.steps.iter().flat_map(|step| step.nodes.clone()).collect();
     computed.sort_unstable();
     ensure(computed == (1..graph.nodes.len()).collect::<Vec<_>>(), || {
         format!("computes nodes {computed:?}")
     })?;
 
-    let mut walk = Walk { graph, plan, slots: BTreeMap::new(), winners: BTreeMap::new() };
+    let mut walk = Walk { graph, plan, slots: BTreeMap::new(), saved: BTreeMap::new() };
     walk.write(plan.images, Held::Output(0))?;
-    for (nodes, step) in &plan.forward {
-        walk.forward(nodes, step)?;
+    for step in &plan.steps {
+        walk.forward(step)?;
     }
     let last = graph.nodes.len() - 1;
     walk.reads_output(plan.logits, last)?;
     ensure(plan.dlogits.is_some() == (mode != Mode::Inference), || format!("dlogits {:?}", plan.dlogits))?;
     let Some(dlogits) = plan.dlogits else {
-        return ensure(plan.backward.is_empty() && plan.winners.is_empty(), || "a backward pass".into());
+        let backward = plan.steps.iter().any(|step| step.gradients.is_some());
+        return ensure(!backward && plan.saved.is_empty(), || "a backward pass".into());
     };
     ensure(dlogits != plan.logits, || format!("slot {dlogits} read and written"))?;
-    ensure(plan.backward.len() == plan.forward.len(), || format!("{} steps back", plan.backward.len()))?;
     for _ in 0..if mode == Mode::Scoring { 3 } else { 1 } {
         walk.reads_output(plan.logits, last)?;
         walk.write(dlogits, Held::Gradient(last, BTreeSet::new()))?;
         let mut written = vec![];
-        for (step, (nodes, forward)) in plan.backward.iter().zip(plan.forward.iter().rev()) {
-            written.extend(walk.backward(nodes, forward, step)?);
+        for step in plan.steps.iter().rev() {
+            written.extend(walk.backward(step)?);
         }
         written.sort_by_key(|range| range.start);
         let expected: Vec<_> = graph.layout.parameters.iter().map(|p| p.range()).collect();
@@ -302,31 +306,17 @@ fn every_buffer_holds_what_is_read_from_it() {
     }
 }
 
-/// Steps of a plan with every use of slot `from` turned to `to`.
-fn redirect(plan: &Plan, from: Slot, to: Slot) -> Plan {
-    let mut plan = plan.clone();
+/// Turns every use of slot `from` to `to`.
+fn redirect(mut plan: Plan, from: Slot, to: Slot) -> Plan {
     let turn = |slot: &mut Slot| *slot = if *slot == from { to } else { *slot };
-    for (_, step) in &mut plan.forward {
-        match step {
-            Forward::Conv { x, y, .. } | Forward::AveragePool { x, y, .. } | Forward::Linear { x, y, .. } => {
-                [x, y].into_iter().for_each(turn);
+    for step in &mut plan.steps {
+        step.operands.inputs.iter_mut().chain([&mut step.operands.output]).for_each(turn);
+        let gradients = step.gradients.as_mut().unwrap();
+        turn(&mut gradients.output);
+        for to in &mut gradients.inputs {
+            if let Destination::Overwrite(slot) | Destination::Accumulate(slot) = to {
+                turn(slot);
             }
-            Forward::Norm { x, residual, y, .. } => residual.iter_mut().chain([x, y]).for_each(turn),
-        }
-    }
-    for step in &mut plan.backward {
-        match step {
-            Backward::Conv { x, dy, dx, .. } => {
-                dx.iter_mut().map(|(slot, _)| slot).chain([x, dy]).for_each(turn);
-            }
-            Backward::Norm { x, y, dy, dx, residual, .. } => {
-                y.iter_mut().chain([x, dy, dx]).for_each(turn);
-                if let Residual::Overwrite(slot) | Residual::Accumulate(slot) = residual {
-                    turn(slot);
-                }
-            }
-            Backward::AveragePool { dy, dx, .. } => [dy, dx].into_iter().for_each(turn),
-            Backward::Linear { x, dy, dx, .. } => [x, dy, dx].into_iter().for_each(turn),
         }
     }
     [&mut plan.images, &mut plan.logits].into_iter().chain(&mut plan.dlogits).for_each(turn);
@@ -338,38 +328,37 @@ fn redirect(plan: &Plan, from: Slot, to: Slot) -> Plan {
 fn a_spoilt_plan_is_noticed() {
     for model in MODELS {
         let graph = model.graph(2).unwrap();
-        let plan = Plan::new(&graph, 3, Mode::Training).unwrap();
+        let plan = || Plan::new(&graph, 3, Mode::Training).unwrap();
+        let (slots, steps) = (plan().slots.len(), plan().steps.len());
+        let is_noticed = |spoilt: &Plan| walk(&graph, spoilt, Mode::Training).is_err();
         // No plan holds a slot that it could do without by sharing a larger one.
-        for small in 1..plan.slots.len() {
+        for small in 1..slots {
             for large in 0..small {
-                assert!(
-                    walk(&graph, &redirect(&plan, small, large), Mode::Training).is_err(),
-                    "{model} {small} {large}"
-                );
+                assert!(is_noticed(&redirect(plan(), small, large)), "{model} {small} {large}");
             }
         }
         let mut spoilt = 0;
-        for i in 0..plan.backward.len() {
-            let mut other = plan.clone();
-            match &mut other.backward[i] {
-                Backward::Conv { dx: Some((_, accumulate)), .. } => *accumulate = !*accumulate,
-                Backward::Norm { residual, .. } => match *residual {
-                    Residual::Overwrite(slot) => *residual = Residual::Accumulate(slot),
-                    Residual::Accumulate(slot) => *residual = Residual::Overwrite(slot),
-                    _ => continue,
-                },
-                _ => continue,
-            }
+        for (i, input) in (0..steps).flat_map(|i| [(i, 0), (i, 1)]) {
+            let mut other = plan();
+            let Some(to) = other.steps[i].gradients.as_mut().unwrap().inputs.get_mut(input) else { continue };
+            *to = match *to {
+                Destination::Overwrite(slot) => Destination::Accumulate(slot),
+                Destination::Accumulate(slot) => Destination::Overwrite(slot),
+                Destination::Nowhere | Destination::InPlace => continue,
+            };
             spoilt += 1;
-            assert!(
-                walk(&graph, &other, Mode::Training).is_err(),
-                "{model}: accumulation of step {i} reversed"
-            );
+            assert!(is_noticed(&other), "{model}: accumulation of step {i} reversed");
         }
         assert!(spoilt >= 7, "{model}: {spoilt}");
-        let mut other = plan.clone();
-        other.forward.swap(2, 3);
-        assert!(walk(&graph, &other, Mode::Training).is_err());
+        let mut other = plan();
+        other.steps.swap(2, 3);
+        assert!(is_noticed(&other));
+        let mut other = plan();
+        other.steps[0].operands.statistics = 2..4;
+        assert!(is_noticed(&other));
+        let mut other = plan();
+        other.steps[1].operands.parameters.swap(0, 1);
+        assert!(is_noticed(&other));
     }
 }
 
@@ -377,12 +366,13 @@ fn a_spoilt_plan_is_noticed() {
 fn inference_takes_less_memory_and_shares_it() {
     for model in MODELS {
         let graph = model.graph(8).unwrap();
-        let (training, inference) = plans(&graph, Batches { training: Some(12), inference: 12 }).unwrap();
+        let (training, inference) =
+            plans::<Cpu>(&graph, Batches { training: Some(12), inference: 12 }).unwrap();
         let training = training.unwrap();
         assert!(2 * inference.activation_bytes(4) < training.activation_bytes(4), "{model}");
         assert_eq!(shared_slots(Some(&training), &inference).len(), training.slots.len());
         assert_eq!(shared_slots(None, &inference), inference.slots);
-        let (_, larger) = plans(&graph, Batches { training: None, inference: 100 }).unwrap();
+        let (_, larger) = plans::<Cpu>(&graph, Batches { training: None, inference: 100 }).unwrap();
         let shared = shared_slots(Some(&training), &larger);
         assert!(shared.is_sorted_by(|a, b| a >= b));
         for plan in [&training, &larger] {
@@ -399,10 +389,11 @@ fn inference_takes_less_memory_and_shares_it() {
 #[test]
 fn activations_of_a_full_batch_fit() {
     let graph = Model::Resnet9.graph(64).unwrap();
-    let (training, inference) = plans(&graph, Batches { training: Some(512), inference: 500 }).unwrap();
+    let (training, inference) =
+        plans::<Cpu>(&graph, Batches { training: Some(512), inference: 500 }).unwrap();
     let training = training.unwrap();
     let slots = shared_slots(Some(&training), &inference);
-    let winners: usize = training.winners.iter().sum();
+    let winners: usize = training.saved.iter().sum();
     let bytes = 4 * slots.iter().sum::<usize>() + winners;
     println!("activations: {bytes} bytes, {winners} of them winners; slots {slots:?}");
     assert!(bytes < 1_800_000_000, "{bytes}");
@@ -420,7 +411,7 @@ fn summary_counts_parameters_and_work() {
             graph.layout.weight_count(),
             "{model}"
         );
-        assert_eq!(rows.len(), plan.forward.len());
+        assert_eq!(rows.len(), plan.steps.len());
     }
     let graph = Model::Resnet9.graph(64).unwrap();
     let plan = Plan::new(&graph, 512, Mode::Training).unwrap();
@@ -439,17 +430,17 @@ fn summary_counts_parameters_and_work() {
     ];
     let found: Vec<u64> = rows.iter().map(|row| row.flops).filter(|&flops| flops > 0).collect();
     assert_eq!(found, work);
-    assert_eq!(summary::training_flops(&graph, &plan), 3 * work.iter().sum::<u64>() - work[0]);
-    assert_eq!(summary::training_flops(&graph, &plan), 2_272_032_768);
+    assert_eq!(summary::training_flops(&plan), 3 * work.iter().sum::<u64>() - work[0]);
+    assert_eq!(summary::training_flops(&plan), 2_272_032_768);
 }
 
 const INPUT: Shape = Shape { h: 8, w: 6, c: 3 };
-const SPEC: ConvSpec = ConvSpec { k: 4, r: 3, stride: 1, pad: 1, init: Init::Constant(0.5) };
+const SPEC: ConvLayer = ConvLayer { k: 4, r: 3, stride: 1, pad: 1, init: Init::Constant(0.5) };
 
 #[track_caller]
 fn assert_no_step(graph: &Graph, node: &str) {
     for mode in [Mode::Inference, Mode::Training, Mode::Scoring] {
-        let error = Plan::new(graph, 2, mode).unwrap_err();
+        let error = Plan::new(graph, 2, mode).err().unwrap();
         assert!(matches!(&error, Error::NoStep { node: found } if found == node), "{error}");
         assert_eq!(error.to_string(), format!("{node}: no step computes this operation on its own"));
     }
@@ -458,39 +449,39 @@ fn assert_no_step(graph: &Graph, node: &str) {
 #[test]
 fn what_no_step_computes_is_an_error() {
     let (mut g, x) = Graph::new(INPUT);
-    g.relu("lone", x);
+    g.layer("lone", &[x], Relu).unwrap();
     assert_no_step(&g, "lone");
     let (mut g, x) = Graph::new(INPUT);
-    g.add("sum", x, x).unwrap();
+    g.layer("sum", &[x, x], Add).unwrap();
     assert_no_step(&g, "sum");
     let (mut g, x) = Graph::new(INPUT);
-    g.max_pool("pool", x, Pool::square(2)).unwrap();
+    g.layer("pool", &[x], Pool::square(2)).unwrap();
     assert_no_step(&g, "pool");
     let (mut g, x) = Graph::new(INPUT);
-    g.scale("times", x, 2.0);
+    g.layer("times", &[x], Scale(2.0)).unwrap();
     assert_no_step(&g, "times");
     // A ReLU whose input has another reader cannot join the batch norm.
     let (mut g, x) = Graph::new(INPUT);
-    let x = g.conv("conv", x, SPEC).unwrap();
-    let x = g.batch_norm("bn", x);
-    let y = g.relu("relu", x);
-    g.add("add", x, y).unwrap();
+    let x = g.layer("conv", &[x], SPEC).unwrap();
+    let x = g.layer("bn", &[x], BatchNorm).unwrap();
+    let y = g.layer("relu", &[x], Relu).unwrap();
+    g.layer("add", &[x, y], Add).unwrap();
     assert_no_step(&g, "relu");
     // A batch norm added to itself is no residual.
     let (mut g, x) = Graph::new(INPUT);
-    let x = g.conv("conv", x, SPEC).unwrap();
-    let x = g.batch_norm("bn", x);
-    g.add("twice", x, x).unwrap();
+    let x = g.layer("conv", &[x], SPEC).unwrap();
+    let x = g.layer("bn", &[x], BatchNorm).unwrap();
+    g.layer("twice", &[x, x], Add).unwrap();
     assert_no_step(&g, "twice");
     // Only a convolution takes a batch norm's sums, and only for one.
     let (mut g, x) = Graph::new(INPUT);
-    g.batch_norm("bn", x);
+    g.layer("bn", &[x], BatchNorm).unwrap();
     assert_no_step(&g, "bn");
     let (mut g, x) = Graph::new(INPUT);
-    let x = g.conv("conv", x, SPEC).unwrap();
-    let a = g.batch_norm("one", x);
-    let b = g.batch_norm("two", x);
-    g.add("sum", a, b).unwrap();
+    let x = g.layer("conv", &[x], SPEC).unwrap();
+    let a = g.layer("one", &[x], BatchNorm).unwrap();
+    let b = g.layer("two", &[x], BatchNorm).unwrap();
+    g.layer("sum", &[a, b], Add).unwrap();
     assert_no_step(&g, "two");
 }
 
@@ -501,22 +492,22 @@ fn what_does_not_fit_is_an_error() {
         other => panic!("{other:?}"),
     };
     let (mut g, x) = Graph::new(INPUT);
-    let found = reason(g.conv("conv", x, ConvSpec { r: 9, ..SPEC }));
+    let found = reason(g.layer("conv", &[x], ConvLayer { r: 9, ..SPEC }));
     assert_eq!(found, "conv: a 9x9 filter is larger than its 8x6 input with padding 1");
-    let found = reason(g.max_pool("pool", x, Pool::square(7)));
+    let found = reason(g.layer("pool", &[x], Pool::square(7)));
     assert_eq!(found, "pool: a 7x7 window is larger than its 8x6 input");
-    let found = reason(g.linear("linear", x, 10, true));
+    let found = reason(g.layer("linear", &[x], LinearLayer { k: 10, bias: true }));
     assert_eq!(found, "linear: a linear layer needs one pixel, not 8x6x3");
-    let y = g.conv("conv", x, SPEC).unwrap();
-    assert_eq!(reason(g.add("sum", x, y)), "sum: cannot add 8x6x3 and 8x6x4");
+    let y = g.layer("conv", &[x], SPEC).unwrap();
+    assert_eq!(reason(g.layer("sum", &[x, y], Add)), "sum: cannot add 8x6x3 and 8x6x4");
     let (mut g, x) = Graph::new(Shape { h: 40, w: 40, c: 1 });
-    let found = reason(g.max_pool("pool", x, Pool::square(16)));
+    let found = reason(g.layer("pool", &[x], Pool::square(16)));
     assert_eq!(found, "pool: a 16x16 window has more places than a byte can number");
-    let found = reason(g.max_pool("pool", x, Pool { size: 2, stride: 2, pad: 2 }));
+    let found = reason(g.layer("pool", &[x], Pool { size: 2, stride: 2, pad: 2 }));
     assert_eq!(found, "pool: padding 2 is more than half of a 2x2 window");
-    let found = reason(g.max_pool("pool", x, Pool { size: 2, stride: 0, pad: 0 }));
+    let found = reason(g.layer("pool", &[x], Pool { size: 2, stride: 0, pad: 0 }));
     assert_eq!(found, "pool: a stride of 0 never ends");
-    let found = reason(g.conv("conv", x, ConvSpec { stride: 0, ..SPEC }));
+    let found = reason(g.layer("conv", &[x], ConvLayer { stride: 0, ..SPEC }));
     assert_eq!(found, "conv: a stride of 0 never ends");
     // What failed left nothing behind.
     assert_eq!((g.nodes.len(), g.layout.weight_count()), (1, 0));

@@ -6,10 +6,9 @@ use crate::support::nets::{Mode, Net};
 use crate::support::reference::{Named, Tensor};
 use crate::support::{channels_last, on_threads};
 use fishmask::data::{Split, synthetic};
-use fishmask::device::Cpu;
-use fishmask::device::Error;
+use fishmask::device::{Cpu, Error};
 use fishmask::graph::network::{Batches, plans};
-use fishmask::graph::scoring::{self, Rule};
+use fishmask::graph::scoring::{self, ScoreRule, Statistics, Target};
 use fishmask::graph::{Graph, Model, Network, Scoring};
 use fishmask::mask::kinds::fisher;
 use fishmask::mask::{Mask, Order, Quota, Samples};
@@ -20,14 +19,16 @@ const NETS: [(Model, &str, usize); 3] =
     [(Model::Resnet9, "resnet9", 4), (Model::Resnet18, "resnet18", 2), (Model::Resnet34, "resnet34", 2)];
 
 /// Every variant of a score.
-fn rules() -> impl Iterator<Item = Rule> {
+fn rules() -> impl Iterator<Item = ScoreRule> {
     let powers = [Power::Square, Power::Absolute];
     let variant = move |power| {
-        [(false, true), (false, false), (true, true), (true, false)].map(|(expect, running)| Rule {
-            power,
-            expect,
-            running,
-        })
+        [
+            (Target::Label, Statistics::Running),
+            (Target::Label, Statistics::Own),
+            (Target::Expect, Statistics::Running),
+            (Target::Expect, Statistics::Own),
+        ]
+        .map(|(target, statistics)| ScoreRule { power, target, statistics })
     };
     powers.into_iter().flat_map(variant)
 }
@@ -63,17 +64,20 @@ impl Case {
     }
 
     /// Scores in f64: a forward pass for each sample and class.
-    fn reference(&self, rule: Rule) -> Vec<f64> {
+    fn reference(&self, rule: ScoreRule) -> Vec<f64> {
         let mut scores = vec![0.0; self.graph.layout.weight_count()];
-        let mode = if rule.running { Mode::Eval } else { Mode::Sample };
+        let mode = match rule.statistics {
+            Statistics::Running => Mode::Eval,
+            Statistics::Own => Mode::Sample,
+        };
         for (i, &label) in self.labels.iter().enumerate() {
             let size = self.images.data.len() / self.labels.len();
             let image = Tensor::new(&[1, 3, 32, 32], self.images.data[i * size..][..size].to_vec());
             let logits = self.net.forward(&self.state, &image, &[label], mode).logits.data;
             let all: f64 = logits.iter().map(|v| v.exp()).sum();
-            let classes: Vec<(usize, f64)> = match rule.expect {
-                true => logits.iter().map(|v| v.exp() / all).enumerate().collect(),
-                false => vec![(label, 1.0)],
+            let classes: Vec<(usize, f64)> = match rule.target {
+                Target::Expect => logits.iter().map(|v| v.exp() / all).enumerate().collect(),
+                Target::Label => vec![(label, 1.0)],
             };
             for (class, probability) in classes {
                 let gradients = self.net.forward(&self.state, &image, &[class], mode).gradients();
@@ -88,7 +92,7 @@ impl Case {
     }
 
     /// Scores of these images, `batch` at a time.
-    fn scores<B: Probe>(&self, network: &mut Network<B>, rule: Rule, batch: usize) -> Vec<f32> {
+    fn scores<B: Probe>(&self, network: &mut Network<B>, rule: ScoreRule, batch: usize) -> Vec<f32> {
         let mut scoring = Scoring::new(network, scoring::plan(&self.graph, batch).unwrap()).unwrap();
         let labels: Vec<u8> = self.labels.iter().map(|&label| label as u8).collect();
         let images = channels_last(&self.images);
@@ -110,11 +114,11 @@ fn distance(actual: &[f32], expected: &[f64]) -> f64 {
 /// and backward, are known to 3e-5 (see `network.rs`), a square to twice that; and where an image's own
 /// statistics are those of 4 pixels, in the last stage, a deviation may be ten times smaller than usual, and
 /// divides. PyTorch's f32 is as far off there (`scripts/make_fixtures.py` prints it).
-fn bound(net: &str, rule: Rule) -> f64 {
-    match (net, rule.running) {
+fn bound(net: &str, rule: ScoreRule) -> f64 {
+    match (net, rule.statistics) {
         ("resnet9", _) => 1e-5,
-        (_, true) => 6e-5,
-        (_, false) => 6e-4,
+        (_, Statistics::Running) => 6e-5,
+        (_, Statistics::Own) => 6e-4,
     }
 }
 
@@ -131,7 +135,7 @@ fn against_one_sample_at_a_time<B: Probe>(make: impl Fn() -> B) {
                 let found = case.scores(&mut network, rule, batch);
                 for p in &case.graph.layout.parameters {
                     let away = distance(&found[p.range()], &expected[p.range()]);
-                    let worst = &mut worst[usize::from(rule.running)];
+                    let worst = &mut worst[usize::from(rule.statistics == Statistics::Running)];
                     *worst = worst.max(away);
                     assert!(
                         away <= bound(net.1, rule),
@@ -160,9 +164,9 @@ fn agrees_with_pytorch<B: Probe>(make: impl Fn() -> B) {
         let case = Case::new(entry);
         let mut network = case.network(make());
         for rule in rules() {
-            let target = if rule.expect { "expect" } else { "label" };
+            let target = if rule.target == Target::Expect { "expect" } else { "label" };
             let power = if rule.power == Power::Square { "square" } else { "absolute" };
-            let statistics = if rule.running { "running" } else { "sample" };
+            let statistics = if rule.statistics == Statistics::Running { "running" } else { "sample" };
             let expected = fixture.tensor(&format!("{}.{target}.{power}.{statistics}", case.net.name));
             let found = case.scores(&mut network, rule, 3);
             let bound = bound(entry.1, rule);
@@ -194,7 +198,7 @@ fn keeps_the_same_weights<B: Probe>(backend: B) {
     let graph = Model::Resnet9.graph(8).unwrap();
     let split = synthetic::dataset(48, 1, 0).train;
     let quota = Quota::new(&graph.layout, 0.02).unwrap();
-    let rule = Rule { power: Power::Square, expect: false, running: true };
+    let rule = ScoreRule { power: Power::Square, target: Target::Label, statistics: Statistics::Running };
     let samples = Samples { first: 0, count: 48, order: Order::Shuffled, augment: true, seed: 3, epoch: 0 };
     let expected = selected(Cpu::new(), &graph, &split, rule, &samples, quota);
     let found = selected(backend, &graph, &split, rule, &samples, quota);
@@ -208,7 +212,7 @@ fn selected<B: TrainingBackend>(
     backend: B,
     graph: &Graph,
     split: &Split,
-    rule: Rule,
+    rule: ScoreRule,
     samples: &Samples,
     quota: Quota,
 ) -> Mask {
@@ -237,7 +241,7 @@ on_cuda_devices!(keeps_the_same_weights);
 #[test]
 fn nothing_else_changes_cpu() {
     let case = Case::new(NETS[2]);
-    let rule = Rule { power: Power::Absolute, expect: true, running: false };
+    let rule = ScoreRule { power: Power::Absolute, target: Target::Expect, statistics: Statistics::Own };
     let run = |threads| {
         on_threads(threads, || {
             let mut network = case.network(Cpu::new());

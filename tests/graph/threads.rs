@@ -3,7 +3,7 @@
 use crate::support::{channels_last, labels, normals, on_threads};
 use fishmask::device::Cpu;
 use fishmask::graph::network::{Batches, plans};
-use fishmask::graph::{Model, Network, Statistics};
+use fishmask::graph::{Model, Network, Phase};
 use fishmask::ops::Totals;
 use fishmask::optim::{Moves, Sgd, SgdBuffers, TrainingBackend};
 
@@ -21,13 +21,12 @@ fn train<B: TrainingBackend>(backend: B, model: Model, width: usize, n: usize) -
     for step in 0..4 {
         let (images, labels) = (normals(&[n, 3, 32, 32], step), labels(n, 10, step));
         let labels: Vec<u8> = labels.iter().map(|&l| l as u8).collect();
-        let training = step < 3;
+        let phase = if step < 3 { Phase::Training } else { Phase::Inference };
         network.backend().set_totals(Totals::default()).unwrap();
-        network.set_batch(training, &channels_last(&images), &labels).unwrap();
-        let statistics = if training { Statistics::Batch } else { Statistics::Running };
-        network.forward(training, statistics, n, 0.1).unwrap();
+        network.set_batch(phase, &channels_last(&images), &labels).unwrap();
+        network.forward(phase, n, 0.1).unwrap();
         losses.push(network.backend().totals().unwrap().loss.to_bits());
-        if training {
+        if phase == Phase::Training {
             network.backward(n).unwrap();
             let (backend, gradients, weights) = network.parameters();
             backend

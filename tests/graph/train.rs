@@ -9,10 +9,11 @@ use crate::support::train::{
 use fishmask::checkpoint::chain::{Chain, Kind, Restored, Velocity};
 use fishmask::checkpoint::{Moment, Progress, weights};
 use fishmask::device::Precision;
+use fishmask::graph::scoring::{Statistics, Target};
 use fishmask::mask;
 use fishmask::ops::Power;
 use fishmask::optim::UpdateRule;
-use fishmask::settings::{CheckpointState, Config, FisherTarget, MaskSettings};
+use fishmask::settings::{CheckpointState, Config, MaskSettings};
 use fishmask::train::{Error, Outcome};
 
 /// The newest full checkpoint of a run.
@@ -209,7 +210,7 @@ fn what_a_mask_leaves_alone_emulated() {
 fn masked_runs_stopped_and_resumed_end_with_the_same_bits_cpu() {
     let cases = [
         masking(),
-        MaskSettings { every: 1, target: FisherTarget::Expect, ..masking() },
+        MaskSettings { every: 1, target: Target::Expect, ..masking() },
         MaskSettings { warmup_epochs: 1, power: Power::Absolute, ..masking() },
         MaskSettings { kind: mask::Kind::Random, every: 1, ..masking() },
         MaskSettings { rule: UpdateRule::Published, every: 2, ..masking() },
@@ -284,7 +285,8 @@ fn without_state_a_run_keeps_values_and_cannot_be_resumed() {
 
 #[test]
 fn samples_are_normalised_by_running_statistics_once_there_are_any() {
-    assert_eq!([0, 1, 2].map(|epoch| masking().rule(epoch).running), [false, true, true]);
+    let statistics = [0, 1, 2].map(|epoch| masking().rule(epoch).statistics);
+    assert_eq!(statistics, [Statistics::Own, Statistics::Running, Statistics::Running]);
 }
 
 /// A layer is trained for a single weight that a mask keeps of it.

@@ -1,4 +1,5 @@
-//! The house's rules beside rings: layers, the one header of intrinsics, lines, files, and documents that are cited.
+//! The house's rules beside rings: layers, the one header of intrinsics, lines, files, and documents that are
+//! cited.
 
 use super::Tree;
 use super::lexer::{is_word, tokens};
@@ -82,7 +83,8 @@ pub fn intrinsics(tree: &Tree) -> Vec<String> {
 /// Columns of a line, as in `rustfmt.toml`.
 const COLUMNS: usize = 110;
 
-/// Lines that are too long. An address may be as long as it is, and documents for readers break lines as they like.
+/// Lines that are too long. An address may be as long as it is, and documents for readers break lines as they
+/// like.
 pub fn columns(tree: &Tree) -> Vec<String> {
     let mut found = vec![];
     for (file, text) in tree {

@@ -1,5 +1,5 @@
-//! The rules of the house, checked on the sources as they stand: no two files need each other, nothing names a layer
-//! above its own, and so on. Each rule says in its complaints which file breaks it, and how.
+//! The rules of the house, checked on the sources as they stand: no two files need each other, nothing names
+//! a layer above its own, and so on. Each rule says in its complaints which file breaks it, and how.
 
 mod house;
 mod lexer;
@@ -12,7 +12,7 @@ use std::fs;
 use std::path::Path;
 
 /// Rules that today's sources break. The list must become empty; a rule that is kept may not stand here.
-const NOT_YET: &[&str] = &["rings", "layers", "columns", "documents"];
+const NOT_YET: &[&str] = &["rings", "columns", "documents"];
 
 /// Sources by their path from the repository's root.
 type Tree = BTreeMap<String, String>;

@@ -43,8 +43,8 @@ impl Crates {
         Target::Item { file: self.0[module].file.clone(), name: name.into() }
     }
 
-    /// What a module calls by a name; of a module and another item of one name, that which is looked for. Imports that
-    /// lead in a ring end after so many steps.
+    /// What a module calls by a name; of a module and another item of one name, that which is looked for.
+    /// Imports that lead in a ring end after so many steps.
     fn lookup(&self, module: usize, name: &str, as_module: bool, steps: usize) -> Option<Target> {
         let steps = steps.checked_sub(1)?;
         let known = self.0[module].names.get(name).into_iter().flatten().filter_map(|known| match known {
@@ -87,16 +87,20 @@ impl Crates {
         }
         module.paths.iter().for_each(|path| need(path));
         // Names that only an import of everything can have brought.
-        module.words.iter().filter(|word| !module.names.contains_key(*word)).for_each(|w| need(&[w.clone()]));
+        module
+            .words
+            .iter()
+            .filter(|word| !module.names.contains_key(*word))
+            .for_each(|w| need(std::slice::from_ref(w)));
     }
 }
 
 /// More imports of imports than any name has.
 const STEPS: usize = 32;
 
-/// What the Rust files below `src` need by `use` and by paths, and what kernels and the C++ below `src` include. A `pub
-/// use` that nothing in its own file mentions is no need, nor is that of a `mod.rs` in its own folder; and items that
-/// only tests have need nothing.
+/// What the Rust files below `src` need by `use` and by paths, and what kernels and the C++ below `src`
+/// include. A `pub use` that nothing in its own file mentions is no need, nor is that of a `mod.rs` in its
+/// own folder; and items that only tests have need nothing.
 pub fn of(tree: &Tree) -> Needs {
     let crates = Crates(modules(tree));
     let mut needs = Needs::new();
@@ -115,7 +119,8 @@ pub fn of(tree: &Tree) -> Needs {
     needs
 }
 
-/// Whether a file is in the folder of a `mod.rs`, which stands over it and may use what is below as it may name it.
+/// Whether a file is in the folder of a `mod.rs`, which stands over it and may use what is below as it may
+/// name it.
 fn below(roof: &str, file: &str) -> bool {
     roof.strip_suffix("mod.rs").is_some_and(|folder| file.starts_with(folder))
 }

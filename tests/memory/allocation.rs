@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use fishmask::data::{IMAGE, Split};
 use fishmask::device::Cpu;
 use fishmask::graph::network::{Batches, plans};
-use fishmask::graph::{Model, Network, Statistics};
+use fishmask::graph::{Model, Network, Phase};
 use fishmask::ops::{AugmentOps, Position};
 use fishmask::optim::{Moves, RateOps, Sgd, SgdBuffers, SgdOps};
 
@@ -85,8 +85,8 @@ fn measure(threads: usize) {
         let sgd = Sgd { momentum: 0.9, weight_decay: 5e-4 * BATCH as f32 };
 
         let mut train = |network: &mut Network<Cpu>| {
-            network.draw_batch(true, &mut training, BATCH).unwrap();
-            network.forward(true, Statistics::Batch, BATCH, 0.1).unwrap();
+            network.draw_batch(Phase::Training, &mut training, BATCH).unwrap();
+            network.forward(Phase::Training, BATCH, 0.1).unwrap();
             network.backward(BATCH).unwrap();
             let (backend, gradients, weights) = network.parameters();
             backend
@@ -98,8 +98,8 @@ fn measure(threads: usize) {
             let n = if batch.is_multiple_of(2) { BATCH } else { BATCH - 5 };
             let image = batch as usize * BATCH;
             network.backend().seek(&mut test, Position { epoch: 0, image }).unwrap();
-            network.draw_batch(false, &mut test, n).unwrap();
-            network.forward(false, Statistics::Running, n, 0.0).unwrap();
+            network.draw_batch(Phase::Inference, &mut test, n).unwrap();
+            network.forward(Phase::Inference, n, 0.0).unwrap();
         };
         for batch in 0..2 {
             train(&mut network);

@@ -76,7 +76,8 @@ pub fn writing_takes_less_than_the_vector() {
                 let mask = peak(|| writer.mask(&indices, &running, source).unwrap());
                 let delta = peak(|| writer.delta(&at, velocity, &running, source).unwrap());
                 println!(
-                    "{model}, 1 of {share}, {values:?}: of {vector} bytes base {base}, mask {mask}, delta {delta}"
+                    "{model}, 1 of {share}, {values:?}: of {vector} bytes base {base}, mask {mask}, delta \
+                     {delta}"
                 );
                 assert!(
                     mask.max(delta) < vector,

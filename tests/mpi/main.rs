@@ -1,5 +1,5 @@
-//! Communicators on MPI: each case starts this program again under `mpirun`, and compares what its ranks do with the same
-//! workers in one process, bit for bit, or looks at how the job ends.
+//! Communicators on MPI: each case starts this program again under `mpirun`, and compares what its ranks do
+//! with the same workers in one process, bit for bit, or looks at how the job ends.
 //!
 //! `cargo test --features mpi --test mpi [-- NAME]`
 
@@ -48,7 +48,8 @@ struct Case {
     ranks: &'static [usize],
     /// Beside those that every job has.
     flags: &'static [&'static str],
-    /// What some line of its output must hold, in this order, one line only; none for a job that must succeed.
+    /// What some line of its output must hold, in this order, one line only; none for a job that must
+    /// succeed.
     says: &'static [&'static str],
     ends: Ends,
     run: fn(Mpi),
@@ -74,37 +75,130 @@ impl Case {
     }
 }
 
-#[rustfmt::skip]
 const CASES: &[Case] = &[
-    Case { name: "operations", ranks: &[1, 2, 3, 4], flags: &[], says: &[], ends: Ends::Well, run: operations },
+    Case {
+        name: "operations",
+        ranks: &[1, 2, 3, 4],
+        flags: &[],
+        says: &[],
+        ends: Ends::Well,
+        run: operations,
+    },
     Case { name: "signals", ranks: &[3], flags: &[], says: &[], ends: Ends::Well, run: signals },
-    Case { name: "bytes_on_the_wire", ranks: &[2], flags: &["--mca", "pml", "ob1", "--mca", "btl", "tcp,self", "--mca",
-        "btl_tcp_if_include", "lo"], says: &[], ends: Ends::Well, run: bytes_on_the_wire },
-    Case { name: "disagreement", ranks: &[3], flags: &[], says: &["the mask of rank 1 on ", " is not that of rank 0 on "],
-        ends: Ends::Badly, run: disagreement },
-    Case { name: "elsewhere", ranks: &[2], flags: &[], says: &["the net of rank 1 on ", " is not that of rank 0 on "],
-        ends: Ends::Badly, run: elsewhere },
-    Case { name: "version", ranks: &[3], flags: &[], says: &["the program's version (0.0.2, not ", ") of rank 2 on "],
-        ends: Ends::Badly, run: |_| {} },
-    Case { name: "lengths", ranks: &[2], flags: &[], says: &["rank 1 on ", " has 499 values where 500 are exchanged"],
-        ends: Ends::Badly, run: lengths },
+    Case {
+        name: "bytes_on_the_wire",
+        ranks: &[2],
+        flags: &["--mca", "pml", "ob1", "--mca", "btl", "tcp,self", "--mca", "btl_tcp_if_include", "lo"],
+        says: &[],
+        ends: Ends::Well,
+        run: bytes_on_the_wire,
+    },
+    Case {
+        name: "disagreement",
+        ranks: &[3],
+        flags: &[],
+        says: &["the mask of rank 1 on ", " is not that of rank 0 on "],
+        ends: Ends::Badly,
+        run: disagreement,
+    },
+    Case {
+        name: "elsewhere",
+        ranks: &[2],
+        flags: &[],
+        says: &["the net of rank 1 on ", " is not that of rank 0 on "],
+        ends: Ends::Badly,
+        run: elsewhere,
+    },
+    Case {
+        name: "version",
+        ranks: &[3],
+        flags: &[],
+        says: &["the program's version (0.0.2, not ", ") of rank 2 on "],
+        ends: Ends::Badly,
+        run: |_| {},
+    },
+    Case {
+        name: "lengths",
+        ranks: &[2],
+        flags: &[],
+        says: &["rank 1 on ", " has 499 values where 500 are exchanged"],
+        ends: Ends::Badly,
+        run: lengths,
+    },
     Case { name: "errors_return", ranks: &[2], flags: &[], says: &[], ends: Ends::Well, run: errors_return },
-    Case { name: "hang", ranks: &[2, 4], flags: &[], says: &["rank 1 on ", " has not answered for 3 s while waiting for every rank"],
-        ends: Ends::Late, run: |mpi| hang(mpi, 1) },
-    Case { name: "root_hangs", ranks: &[3], flags: &[], says: &["rank 0 on ", " has not answered for 3 s while waiting for every rank"],
-        ends: Ends::Late, run: |mpi| hang(mpi, 0) },
+    Case {
+        name: "hang",
+        ranks: &[2, 4],
+        flags: &[],
+        says: &["rank 1 on ", " has not answered for 3 s while waiting for every rank"],
+        ends: Ends::Late,
+        run: |mpi| hang(mpi, 1),
+    },
+    Case {
+        name: "root_hangs",
+        ranks: &[3],
+        flags: &[],
+        says: &["rank 0 on ", " has not answered for 3 s while waiting for every rank"],
+        ends: Ends::Late,
+        run: |mpi| hang(mpi, 0),
+    },
     Case { name: "slow", ranks: &[4], flags: &[], says: &[], ends: Ends::Slowly, run: slow },
-    Case { name: "merge_hangs", ranks: &[3], flags: &[], says: &["rank 1 on ", " has not answered for 3 s while merging"],
-        ends: Ends::Late, run: merge_hangs },
-    Case { name: "not_at_the_end", ranks: &[2], flags: &[], says: &["rank 1 on ", " has not answered for 3 s while waiting for every rank"],
-        ends: Ends::Late, run: not_at_the_end },
-    Case { name: "end_hangs", ranks: &[2], flags: &[], says: &["signal 6"], ends: Ends::Late, run: end_hangs },
-    Case { name: "exits", ranks: &[3], flags: &[], says: &["Process name: ", ",1]"], ends: Ends::Badly, run: |mpi| ends(mpi, || std::process::exit(1)) },
-    Case { name: "panics", ranks: &[3], flags: &[], says: &["a panic of rank 1"], ends: Ends::Badly,
-        run: |mpi| ends(mpi, || panic!("a panic of rank 1")) },
-    Case { name: "killed", ranks: &[3], flags: &[], says: &["process rank 1", " on signal 9"], ends: Ends::Badly, run: |mpi| ends(mpi, kill) },
-    Case { name: "not_under_mpi", ranks: &[0], flags: &[], says: &["start the program with `mpirun -n W` before it"], ends: Ends::Badly,
-        run: |_| {} },
+    Case {
+        name: "merge_hangs",
+        ranks: &[3],
+        flags: &[],
+        says: &["rank 1 on ", " has not answered for 3 s while merging"],
+        ends: Ends::Late,
+        run: merge_hangs,
+    },
+    Case {
+        name: "not_at_the_end",
+        ranks: &[2],
+        flags: &[],
+        says: &["rank 1 on ", " has not answered for 3 s while waiting for every rank"],
+        ends: Ends::Late,
+        run: not_at_the_end,
+    },
+    Case {
+        name: "end_hangs",
+        ranks: &[2],
+        flags: &[],
+        says: &["signal 6"],
+        ends: Ends::Late,
+        run: end_hangs,
+    },
+    Case {
+        name: "exits",
+        ranks: &[3],
+        flags: &[],
+        says: &["Process name: ", ",1]"],
+        ends: Ends::Badly,
+        run: |mpi| ends(mpi, || std::process::exit(1)),
+    },
+    Case {
+        name: "panics",
+        ranks: &[3],
+        flags: &[],
+        says: &["a panic of rank 1"],
+        ends: Ends::Badly,
+        run: |mpi| ends(mpi, || panic!("a panic of rank 1")),
+    },
+    Case {
+        name: "killed",
+        ranks: &[3],
+        flags: &[],
+        says: &["process rank 1", " on signal 9"],
+        ends: Ends::Badly,
+        run: |mpi| ends(mpi, kill),
+    },
+    Case {
+        name: "not_under_mpi",
+        ranks: &[0],
+        flags: &[],
+        says: &["start the program with `mpirun -n W` before it"],
+        ends: Ends::Badly,
+        run: |_| {},
+    },
 ];
 
 /// Runs a case's job, and says what is wrong with its end.
@@ -198,7 +292,8 @@ fn ok<R>(result: Result<R, Error>) -> R {
     })
 }
 
-/// A vector of a rank, or of none, the same in every process. Magnitudes differ, so that the order of a sum shows in its bits.
+/// A vector of a rank, or of none, the same in every process. Magnitudes differ, so that the order of a sum
+/// shows in its bits.
 fn values(rank: usize, length: usize) -> Vec<f32> {
     let mut state = (rank as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ length as u64;
     let mut next = || {
@@ -301,8 +396,8 @@ fn loopback() -> Option<u64> {
     counts.split_whitespace().nth(8)?.parse().ok()
 }
 
-/// Messages through TCP: the bytes counted, beside those of the system. Others may send too, which only adds: the least of
-/// three counts.
+/// Messages through TCP: the bytes counted, beside those of the system. Others may send too, which only adds:
+/// the least of three counts.
 fn bytes_on_the_wire(mut mpi: Mpi) {
     let length = 4 * WINDOW + 1;
     if mpi.agree("whether /proc/net/dev counts", &[u8::from(loopback().is_some())], None).is_err()
@@ -374,8 +469,8 @@ fn hang(mut mpi: Mpi, which: usize) {
     ok(mpi.barrier());
 }
 
-/// The last rank comes later than the timeout, but each within it after the one before: as long as messages come, nobody is
-/// taken for dead. What ranks wait and exchange is counted.
+/// The last rank comes later than the timeout, but each within it after the one before: as long as messages
+/// come, nobody is taken for dead. What ranks wait and exchange is counted.
 fn slow(mut mpi: Mpi) {
     ok(mpi.barrier());
     thread::sleep(SHORT * mpi.local().start as u32 * 2 / 5);

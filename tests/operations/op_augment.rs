@@ -158,10 +158,10 @@ fn refuses<B: Probe>(mut backend: B) {
     let split = split(10);
     for batch in [0, 11] {
         let error = backend.data(&split, Some((batch, SEED))).map(|_| ()).unwrap_err();
-        assert!(
-            matches!(error, Error::Data(data::Error::BatchSize { batch: found, images: 10 }) if found == batch),
-            "{error}"
-        );
+        let Error::Data(data::Error::BatchSize { batch: found, images: 10 }) = error else {
+            panic!("{error}")
+        };
+        assert_eq!(found, batch);
     }
     let mut data = backend.data(&split, Some((4, SEED))).unwrap();
     let error = Room::new(&backend, 3).draw(&mut backend, &mut data).unwrap_err();

@@ -28,9 +28,9 @@ const SHAPES: [[usize; 4]; 7] = [
     [2, 7, 6, 264],
 ];
 
-/// Small integers, and statistics whose products are exact: everything but the division by the count is exact in
-/// f32, and so is that where the count is a power of 2; then only dx may need rounding to be stored. Windows
-/// and ReLUs meet many ties and zeros.
+/// Small integers, and statistics whose products are exact: everything but the division by the count is exact
+/// in f32, and so is that where the count is a power of 2; then only dx may need rounding to be stored.
+/// Windows and ReLUs meet many ties and zeros.
 fn integers_exactly<B: Probe>(mut backend: B) {
     for (seed, shape) in SHAPES.into_iter().chain([[2, 8, 4, 5], [4, 4, 8, 24]]).enumerate() {
         let [n, h, w, c] = shape;
@@ -196,7 +196,8 @@ fn nan_comes_through<B: Probe>(mut backend: B) {
                 continue;
             }
             let inputs = normal_inputs(&mut backend, &norm, 3);
-            let at = ((c + 2) * h + 3) * w + 1; // Image 1, channel 2, row 3, column 1: inside every pool's windows.
+            // Image 1, channel 2, row 3, column 1: inside every pool's windows.
+            let at = ((c + 2) * h + 3) * w + 1;
             let [mut x, mut other] = [&inputs.x, &inputs.residual].map(channels_last);
             let spoilt = (w + 1) * c + (h * w + 2 * w) * c + 2;
             assert_eq!(channels_last(&inputs.x)[spoilt], inputs.x.data[at] as f32);

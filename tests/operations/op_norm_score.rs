@@ -1,5 +1,5 @@
-//! The fused batch norm with statistics by image, each image's own or the running ones, and scores of scale and
-//! shift, against the f64 reference's batches of one.
+//! The fused batch norm with statistics by image, each image's own or the running ones, and scores of scale
+//! and shift, against the f64 reference's batches of one.
 
 use crate::support::device::{Probe, Tolerance, U, front, half, on_every_device, poisoned, stored, tensor};
 use crate::support::norm::{
@@ -62,8 +62,8 @@ fn ways(norm: &Norm, turn: usize) -> [Way; 2] {
     })
 }
 
-/// Runs the operations on statistics [N,2,C] in buffers for one more image, and compares each image with what is
-/// `expected` of it alone, within its bounds.
+/// Runs the operations on statistics [N,2,C] in buffers for one more image, and compares each image with what
+/// is `expected` of it alone, within its bounds.
 fn check_case<B: Probe>(
     backend: &mut B,
     (norm, way): (&Norm, Way),
@@ -179,8 +179,8 @@ fn check_case<B: Probe>(
 /// (N, H, W, C): channels below, at and around a vector's width, windows of every pool with pixels left over.
 const SHAPES: [[usize; 4]; 5] = [[3, 5, 7, 16], [2, 9, 6, 3], [4, 8, 4, 5], [2, 4, 5, 67], [3, 6, 10, 24]];
 
-/// Small integers, and statistics whose products are exact. Everything but the division by an image's pixels is
-/// exact in f32, and so is that where they are a power of 2.
+/// Small integers, and statistics whose products are exact. Everything but the division by an image's pixels
+/// is exact in f32, and so is that where they are a power of 2.
 fn integers_exactly<B: Probe>(mut backend: B) {
     for (seed, shape) in SHAPES.into_iter().chain([[3, 1, 1, 10]]).enumerate() {
         let [n, h, w, c] = shape;

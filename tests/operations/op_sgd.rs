@@ -8,7 +8,7 @@ use crate::support::{assert_close, channels_last, normals};
 use fishmask::device::driver::Driver;
 use fishmask::device::{Buffers, Cpu, Cuda};
 use fishmask::graph::network::{Batches, plans};
-use fishmask::graph::{Model, Network, Statistics};
+use fishmask::graph::{Model, Network, Phase};
 use fishmask::ops::Totals;
 use fishmask::optim::{Moves, RateOps, Sgd, SgdBuffers, SgdOps};
 use half::f16;
@@ -153,8 +153,8 @@ fn trains_as_pytorch<B: Probe>(make: impl Fn() -> B, bound: f64) {
         let mut losses = vec![];
         for step in 1..=4 {
             network.backend().set_totals(Totals::default()).unwrap();
-            network.set_batch(true, &images, &labels).unwrap();
-            network.forward(true, Statistics::Batch, n, 0.0).unwrap();
+            network.set_batch(Phase::Training, &images, &labels).unwrap();
+            network.forward(Phase::Training, n, 0.0).unwrap();
             losses.push(network.backend().totals().unwrap().loss);
             if step == 4 {
                 break;

@@ -72,10 +72,12 @@ pub fn pickle(records: &[u8]) -> Vec<u8> {
     let count = records.len() / RECORD;
     let mut out = b"\x80\x02}q\x01(U\x06labelsq\x02]q\x03(".to_vec();
     out.extend(labels(records).iter().flat_map(|&label| [b'K', label]));
-    out.extend(b"eU\x04dataq\x04cnumpy.core.multiarray\n_reconstruct\nq\x05cnumpy\nndarray\nq\x06K\x00\x85U\x01b\x87R");
+    out.extend(b"eU\x04dataq\x04cnumpy.core.multiarray\n_reconstruct\n");
+    out.extend(b"q\x05cnumpy\nndarray\nq\x06K\x00\x85U\x01b\x87R");
     out.extend(b"(K\x01M");
     out.extend((count as u16).to_le_bytes());
-    out.extend(b"M\x00\x0c\x86cnumpy\ndtype\nq\x07U\x02u1K\x00K\x01\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89T");
+    out.extend(b"M\x00\x0c\x86cnumpy\ndtype\nq\x07U\x02u1K\x00K\x01\x87R");
+    out.extend(b"(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89T");
     out.extend(((count * IMAGE) as u32).to_le_bytes());
     out.extend(records.chunks(RECORD).flat_map(|record| &record[1..]));
     out.extend(b"tbu.");

@@ -165,8 +165,8 @@ impl Bounds {
         dx_storage: Tolerance { storage: 0.0, tiny: 0.0 },
     };
 
-    /// y is one multiply-add with scale = weight rstd and shift = bias - mean scale. The statistics are rounded
-    /// once and scale and shift three times, so 8 u of the terms' magnitudes holds y.
+    /// y is one multiply-add with scale = weight rstd and shift = bias - mean scale. The statistics are
+    /// rounded once and scale and shift three times, so 8 u of the terms' magnitudes holds y.
     ///
     /// Sums over pixels are f32 within an image (h w additions, each u of what is summed, at most) and exact
     /// over images, so those of dz and dz xhat are off by (h w + 16) u times the sum of their terms'

@@ -9,13 +9,14 @@ use fishmask::device::emulated::Emulated;
 use fishmask::device::gpu::Gpu;
 use fishmask::device::{Cpu, Cuda, Device, Precision};
 use fishmask::distributed::{Aggregate, InProcess};
+use fishmask::graph::scoring::Target;
 use fishmask::graph::{Layout, Model, ModelId};
 use fishmask::mask::Kind;
 use fishmask::ops::Power;
 use fishmask::optim::UpdateRule;
 use fishmask::records::Keeping;
 use fishmask::settings::{
-    CheckpointSettings, CheckpointState, Config, DataSettings, DeviceSettings, FisherTarget, MaskSettings,
+    CheckpointSettings, CheckpointState, Config, DataSettings, DeviceSettings, MaskSettings,
     OptimizerSettings, ScheduleSettings, TrainSettings, WorkerMasks, WorkerSettings,
 };
 use fishmask::train::{self, EpochReport, Error, Event, Listener, MaskReport, Outcome, Stop, Training};
@@ -74,7 +75,7 @@ pub fn masking() -> MaskSettings {
         kind: Kind::Fisher,
         keep_ratio: 0.05,
         samples: 40,
-        target: FisherTarget::Label,
+        target: Target::Label,
         power: Power::Square,
         warmup_epochs: 0,
         every: 0,

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{ArgMatches, Args, Command, FromArgMatches, ValueEnum};
 use fishmask::Selection;
 use fishmask::device::Device;
+use fishmask::graph::scoring::Statistics;
 use fishmask::mask::{Order, file, table};
 use fishmask::settings::{Request, arguments};
 
@@ -98,7 +99,10 @@ pub fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     let selection = Selection::new(&resolved.config, weights)?
         .order(args.sample_order)
         .augment(args.augment == Switch::On)
-        .running_statistics(args.bn == Bn::Running);
+        .statistics(match args.bn {
+            Bn::Running => Statistics::Running,
+            Bn::Sample => Statistics::Own,
+        });
     let selected = selection.run(|| Ok(args.data.load(resolved.config.data.set)?.train));
     let selected = selected.map_err(|error| named(error, &resolved.values))?;
     selected.save(out)?;

@@ -5,8 +5,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::container;
+use crate::checkpoint::file_kind::FileKind;
 use crate::checkpoint::hash::feed;
-use crate::checkpoint::moment::FileKind;
 use crate::checkpoint::progress::{EpochExchange, TotalsFields, read_exchange};
 use crate::checkpoint::{Error, Hash, Moment, Problem, Progress};
 use crate::graph::ModelId;

@@ -7,7 +7,7 @@ use super::entry::{Checkpoint, Found, Kind, MaskFile, WorkersFile};
 use super::file::check_name;
 use super::header::{Contents, Header, check_model};
 use crate::checkpoint::container::{self, Head};
-use crate::checkpoint::moment::FileKind;
+use crate::checkpoint::file_kind::FileKind;
 use crate::checkpoint::{Error, Moment, full};
 use crate::graph::ModelId;
 

@@ -13,7 +13,7 @@ use super::look::named_moment;
 use super::mask::read_mask;
 use super::workers::Workers;
 use crate::checkpoint::container::{self, Bytes};
-use crate::checkpoint::moment::FileKind;
+use crate::checkpoint::file_kind::FileKind;
 use crate::checkpoint::weights::{self, Flat};
 use crate::checkpoint::{Error, Hash, Moment, Problem, Progress, full};
 

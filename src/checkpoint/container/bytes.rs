@@ -1,6 +1,5 @@
-//! A file's bytes, and values as little-endian bytes.
+//! A file's bytes.
 
-use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, Read};
 use std::ops::Deref;
@@ -85,23 +84,10 @@ fn fill(mut file: &File, bytes: &mut [u8]) -> io::Result<()> {
     file.read_exact(bytes)
 }
 
-/// The f32 values of a tensor.
-pub fn values(bytes: &[u8]) -> impl Iterator<Item = f32> + '_ {
-    bytes.as_chunks::<4>().0.iter().map(|&value| f32::from_le_bytes(value))
-}
-
-/// The bytes of values in little-endian order: on most machines the values as they lie.
-pub fn little_endian<T: bytemuck::NoUninit>(values: &[T]) -> Cow<'_, [u8]> {
-    let bytes: &[u8] = bytemuck::cast_slice(values);
-    if cfg!(target_endian = "little") {
-        return Cow::Borrowed(bytes);
-    }
-    Cow::Owned(bytes.chunks(size_of::<T>()).flat_map(|value| value.iter().rev().copied()).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checkpoint::container::little_endian;
 
     #[test]
     fn reads_every_byte_of_files_of_any_length() {

@@ -4,11 +4,13 @@
 //! the bytes.
 
 mod bytes;
+mod endian;
 mod metadata;
 mod read;
 mod write;
 
-pub use bytes::{Bytes, little_endian, read, values};
+pub use bytes::{Bytes, read};
+pub use endian::{little_endian, values};
 pub use metadata::{parse_entry, without_digest};
 pub use read::{File, Head, TensorEntry, head, head_of};
 pub use write::{Failed, Out, Spec, Tensor, save, save_tensor, write};

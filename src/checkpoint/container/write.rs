@@ -10,7 +10,7 @@ use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 
 use super::KEY;
-use super::bytes::little_endian;
+use super::endian::little_endian;
 use crate::checkpoint::hash::{PAYS, feed};
 use crate::checkpoint::{Error, Hash, atomic};
 

@@ -1,4 +1,4 @@
-//! Matrix products of f32 slices through the `gemm` crate, on the calling thread.
+//! Matrix products of f32 slices through the `gemm-f32` crate, on the calling thread.
 
 /// A matrix inside a slice: element (i, j) is `data[i * row + j * col]`.
 #[derive(Clone, Copy)]
@@ -36,17 +36,21 @@ pub fn matmul(
     assert!(a.holds(m, k) && b.holds(k, n), "matrix operand [{m},{k}] or [{k},{n}] outside its slice");
     assert!(Matrix::rows(dst, dst_row).holds(m, n) && n <= dst_row, "product [{m},{n}] outside its slice");
     let alpha = f32::from(u8::from(accumulate));
+    // The kernels want the smaller stride along the rows of dst: what is computed is then dst' = b' a'.
+    let flip = dst_row > 1;
+    let dst_strides = if flip { (dst_row as isize, 1) } else { (1, dst_row as isize) };
+    let (m, n, a, b) = if flip { (n, m, b.t(), a.t()) } else { (m, n, a, b) };
     // SAFETY: the asserts above keep every element that is read or written inside its slice, and `dst` is
     // borrowed exclusively, so it does not overlap the operands.
     #[allow(unsafe_code)]
     unsafe {
-        gemm::gemm(
+        gemm_f32::gemm::f32::get_gemm_fn()(
             m,
             n,
             k,
             dst.as_mut_ptr(),
-            1,
-            dst_row as isize,
+            dst_strides.0,
+            dst_strides.1,
             accumulate,
             a.data.as_ptr(),
             a.col as isize,
@@ -59,7 +63,7 @@ pub fn matmul(
             false,
             false,
             false,
-            gemm::Parallelism::None,
+            gemm_common::Parallelism::None,
         );
     }
 }

@@ -1,15 +1,16 @@
-//! A plan: the graph fused into steps, with a buffer slot for every value and gradient. Made once.
+//! A plan: the graph fused into steps, with a buffer slot for every value and gradient. It is made once.
 
 mod build;
 mod fuse;
+mod slots;
 
-use std::ops::Range;
+use std::any::Any;
 
-use super::{Error, Graph, NodeId};
-use crate::ops::{Affine, AveragePool, Conv, Linear, Norm};
-
-/// Position of a buffer in [`Plan::slots`].
-pub type Slot = usize;
+use super::NodeId;
+use crate::device::{Error, Scratch};
+pub use crate::ops::step::{Destination, Gradients, Operands, Slot};
+use crate::ops::step::{Run, Wanted};
+use crate::ops::{Backend, Work};
 
 /// What a plan is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,110 +24,79 @@ pub enum Mode {
     Scoring,
 }
 
-#[allow(missing_docs)] // The backend's operations of the same names describe each field.
-/// A step of the forward pass. Geometries have `n` = the plan's batch.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Forward {
-    /// Convolution, with its output's sums when a batch norm follows.
-    Conv { conv: Conv, x: Slot, filter: Range<usize>, y: Slot, statistic: Option<usize> },
-    /// Batch norm with what follows it.
-    Norm {
-        norm: Norm,
-        x: Slot,
-        residual: Option<Slot>,
-        affine: Affine,
-        statistic: usize,
-        y: Slot,
-        winners: Option<usize>,
-    },
-    /// Mean over all pixels.
-    AveragePool { pool: AveragePool, x: Slot, y: Slot },
-    /// Linear layer and constant.
-    Linear { linear: Linear, x: Slot, weight: Range<usize>, bias: Option<Range<usize>>, y: Slot },
-}
-
-/// How the gradient of a batch norm's second input is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Residual {
-    /// There is none.
-    None,
-    /// Over dy.
-    InPlace,
-    /// Into this slot, overwritten.
-    Overwrite(Slot),
-    /// Added to this slot.
-    Accumulate(Slot),
-}
-
-#[allow(missing_docs)] // As above.
-/// A step of the backward pass.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Backward {
-    /// wgrad and, unless x is the images, dgrad into (slot, accumulate).
-    Conv { conv: Conv, x: Slot, dy: Slot, filter: Range<usize>, dx: Option<(Slot, bool)> },
-    /// Batch norm with what follows it.
-    Norm {
-        norm: Norm,
-        x: Slot,
-        y: Option<Slot>,
-        winners: Option<usize>,
-        affine: Affine,
-        statistic: usize,
-        dy: Slot,
-        dx: Slot,
-        residual: Residual,
-    },
-    /// Mean over all pixels.
-    AveragePool { pool: AveragePool, dy: Slot, dx: Slot },
-    /// Linear layer and constant.
-    Linear { linear: Linear, x: Slot, dy: Slot, weight: Range<usize>, bias: Option<Range<usize>>, dx: Slot },
+/// A step of a plan: what it computes, and where its operands lie.
+pub struct Step<B: Backend> {
+    /// The nodes it computes, first to last; the last one's output is the step's.
+    pub nodes: Vec<NodeId>,
+    /// The operation, with `n` = the plan's batch.
+    pub operation: Box<dyn crate::ops::step::Step<B>>,
+    /// What the forward pass reads and writes. The backward pass reads some of the same.
+    pub operands: Operands,
+    /// What else the backward pass reads and writes; none in an inference plan.
+    pub gradients: Option<Gradients>,
 }
 
 /// Steps and buffers of one network at one batch size.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Plan {
+pub struct Plan<B: Backend> {
+    /// What it is for.
+    pub mode: Mode,
     /// Largest number of images in a batch.
     pub batch: usize,
-    /// Forward steps, each with the nodes it computes; its last node is its output.
-    pub forward: Vec<(Vec<NodeId>, Forward)>,
-    /// Backward steps in the order in which they run; none in an inference plan.
-    pub backward: Vec<Backward>,
+    /// Steps in the order of the forward pass; the backward pass takes them last to first.
+    pub steps: Vec<Step<B>>,
     /// Elements of each activation buffer, largest first.
     pub slots: Vec<usize>,
-    /// Bytes of each buffer of pooling winners.
-    pub winners: Vec<usize>,
+    /// Bytes of each buffer that the forward pass leaves for the backward pass, such as a max pool's winners.
+    pub saved: Vec<usize>,
     /// The images' slot.
     pub images: Slot,
     /// The output's slot.
     pub logits: Slot,
-    /// The slot of the output's gradient, in a training plan.
+    /// The slot of the output's gradient; none in an inference plan.
     pub dlogits: Option<Slot>,
 }
 
-impl Plan {
-    /// The plan for batches of up to `batch` images.
+impl<B: Backend> Plan<B> {
+    /// Runs the forward pass.
     ///
     /// # Errors
-    /// When the graph holds an operation where no step can compute it.
-    pub fn new(graph: &Graph, batch: usize, mode: Mode) -> Result<Plan, Error> {
-        let groups = fuse::fuse(graph)?;
-        build::Builder::new(graph, batch, mode).build(groups)
+    /// Those of the device.
+    pub fn forward(&self, run: &mut Run<B>) -> Result<(), Error> {
+        self.steps.iter().try_for_each(|step| step.operation.forward(&step.operands, run))
     }
 
-    /// Bytes of all activation buffers at `element` bytes each, winners included.
+    /// Runs the backward pass down to the last step that `wanted` has an entry for; the first entry is the last step's. An
+    /// inference plan has no backward pass, and this does nothing.
+    ///
+    /// # Errors
+    /// Those of the device.
+    pub fn backward(&self, wanted: impl IntoIterator<Item = Wanted>, run: &mut Run<B>) -> Result<(), Error> {
+        for (step, wanted) in self.steps.iter().rev().zip(wanted) {
+            if let Some(gradients) = &step.gradients {
+                run.wanted = wanted;
+                step.operation.backward(&step.operands, gradients, run)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the bytes of all activation buffers at `element` bytes each, and of what else is saved.
     pub fn activation_bytes(&self, element: usize) -> usize {
-        self.slots.iter().sum::<usize>() * element + self.winners.iter().sum::<usize>()
+        self.slots.iter().sum::<usize>() * element + self.saved.iter().sum::<usize>()
     }
 
-    /// The convolutions of the forward pass.
-    pub fn convs(&self) -> Vec<Conv> {
-        let conv = |(_, step): &_| if let Forward::Conv { conv, .. } = step { Some(*conv) } else { None };
-        self.forward.iter().filter_map(conv).collect()
+    /// Returns the scratch that its operations need on the device beside their buffers.
+    pub fn scratch(&self) -> Scratch {
+        let work = match self.mode {
+            Mode::Inference | Mode::Training => Work::Train,
+            Mode::Scoring => Work::Score,
+        };
+        self.steps.iter().map(|step| step.operation.scratch(work)).collect()
     }
 
-    /// The batch norms of the forward pass.
-    pub fn norms(&self) -> Vec<Norm> {
-        let norm = |(_, step): &_| if let Forward::Norm { norm, .. } = step { Some(*norm) } else { None };
-        self.forward.iter().filter_map(norm).collect()
+    /// Returns the operations of one type, in the order of the forward pass.
+    pub fn operations<T: Any + Clone>(&self) -> Vec<T> {
+        let operation = |step: &Step<B>| (&*step.operation as &dyn Any).downcast_ref::<T>().cloned();
+        self.steps.iter().filter_map(operation).collect()
     }
 }

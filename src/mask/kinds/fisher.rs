@@ -2,7 +2,7 @@
 
 use crate::data::Split;
 use crate::device;
-use crate::graph::scoring::{self, Rule};
+use crate::graph::scoring::{self, ScoreRule};
 use crate::graph::{self, Graph, Network, Plan, Scoring};
 use crate::mask::select::with_classifier;
 use crate::mask::{Mask, Quota, Samples};
@@ -15,7 +15,7 @@ pub const BATCH: usize = 64;
 ///
 /// # Errors
 /// As [`Plan::new`].
-pub fn plan(graph: &Graph, samples: usize) -> Result<Plan, graph::Error> {
+pub fn plan<B: Backend>(graph: &Graph, samples: usize) -> Result<Plan<B>, graph::Error> {
     scoring::plan(graph, samples.min(BATCH))
 }
 
@@ -29,7 +29,7 @@ pub fn plan(graph: &Graph, samples: usize) -> Result<Plan, graph::Error> {
 pub fn score<B: Backend>(
     network: &mut Network<B>,
     scoring: &mut Scoring<B>,
-    rule: Rule,
+    rule: ScoreRule,
     split: &Split,
     samples: &Samples,
 ) -> Result<(), device::Error> {

@@ -3,11 +3,13 @@
 pub mod args;
 pub mod cpu;
 pub mod cuda;
+mod layer;
 
 use std::ops::Range;
 
 use super::flat::{In, Out, Work};
 use crate::device::{Buffers, Error, Scratch};
+pub use layer::ConvLayer;
 
 /// Geometry of one square convolution: x \[N,H,W,C\], filter \[K,R,R,C\], y \[N,P,Q,K\], no bias.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,11 +3,13 @@
 pub mod args;
 mod cpu;
 mod cuda;
+mod layer;
 
 use std::ops::Range;
 
 use super::flat::Out;
 use crate::device::{Buffers, Error};
+pub use layer::{LinearLayer, Scale};
 
 /// A linear layer and the constant after it: `y = scale * (x weight^T + bias)`; x \[N,C\], weight \[K,C\], y
 /// \[N,K\].

@@ -3,11 +3,13 @@
 pub mod args;
 mod cpu;
 mod cuda;
+mod layer;
 
 use std::ops::Range;
 
 use super::flat::{Out, Work};
 use crate::device::{Buffers, Error, Scratch};
+pub use layer::{Add, BatchNorm, Relu};
 
 /// Square max-pooling windows. Padding never wins; of equal values the first, row by row, wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,8 +3,10 @@
 pub mod args;
 mod cpu;
 mod cuda;
+mod layer;
 
 use crate::device::{Buffers, Error};
+pub use layer::GlobalAveragePool;
 
 /// Mean over all pixels of x \[N,H,W,C\].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

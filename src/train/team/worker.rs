@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::data::Split;
 use crate::device::{Error as DeviceError, Place};
-use crate::graph::{Layout, Network, Replica, Statistics};
+use crate::graph::{Layout, Network, Phase, Replica};
 use crate::mask::Mask;
 use crate::ops::{Position, Totals};
 use crate::optim::{Sgd, TrainingBackend, Update, UpdateRule};
@@ -123,8 +123,8 @@ impl<B: TrainingBackend> Worker<B> {
         let sgd = Sgd { momentum: momentum as f32, weight_decay: (weight_decay * n as f64) as f32 };
         let Worker { update, data, recording, .. } = self;
         network.replay(recording, |network| {
-            network.draw_batch(true, data, n)?;
-            network.forward(true, Statistics::Batch, n, config.train.label_smoothing as f32)?;
+            network.draw_batch(Phase::Training, data, n)?;
+            network.forward(Phase::Training, n, config.train.label_smoothing as f32)?;
             network.backward(n)?;
             update.step(network, &sgd)
         })

@@ -2,10 +2,11 @@
 
 use fishmask::device::Precision;
 use fishmask::graph::Model;
+use fishmask::graph::scoring::{Statistics, Target};
 use fishmask::mask::Kind;
 use fishmask::ops::Power;
 use fishmask::optim::UpdateRule as Rule;
-use fishmask::settings::{CheckpointState, Config, FisherTarget};
+use fishmask::settings::{CheckpointState, Config};
 
 use super::{contradiction, flags, refusal, resolve};
 
@@ -14,11 +15,11 @@ fn a_mask_and_its_presets() {
     assert_eq!(resolve("--mask dense").masked(), None);
     let Config { mask: fisher, checkpoint, .. } = resolve("--mask fisher");
     assert_eq!((fisher.kind, fisher.keep_ratio, fisher.samples), (Kind::Fisher, 0.02, 1024));
-    assert_eq!((fisher.target, fisher.power), (FisherTarget::Label, Power::Square));
+    assert_eq!((fisher.target, fisher.power), (Target::Label, Power::Square));
     assert_eq!((fisher.warmup_epochs, fisher.every, fisher.rule), (0, 0, Rule::Strict));
     assert_eq!((checkpoint.state, checkpoint.values), (CheckpointState::On, Precision::F32));
     // Running statistics once an epoch has been trained.
-    assert_eq!([0, 1].map(|epoch| fisher.rule(epoch).running), [false, true]);
+    assert_eq!([0, 1].map(|epoch| fisher.rule(epoch).statistics), [Statistics::Own, Statistics::Running]);
 
     let small = resolve("--preset small-checkpoints");
     assert_eq!((small.network.model, small.network.width), (Model::Resnet34, 64));

@@ -21,8 +21,8 @@ fn workers_and_their_presets() {
     assert_eq!(two, same);
     // By lot there is nothing to share.
     assert_eq!(resolve("--workers 2 --mask random").workers.masks, WorkerMasks::Interleaved);
-    let line = "--workers 3 --mask fisher --merge-steps 7 --reselect-merges 0 --worker-masks interleaved --aggregate sum \
-                --shard-data";
+    let line = "--workers 3 --mask fisher --merge-steps 7 --reselect-merges 0 --worker-masks interleaved \
+        --aggregate sum --shard-data";
     let all = WorkerSettings {
         count: 3,
         merge_steps: 7,

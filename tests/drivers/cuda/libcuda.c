@@ -1,9 +1,10 @@
-// A libcuda without a GPU, for these tests: device memory is host memory, a module's image is a list of kernels
-// ("name threads argument-bytes static-shared-bytes" a line), and a launch of "advance" adds to a counter. It holds its
-// caller to the driver's rules (initialise, make a context current, leave a stream alone that is being captured), and
-// plays what FAKE_CUDA_* ask for:
+// A libcuda without a GPU, for these tests: device memory is host memory, a module's image is a list of
+// kernels ("name threads argument-bytes static-shared-bytes" a line), and a launch of "advance" adds to a
+// counter. It holds its caller to the driver's rules (initialise, make a context current, leave a stream
+// alone that is being captured), and plays what FAKE_CUDA_* ask for:
 //
-//     FAKE_CUDA_FAIL        "cuInit=100": that call gives that error; "cuStreamSynchronize=700*": and all later ones
+//     FAKE_CUDA_FAIL        "cuInit=100": that call gives that error;
+//                           "cuStreamSynchronize=700*": and all later ones
 //     FAKE_CUDA_VERSION     of the driver, 13000
 //     FAKE_CUDA_COUNT       GPUs, 1
 //     FAKE_CUDA_CAPABILITY  90, for 9.0
@@ -68,7 +69,9 @@ static int call(const char* name, const char* details) {
     do {                      \
         if (!(condition)) return code; \
     } while (0)
-#define IN_CONTEXT NEED(initialised, NOT_INITIALIZED); NEED(current == &the_context && references, INVALID_CONTEXT)
+#define IN_CONTEXT \
+    NEED(initialised, NOT_INITIALIZED); \
+    NEED(current == &the_context && references, INVALID_CONTEXT)
 // Not while capturing, which it would spoil.
 #define NOT_CAPTURED                    \
     do {                                \
@@ -112,7 +115,8 @@ static const struct { int code; const char *name, *text; } ERRORS[] = {
     {201, "CUDA_ERROR_INVALID_CONTEXT", "invalid device context"},
     {700, "CUDA_ERROR_ILLEGAL_ADDRESS", "an illegal memory access was encountered"},
     {701, "CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES", "too many resources requested for launch"},
-    {803, "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH", "system has unsupported display driver / cuda driver combination"},
+    {803, "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH",
+     "system has unsupported display driver / cuda driver combination"},
     {900, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED", "operation not permitted when stream is capturing"},
     {901, "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED", "operation failed due to a previous error during capture"},
 };
@@ -315,8 +319,8 @@ int cuFuncGetParamInfo(const struct function* function, size_t index, size_t* of
     *offset = 0, *bytes = (size_t)function->bytes;
     return 0;
 }
-int cuLaunchKernel(struct function* function, unsigned x, unsigned y, unsigned z, unsigned bx, unsigned by, unsigned bz,
-                   unsigned shared, void* stream, void** parameters, void** extra) {
+int cuLaunchKernel(struct function* function, unsigned x, unsigned y, unsigned z, unsigned bx, unsigned by,
+                   unsigned bz, unsigned shared, void* stream, void** parameters, void** extra) {
     char bytes[2 * ARGUMENTS + 1] = "";
     for (int i = 0; i < function->bytes; i++)
         snprintf(bytes + 2 * i, 3, "%02x", ((const unsigned char*)parameters[0])[i]);

@@ -31,8 +31,8 @@ fn no_library() {
         fs::write(folder.path().join(name), "not a library").unwrap();
     }
     let played = run(folder.path(), "open", &[]);
-    let expected = "no NVIDIA driver (libcuda.so cannot be loaded): install one for CUDA 13.0 or newer, or use the \
-                    CPU";
+    let expected = "no NVIDIA driver (libcuda.so cannot be loaded): install one for CUDA 13.0 or newer, or \
+        use the CPU";
     assert_eq!(played.said(), expected);
     assert_eq!(run(folder.path(), "count", &[]).said(), expected.replace("13.0", "12.4"));
 }
@@ -41,15 +41,15 @@ fn no_library() {
 fn stub_library() {
     opening_says(
         &[("FAKE_CUDA_FAIL", "cuDriverGetVersion=34")],
-        "no NVIDIA driver (the libcuda.so found is the CUDA toolkit's stub): install one for CUDA 13.0 or newer, or \
-         use the CPU",
+        "no NVIDIA driver (the libcuda.so found is the CUDA toolkit's stub): install one for CUDA 13.0 or \
+         newer, or use the CPU",
     );
 }
 
 #[test]
 fn no_gpu() {
-    let expected = "the NVIDIA driver finds no GPU: see that nvidia-smi lists one, that CUDA_VISIBLE_DEVICES does \
-                    not hide it and that a container is started with it, or use the CPU";
+    let expected = "the NVIDIA driver finds no GPU: see that nvidia-smi lists one, that CUDA_VISIBLE_DEVICES \
+        does not hide it and that a container is started with it, or use the CPU";
     opening_says(&[("FAKE_CUDA_FAIL", "cuInit=100")], expected);
     opening_says(&[("FAKE_CUDA_COUNT", "0")], expected);
 }
@@ -58,8 +58,8 @@ fn no_gpu() {
 fn driver_does_not_start() {
     opening_says(
         &[("FAKE_CUDA_FAIL", "cuInit=803")],
-        "CUDA: cannot start the driver: CUDA_ERROR_SYSTEM_DRIVER_MISMATCH: system has unsupported display driver / \
-         cuda driver combination",
+        "CUDA: cannot start the driver: CUDA_ERROR_SYSTEM_DRIVER_MISMATCH: system has unsupported display \
+         driver / cuda driver combination",
     );
     // A code that cudarc does not know, nor the driver's own table.
     opening_says(&[("FAKE_CUDA_FAIL", "cuInit=816")], "CUDA: cannot start the driver: CUDA error 816");
@@ -69,8 +69,8 @@ fn driver_does_not_start() {
 fn old_driver() {
     let text = |found, needed| {
         format!(
-            "the NVIDIA driver supports CUDA {found}, and the kernels need a driver for CUDA {needed} or newer: \
-             update the driver"
+            "the NVIDIA driver supports CUDA {found}, and the kernels need a driver for CUDA {needed} or \
+             newer: update the driver"
         )
     };
     let version = |version| ("FAKE_CUDA_VERSION", version);
@@ -90,7 +90,8 @@ fn old_driver() {
 fn old_gpu() {
     opening_says(
         &[("FAKE_CUDA_CAPABILITY", "75")],
-        "cuda:0 (Fake GPU) has compute capability 7.5, and the kernels need 8.0 or newer: use another GPU or the CPU",
+        "cuda:0 (Fake GPU) has compute capability 7.5, and the kernels need 8.0 or newer: use another GPU or \
+         the CPU",
     );
 }
 
@@ -116,12 +117,13 @@ fn no_kernels() {
 fn kernels_for_other_gpus() {
     opening_says(
         &[("FAKE_CUDA_FAIL", "cuModuleLoadData=209"), ("FAKE_CUDA_CAPABILITY", "121")],
-        "the kernels were not built for cuda:0 (Fake GPU), which has compute capability 12.1: build again with 121 \
-         among FISHMASK_CUDA_ARCHS",
+        "the kernels were not built for cuda:0 (Fake GPU), which has compute capability 12.1: build again \
+         with 121 among FISHMASK_CUDA_ARCHS",
     );
     opening_says(
         &[("FAKE_CUDA_FAIL", "cuModuleLoadData=1")],
-        "cuda:0 (Fake GPU): cannot load its kernels: kernels/counter.cu: CUDA_ERROR_INVALID_VALUE: invalid argument",
+        "cuda:0 (Fake GPU): cannot load its kernels: kernels/counter.cu: CUDA_ERROR_INVALID_VALUE: invalid \
+         argument",
     );
 }
 
@@ -133,7 +135,8 @@ fn loads_every_kernel() {
     let Some(played) = play("open", &[("FAKE_CUDA_FAIL", "cuFuncLoad=2")]) else { return };
     assert_eq!(
         played.said(),
-        "cuda:0 (Fake GPU): cannot load its kernels: kernels/counter.cu: CUDA_ERROR_OUT_OF_MEMORY: out of memory"
+        "cuda:0 (Fake GPU): cannot load its kernels: kernels/counter.cu: CUDA_ERROR_OUT_OF_MEMORY: out of \
+         memory"
     );
     assert_eq!(played.of("cuModuleUnload").len(), 1);
 }

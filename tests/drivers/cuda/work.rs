@@ -53,8 +53,8 @@ fn recording_goes_wrong() {
             .map(refused)
             .into();
     expected.push(format!(
-        "kernel large (grid [3, 2, 1], block 128, {} bytes of shared memory): a block of it has at most {ROOM} \
-         bytes of dynamic shared memory",
+        "kernel large (grid [3, 2, 1], block 128, {} bytes of shared memory): a block of it has at most \
+         {ROOM} bytes of dynamic shared memory",
         ROOM + 1
     ));
     expected.push("cuda:0 (Fake GPU): cannot end a recording: none was begun".into());
@@ -118,8 +118,8 @@ fn a_launch_fails() {
     let Some(played) = play("launch", &[("FAKE_CUDA_FAIL", "cuLaunchKernel=701")]) else { return };
     assert_eq!(
         played.said(),
-        "kernel large (grid [3, 2, 1], block 128, 4096 bytes of shared memory): CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES: \
-         too many resources requested for launch"
+        "kernel large (grid [3, 2, 1], block 128, 4096 bytes of shared memory): \
+         CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES: too many resources requested for launch"
     );
 }
 
@@ -137,8 +137,8 @@ fn out_of_memory() {
 fn a_kernel_faults() {
     let Some(played) = play("fault", &[("FAKE_CUDA_FAIL", "cuStreamSynchronize=700*")]) else { return };
     let words = "CUDA_ERROR_ILLEGAL_ADDRESS: an illegal memory access was encountered";
-    let blame = "; the last kernel started was large (grid [3, 2, 1], block 128, 64 bytes of shared memory), and \
-                 CUDA_LAUNCH_BLOCKING=1 tells whether it is the one to blame";
+    let blame = "; the last kernel started was large (grid [3, 2, 1], block 128, 64 bytes of shared memory), \
+        and CUDA_LAUNCH_BLOCKING=1 tells whether it is the one to blame";
     let device = |action: &str| format!("cuda:0 (Fake GPU): cannot {action}: {words}{blame}");
     let launch = format!("kernel large (grid [3, 2, 1], block 128, 64 bytes of shared memory): {words}");
     let expected = [

@@ -97,7 +97,8 @@ fn a_misaligned_access_is_reported() {
 #[test]
 fn a_read_of_memory_nobody_wrote_is_reported() {
     let mut rig = Rig::new(Emulated::checked(), 1, 1, 64, 64);
-    let unwritten = "reads 4 bytes, at byte 124 of the buffer of 256 bytes at byte 16 of the arguments, which nobody wrote";
+    let unwritten = "reads 4 bytes, at byte 124 of the buffer of 256 bytes at byte 16 of the arguments, \
+        which nobody wrote";
     upload(&rig.device, &[1_u8; 124], &mut rig.words);
     let found = reason(rig.run("test_copies_words", Launch::new(1, 32), 0));
     assert!(found.contains(&format!("thread 31: {unwritten}")), "{found}");
@@ -207,7 +208,8 @@ fn two_blocks_at_one_address_are_reported() {
 
 #[test]
 fn a_copy_read_before_its_wait_is_reported() {
-    let says = "reads 4 bytes, at byte 0 of 512 bytes of dynamic shared memory, where an asynchronous copy has not been waited for";
+    let says = "reads 4 bytes, at byte 0 of 512 bytes of dynamic shared memory, where an asynchronous copy \
+        has not been waited for";
     stopped("test_reads_a_copy", 1, 32, 0, &["thread 0", says]);
     passes("test_reads_a_copy", 1, 32, 1);
     stopped("test_reads_anothers_copy", 1, 32, 0, &["dynamic shared memory"]);
