@@ -24,7 +24,7 @@ pub struct Keeping {
 enum Keeper {
     /// Under the strict rule: the values of each mask, which build on the values before it. Full checkpoints
     /// until then.
-    Chain(Writer),
+    Chain(Box<Writer>),
     /// Else: all weights, and the name of the mask in force.
     Full {
         /// The mask's file.
@@ -46,7 +46,7 @@ impl Keeping {
             Some(folder) if config.is_masked() && config.mask.rule == UpdateRule::Strict => {
                 let f16 = config.checkpoint.values == Precision::F16;
                 let values = if f16 { Values::F16 } else { Values::F32 };
-                Keeper::Chain(Writer::open(&folder.join(CHECKPOINTS), model, layout, values)?)
+                Keeper::Chain(Box::new(Writer::open(&folder.join(CHECKPOINTS), model, layout, values)?))
             }
             Some(_) => Keeper::Full { mask: None },
         };

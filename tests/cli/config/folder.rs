@@ -120,7 +120,7 @@ fn a_broken_or_impossible_config_json_is_named() {
     config.train.batch_size = 0;
     fs::write(&file, serde_json::to_string(&config).unwrap()).unwrap();
     let error = RunFolder::open(&path).unwrap_err().to_string();
-    assert_eq!(error, format!("{}: --batch-size 0: a step needs at least 1 image", file.display()));
+    assert_eq!(error, format!("{}: train.batch_size = 0: a step needs at least 1 image", file.display()));
     let text = serde_json::to_string(&resolve("")).unwrap();
     fs::write(&file, text.replace("\"cpu\"", "\"tpu\"")).unwrap();
     let error = RunFolder::open(&path).unwrap_err().to_string();
