@@ -7,8 +7,9 @@ use fishmask::device::Cpu;
 use fishmask::graph::network::{Batches, plans};
 use fishmask::graph::{Graph, Init, Network, Phase, Shape};
 use fishmask::ops::conv::ConvLayer;
-use fishmask::ops::linear::{LinearLayer, Scale};
+use fishmask::ops::linear::LinearLayer;
 use fishmask::ops::norm::{BatchNorm, Pool, Relu};
+use fishmask::ops::pool::GlobalAveragePool;
 use fishmask::ops::{AugmentOps, LossOps, Position, Totals};
 use fishmask::optim::{RateOps, Sgd, Update};
 use fishmask::train::Error;
@@ -21,8 +22,8 @@ pub fn run(steps: usize) -> Result<Vec<f64>, Error> {
     let x = graph.layer("norm", &[x], BatchNorm)?;
     let x = graph.layer("relu", &[x], Relu)?;
     let x = graph.layer("pool", &[x], Pool::square(8))?;
-    let x = graph.layer("linear", &[x], LinearLayer { k: 10, bias: true })?;
-    graph.layer("logits", &[x], Scale(0.125))?;
+    let x = graph.layer("average", &[x], GlobalAveragePool)?;
+    graph.layer("linear", &[x], LinearLayer { k: 10, bias: true })?;
 
     let layout = graph.layout.clone();
     let (weights, running) = (layout.initial_weights(0), layout.initial_statistics());

@@ -37,8 +37,8 @@ impl RunLock {
 }
 
 impl Drop for RunLock {
-    /// Unlocks the file rather than closing it alone: a child process that is being started at this moment has the open
-    /// file too, until it runs its own program.
+    /// Unlocks the file rather than closing it alone: a child process that is being started at this moment
+    /// has the open file too, until it runs its own program.
     fn drop(&mut self) {
         let _ = self.file.unlock();
     }

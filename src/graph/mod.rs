@@ -1,4 +1,5 @@
-//! A network as a list of named nodes with inferred shapes; [`plan`] turns it into steps, [`network`] runs them.
+//! A network as a list of named nodes with inferred shapes; [`plan`] turns it into steps, [`network`] runs
+//! them.
 
 pub mod layout;
 pub mod models;
@@ -51,7 +52,8 @@ pub struct Node {
     pub statistic: Option<usize>,
 }
 
-/// Nodes in an order in which they can be computed, and the layout of their parameters. The last is the output.
+/// Nodes in an order in which they can be computed, and the layout of their parameters. The last is the
+/// output.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Graph {
     /// All nodes, the images first.

@@ -13,14 +13,15 @@ use crate::ops::{Backend, Loss, Totals};
 /// Which of a network's two plans is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// The training plan: batch norm takes the statistics of the batch and updates the running ones. A network without this
-    /// plan infers instead.
+    /// The training plan: batch norm takes the statistics of the batch and updates the running ones. A
+    /// network without this plan infers instead.
     Training,
     /// The inference plan, with running statistics.
     Inference,
 }
 
-/// A network with its weights, its plans and all buffers a step touches. Nothing is allocated after [`Network::new`].
+/// A network with its weights, its plans and all buffers a step touches. Nothing is allocated after
+/// [`Network::new`].
 ///
 /// Methods that return a device's [`Error`] do so when the device fails.
 pub struct Network<B: Backend> {
@@ -237,9 +238,10 @@ impl<B: Backend> Network<B> {
         self.graph.nodes[self.graph.output()].shape.c
     }
 
-    /// Skips, in backward passes from now on, gradients that no trained weight needs; `trained(range)` says whether any
-    /// weight in this range of the flat vector is trained. A filter of which none is keeps the gradient it had, and nothing
-    /// is computed below the lowest layer that is trained. Recordings made before go on as before.
+    /// Skips, in backward passes from now on, gradients that no trained weight needs; `trained(range)` says
+    /// whether any weight in this range of the flat vector is trained. A filter of which none is keeps the
+    /// gradient it had, and nothing is computed below the lowest layer that is trained. Recordings made
+    /// before go on as before.
     pub fn train_only(&mut self, trained: impl Fn(&Range<usize>) -> bool) {
         let steps = self.training.iter().flat_map(|plan| plan.steps.iter().rev());
         self.wanted = steps
@@ -252,8 +254,8 @@ impl<B: Backend> Network<B> {
         }
     }
 
-    /// Runs the forward pass on the first `n` images and adds their loss, with labels smoothed by this share, to the
-    /// device's totals.
+    /// Runs the forward pass on the first `n` images and adds their loss, with labels smoothed by this share,
+    /// to the device's totals.
     pub fn forward(&mut self, phase: Phase, n: usize, smoothing: f32) -> Result<(), Error> {
         let (plan, pass) = match (phase, &self.training) {
             (Phase::Training, Some(plan)) => (plan, Pass::Train),
@@ -267,16 +269,16 @@ impl<B: Backend> Network<B> {
         self.backend.softmax_cross_entropy(&loss, &logits, labels, dlogits.as_deref_mut())
     }
 
-    /// Runs the backward pass after a training forward pass over `n` images: the flat gradient is overwritten. A network
-    /// without a training plan has no gradient, and this does nothing.
+    /// Runs the backward pass after a training forward pass over `n` images: the flat gradient is
+    /// overwritten. A network without a training plan has no gradient, and this does nothing.
     pub fn backward(&mut self, n: usize) -> Result<(), Error> {
         let Some(plan) = &self.training else { return Ok(()) };
         let mut run = run(Pass::Train, n, &mut self.backend, &mut self.activations, &mut self.vectors);
         plan.backward(self.wanted.iter().copied(), &mut run)
     }
 
-    /// Does `work`, which must touch nothing but buffers on the device. Where the device can record, the first call only
-    /// records it, and every call replays the recording.
+    /// Does `work`, which must touch nothing but buffers on the device. Where the device can record, the
+    /// first call only records it, and every call replays the recording.
     ///
     /// # Errors
     /// Those of `work`; when the device fails.

@@ -24,7 +24,8 @@ impl<B: Backend> Network<B> {
         Ok(Replica { weights, running, wanted: vec![Wanted::ALL; steps] })
     }
 
-    /// Lets the network and a replica change places. Recordings are of one or the other: they hold on to its buffers.
+    /// Lets the network and a replica change places. Recordings are of one or the other: they hold on to its
+    /// buffers.
     pub fn swap(&mut self, replica: &mut Replica<B>) {
         let (vectors, wanted) = self.replaceable();
         std::mem::swap(&mut vectors.weights, &mut replica.weights);

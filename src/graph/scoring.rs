@@ -1,4 +1,5 @@
-//! Scores of every weight: sums over samples of a power of each sample's own gradient, for many samples at once.
+//! Scores of every weight: sums over samples of a power of each sample's own gradient, for many samples at
+//! once.
 
 use serde::{Deserialize, Serialize};
 
@@ -28,12 +29,13 @@ pub enum Target {
     /// Each sample's label.
     #[default]
     Label,
-    /// Every class, weighted by the probability that the network gives it: the expectation over the network's own
-    /// predictions.
+    /// Every class, weighted by the probability that the network gives it: the expectation over the network's
+    /// own predictions.
     Expect,
 }
 
-/// A plan, buffers and scores. The buffers are not training's: the activations of all layers stay alive in them.
+/// A plan, buffers and scores. The buffers are not training's: the activations of all layers stay alive in
+/// them.
 ///
 /// Methods that return a device's [`Error`] do so when the device fails.
 pub struct Scoring<B: Backend> {

@@ -32,8 +32,8 @@ pub fn rows<B: Backend>(graph: &Graph, plan: &Plan<B>) -> Vec<Row> {
     plan.steps.iter().map(row).collect()
 }
 
-/// Returns the floating-point operations of a training step for one image: each convolution and matrix product forward, for
-/// its weights' gradient, and for its input's unless that is the image.
+/// Returns the floating-point operations of a training step for one image: each convolution and matrix
+/// product forward, for its weights' gradient, and for its input's unless that is the image.
 pub fn training_flops<B: Backend>(plan: &Plan<B>) -> u64 {
     let flops = || plan.steps.iter().map(|step| step.operation.flops());
     let first = flops().find(|&flops| flops > 0).unwrap_or(0);

@@ -1,4 +1,5 @@
-//! What a graph needs to know of an operation before any device is there: shapes, parameters, and the step it makes.
+//! What a graph needs to know of an operation before any device is there: shapes, parameters, and the step it
+//! makes.
 
 use std::any::Any;
 use std::fmt::{self, Debug, Display};
@@ -40,14 +41,15 @@ pub enum Init {
 }
 
 impl Init {
-    /// Returns U(-1/sqrt(fan_in), 1/sqrt(fan_in)), PyTorch's default for a layer whose outputs have `fan_in` inputs.
+    /// Returns U(-1/sqrt(fan_in), 1/sqrt(fan_in)), PyTorch's default for a layer whose outputs have `fan_in`
+    /// inputs.
     pub fn fan_in(fan_in: usize) -> Init {
         Init::Uniform(1.0 / (fan_in as f32).sqrt())
     }
 }
 
-/// A parameter that a layer asks for. The graph puts the node's name before the suffix and gives it a range of the flat
-/// vector.
+/// A parameter that a layer asks for. The graph puts the node's name before the suffix and gives it a range
+/// of the flat vector.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewParameter {
     /// PyTorch's name within the layer: `weight` or `bias`.
@@ -58,8 +60,8 @@ pub struct NewParameter {
     pub init: Init,
 }
 
-/// What a node of a graph computes. A value of such a type holds what the author of a network chooses (channels, stride);
-/// what follows from the node's inputs it is told when asked.
+/// What a node of a graph computes. A value of such a type holds what the author of a network chooses
+/// (channels, stride); what follows from the node's inputs it is told when asked.
 pub trait Layer: Any + Debug {
     /// Returns the shape of the output.
     ///
@@ -79,8 +81,8 @@ pub trait Layer: Any + Debug {
         None
     }
 
-    /// Returns the step that computes it for up to `batch` images whose first input has shape `x`; none for a layer that
-    /// only joins the step before it (see [`Step::absorb`]).
+    /// Returns the step that computes it for up to `batch` images whose first input has shape `x`; none for a
+    /// layer that only joins the step before it (see [`Step::absorb`]).
     fn step<B: Backend>(&self, batch: usize, x: Shape) -> Option<Box<dyn Step<B>>>
     where
         Self: Sized,

@@ -1,4 +1,5 @@
-//! What a plan needs to know of an operation, and how it is run: one pass forward and one backward, whatever they are for.
+//! What a plan needs to know of an operation, and how it is run: one pass forward and one backward, whatever
+//! they are for.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -17,10 +18,11 @@ pub type Slot = usize;
 pub enum Pass {
     /// Inference: running statistics normalise, and nothing is kept for a backward pass.
     Infer,
-    /// Training: statistics of the batch normalise and update the running ones; the backward pass overwrites gradients.
+    /// Training: statistics of the batch normalise and update the running ones; the backward pass overwrites
+    /// gradients.
     Train,
-    /// Scores: each image is normalised alone; the backward pass adds a power of each image's own gradient to the scores,
-    /// and changes nothing of the network.
+    /// Scores: each image is normalised alone; the backward pass adds a power of each image's own gradient to
+    /// the scores, and changes nothing of the network.
     Score {
         /// The power that gradients are raised to.
         power: Power,
@@ -51,7 +53,8 @@ pub enum Statistics {
 /// What a backward step is to compute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wanted {
-    /// Whether the gradients of its parameters are needed. A step may compute them all the same, where they cost little.
+    /// Whether the gradients of its parameters are needed. A step may compute them all the same, where they
+    /// cost little.
     pub gradients: bool,
     /// Whether the gradients of its inputs are needed. A step may compute them all the same.
     pub inputs: bool,
@@ -71,10 +74,11 @@ pub struct Operands {
     pub output: Slot,
     /// Ranges of the flat vector, in the order of [`Layer::parameters`](super::layer::Layer::parameters).
     pub parameters: Vec<Range<usize>>,
-    /// Range of a batch norm's statistics, and the same for the step before that leaves it the sums; empty for others.
+    /// Range of a batch norm's statistics, and the same for the step before that leaves it the sums; empty
+    /// for others.
     pub statistics: Range<usize>,
-    /// Position among the plan's buffers of what the forward pass keeps for the backward pass beside activations
-    /// ([`Step::saved_bytes`]).
+    /// Position among the plan's buffers of what the forward pass keeps for the backward pass beside
+    /// activations ([`Step::saved_bytes`]).
     pub saved: Option<usize>,
 }
 
@@ -118,7 +122,8 @@ pub struct Run<'a, B: Backend> {
     pub pass: Pass,
     /// What the backward step that runs now is to compute.
     pub wanted: Wanted,
-    /// Activations and their gradients by slot. A step reads some and writes others; the cells check that they differ.
+    /// Activations and their gradients by slot. A step reads some and writes others; the cells check that
+    /// they differ.
     pub tensors: &'a [RefCell<B::Tensor>],
     /// By [`Operands::saved`].
     pub saved: &'a mut [B::Bytes],
@@ -126,8 +131,8 @@ pub struct Run<'a, B: Backend> {
     pub weights: &'a B::Vector,
     /// Running means and variances.
     pub running: &'a mut B::Vector,
-    /// Mean and 1/sqrt(var + eps) that normalise in this pass. For scores each image has its own: where a batch norm's
-    /// running statistics are a range from `i`, these begin at `i` times the plan's batch.
+    /// Mean and 1/sqrt(var + eps) that normalise in this pass. For scores each image has its own: where a
+    /// batch norm's running statistics are a range from `i`, these begin at `i` times the plan's batch.
     pub statistics: &'a mut B::Vector,
     /// Sums and sums of squares by channel, where the running statistics are.
     pub sums: &'a mut B::Sums,
@@ -137,14 +142,15 @@ pub struct Run<'a, B: Backend> {
 
 /// One step of a plan: an operation with its shapes, for as many images as the plan's batch.
 pub trait Step<B: Backend>: Any + Debug {
-    /// Takes in the layer that alone reads the output, and returns whether it did. From then on the step's output is that
-    /// layer's, and any other input of the layer follows the step's own.
+    /// Takes in the layer that alone reads the output, and returns whether it did. From then on the step's
+    /// output is that layer's, and any other input of the layer follows the step's own.
     fn absorb(&mut self, layer: &dyn Any) -> bool {
         let _ = layer;
         false
     }
 
-    /// Returns whether training needs sums of the first input by channel, which the step before has to leave behind.
+    /// Returns whether training needs sums of the first input by channel, which the step before has to leave
+    /// behind.
     fn needs_sums(&self) -> bool {
         false
     }
@@ -175,8 +181,8 @@ pub trait Step<B: Backend>: Any + Debug {
         matches!(destination, Destination::Overwrite(_))
     }
 
-    /// Returns the floating-point operations of the forward pass for one image, a multiply-add being two. Only convolutions
-    /// and matrix products count.
+    /// Returns the floating-point operations of the forward pass for one image, a multiply-add being two.
+    /// Only convolutions and matrix products count.
     fn flops(&self) -> u64 {
         0
     }

@@ -5,8 +5,8 @@ use serde_json::Value;
 use crate::device::Device;
 
 /// What the schedule's peak must look like.
-const NEED: &str = "must be an epoch, such as 5, or a share of the epochs, such as 20% or 5/24, perhaps with an \
-     upper limit: \"5/24, at most 5\"";
+const NEED: &str = "must be an epoch, such as 5, or a share of the epochs, such as 20% or 5/24, perhaps with \
+     an upper limit: \"5/24, at most 5\"";
 
 /// A share of a run's epochs.
 enum Share {

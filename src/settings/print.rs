@@ -54,8 +54,10 @@ pub fn page() -> String {
         "# Settings\n\n\
          This page is made from the table of settings, `src/settings/table.rs`; a test keeps it true.\n\n\
          A setting has a key, and most have a flag that is short for it: `--lr 0.1` is\n\
-         `--set optimizer.lr=0.1`. Recipes hold settings as TOML ([recipes](recipes.md)). A value counts above\n\
-         those before it in this order: the default, the recipe that the recipe inherits from, the recipe, and\n\
+         `--set optimizer.lr=0.1`. Recipes hold settings as TOML ([recipes](recipes.md)). A value counts \
+         above\n\
+         those before it in this order: the default, the recipe that the recipe inherits from, the \
+         recipe, and\n\
          last `--set` and flags, which may not contradict each other. `train --print-config` prints what a\n\
          command comes to, and from where.\n",
     );

@@ -131,8 +131,8 @@ impl Config {
         }
         if self.shards() {
             let need = format!(
-                "with --shard-data each has {own} of the {images} training images, fewer than a batch of {batch}; \
-                 use fewer workers, or a smaller --batch-size"
+                "with --shard-data each has {own} of the {images} training images, fewer than a batch of \
+                 {batch}; use fewer workers, or a smaller --batch-size"
             );
             return Err(ConfigError::value("workers.count", self.workers.count, need));
         }

@@ -365,8 +365,8 @@ pub static SETTINGS: &[Setting] = &[
         takes: Takes::Form { what: "DEVICE", read: forms::device },
         default: Some("auto"),
         settle: Some(forms::chosen_device),
-        help: "What computes: auto, cpu, cuda, cuda:N or emulated (the GPU's kernels on the CPU: slow); auto is cuda \
-               where it can be used, else cpu",
+        help: "What computes: auto, cpu, cuda, cuda:N or emulated (the GPU's kernels on the CPU: slow); auto \
+               is cuda where it can be used, else cpu",
         ..ROW
     },
     Setting {

@@ -139,7 +139,8 @@ fn table_and_metrics_of_several_workers() {
     for part in [
         "train    8 epochs of 39 steps of 128 images, ",
         ", square, selected anew every 10 merges\n",
-        "workers  2, merged every 100 steps by their mean, each with its own mask: rank 0 on a, rank 1 on b\n",
+        "workers  2, merged every 100 steps by their mean, each with its own mask: rank 0 on a, \
+         rank 1 on b\n",
         "  total s  merges   sent MB  received  of dense  wait s  exch s\n",
         "     36.0       3      1.77      1.76    35.52%     0.5    12.3\n",
     ] {

@@ -6,8 +6,8 @@ use crate::ops::linear::LinearLayer;
 use crate::ops::norm::{Add, BatchNorm, Pool, Relu};
 use crate::ops::pool::GlobalAveragePool;
 
-/// Returns a ResNet whose stages have so many `blocks`; a stage has twice the channels of the one before, the first
-/// `width`.
+/// Returns a ResNet whose stages have so many `blocks`; a stage has twice the channels of the one before, the
+/// first `width`.
 pub(super) fn graph(input: Shape, classes: usize, width: usize, blocks: &[usize]) -> Result<Graph, Error> {
     let (mut g, x) = Graph::new(input);
     let x = conv_bn(&mut g, ["conv1", "bn1"], x, (width, 3, 1))?;

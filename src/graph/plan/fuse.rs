@@ -13,8 +13,8 @@ pub(super) struct Group<B: Backend> {
     pub operation: Box<dyn Step<B>>,
 }
 
-/// Groups nodes into steps. A step absorbs the reader of its output as long as there is only one and the operation can.
-/// A group runs where its last node stands, when all its inputs are ready.
+/// Groups nodes into steps. A step absorbs the reader of its output as long as there is only one and the
+/// operation can. A group runs where its last node stands, when all its inputs are ready.
 pub(super) fn fuse<B: Backend>(graph: &Graph, batch: usize) -> Result<Vec<Group<B>>, Error> {
     let mut taken = vec![false; graph.nodes.len()];
     let mut groups = vec![];

@@ -19,8 +19,8 @@ pub enum Mode {
     Inference,
     /// Forward, then backward once.
     Training,
-    /// Forward, then backward any number of times, each from a gradient of the logits written anew: what the backward
-    /// steps read of the forward pass is never overwritten.
+    /// Forward, then backward any number of times, each from a gradient of the logits written anew: what the
+    /// backward steps read of the forward pass is never overwritten.
     Scoring,
 }
 
@@ -65,8 +65,8 @@ impl<B: Backend> Plan<B> {
         self.steps.iter().try_for_each(|step| step.operation.forward(&step.operands, run))
     }
 
-    /// Runs the backward pass down to the last step that `wanted` has an entry for; the first entry is the last step's. An
-    /// inference plan has no backward pass, and this does nothing.
+    /// Runs the backward pass down to the last step that `wanted` has an entry for; the first entry is the
+    /// last step's. An inference plan has no backward pass, and this does nothing.
     ///
     /// # Errors
     /// Those of the device.

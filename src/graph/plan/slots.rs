@@ -7,8 +7,8 @@ pub(super) struct Value {
     pub last: usize,
 }
 
-/// Returns the elements of each buffer, and the buffer of each value. Values are placed largest first, so that a buffer is
-/// as large as the first value in it and small values fill the gaps.
+/// Returns the elements of each buffer, and the buffer of each value. Values are placed largest first, so
+/// that a buffer is as large as the first value in it and small values fill the gaps.
 pub(super) fn assign(values: &[Value]) -> (Vec<usize>, Vec<usize>) {
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by_key(|&v| std::cmp::Reverse(values[v].elements));

@@ -9,8 +9,8 @@ use crate::ops::flat::Work;
 use crate::ops::layer::{Init, Layer, NewParameter, Shape, single};
 use crate::ops::step::{Destination, Gradients, Operands, Pass, Run, Statistics, Step};
 
-/// Batch normalisation by channel. Its weight begins at 1, its bias at 0. A convolution that nothing else reads comes
-/// before it.
+/// Batch normalisation by channel. Its weight begins at 1, its bias at 0. A convolution that nothing else
+/// reads comes before it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BatchNorm;
 
