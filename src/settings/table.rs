@@ -40,7 +40,7 @@ const ROW: Setting = Setting {
 };
 
 const MASKED: Only =
-    Only { of: "mask.kind", when: Config::is_masked, need: "this is for --mask fisher or --mask random" };
+    Only { of: "mask.kind", when: Config::is_masked, need: "this is for masked runs: give a --mask" };
 const FISHER: Only =
     Only { of: "mask.kind", when: |c| c.mask.kind.needs_samples(), need: "this is for --mask fisher" };
 const SEVERAL: Only = Only {

@@ -39,10 +39,7 @@ fn sets_that_cannot_be() {
         ("--set train.epoch=1", "--set train.epoch=1: there is no such setting; did you mean train.epochs?"),
         ("--set keep_ratio=1", "--set keep_ratio=1: there is no such setting; did you mean mask.keep_ratio?"),
         ("--set mask.keep_ratio=0 --mask fisher", "--set mask.keep_ratio=0: must be above 0 and at most 1"),
-        (
-            "--set mask.keep_ratio=0.1",
-            "--set mask.keep_ratio=0.1: this is for --mask fisher or --mask random",
-        ),
+        ("--set mask.keep_ratio=0.1", "--set mask.keep_ratio=0.1: this is for masked runs: give a --mask"),
     ] {
         assert_eq!(refusal(line), text);
     }
