@@ -76,7 +76,7 @@ impl Config {
             return refuse("workers.aggregate", "sum", need);
         }
         if !self.is_masked() {
-            let need = "a dense run has no masks; give --mask fisher or random";
+            let need = "a dense run has no masks; give a --mask";
             return match workers.masks {
                 WorkerMasks::Same => Ok(()),
                 WorkerMasks::Interleaved => refuse("workers.masks", "interleaved", need),

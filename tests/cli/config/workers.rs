@@ -59,7 +59,7 @@ fn workers_that_cannot_be() {
         ("--workers 2 --reselect-merges 3", ["--reselect-merges 3", "--mask fisher or --mask random"]),
         ("--workers 2 --merge-steps 0", ["--merge-steps 0", "at least 1 step"]),
         ("--workers 2 --aggregate sum", ["--aggregate sum", "--worker-masks interleaved"]),
-        ("--workers 2 --worker-masks interleaved", ["--worker-masks interleaved", "--mask fisher or random"]),
+        ("--workers 2 --worker-masks interleaved", ["--worker-masks interleaved", "give a --mask"]),
         ("--workers 2 --mask fisher --mask-every 1", ["--mask-every 1", "--reselect-merges"]),
         (
             "--workers 2 --mask fisher --worker-masks interleaved --aggregate sum --update-rule published",
