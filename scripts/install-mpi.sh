@@ -8,11 +8,16 @@ fail() {
     exit 1
 }
 
-# Where bindgen looks for it: LIBCLANG_PATH, llvm-config, and the usual folders.
+# Where bindgen looks for it: LIBCLANG_PATH, llvm-config's folder, and the usual ones. libclang-cpp is another
+# library.
 libclang() {
-    [ -n "${LIBCLANG_PATH:-}" ] || command -v llvm-config >/dev/null ||
-        compgen -G "/usr/lib/llvm-*/lib/libclang*.so*" >/dev/null ||
-        compgen -G "/usr/lib*/libclang*.so*" >/dev/null || compgen -G "/usr/lib/*/libclang*.so*" >/dev/null
+    [ -z "${LIBCLANG_PATH:-}" ] || return 0
+    local folder
+    for folder in "$(llvm-config --libdir 2>/dev/null)" '/usr/lib/llvm-*/lib' '/usr/lib*' '/usr/lib/*'; do
+        compgen -G "$folder/libclang.so*" >/dev/null && return
+        compgen -G "$folder/libclang-[0-9]*.so*" >/dev/null && return
+    done
+    return 1
 }
 
 missing=()
