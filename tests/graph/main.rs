@@ -5,6 +5,7 @@
 mod support;
 
 mod examples;
+mod kinds;
 mod listeners;
 mod network;
 mod plan;

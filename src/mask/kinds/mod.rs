@@ -4,6 +4,7 @@
 //! those with the largest scores; of equal scores the one at the lower index comes first.
 
 pub mod fisher;
+mod magnitude;
 mod random;
 
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,8 @@ pub enum Kind {
     Fisher,
     /// Any, by lot
     Random,
+    /// Those with the largest absolute values
+    Magnitude,
 }
 
 /// How a kind comes to its scores.
@@ -43,7 +46,7 @@ impl Kind {
     pub fn needs_samples(self) -> bool {
         match self {
             Kind::Fisher => true,
-            Kind::Dense | Kind::Random => false,
+            Kind::Dense | Kind::Random | Kind::Magnitude => false,
         }
     }
 
@@ -53,6 +56,7 @@ impl Kind {
             Kind::Dense => Choice::Nothing,
             Kind::Fisher => Choice::BySamples,
             Kind::Random => Choice::ByNetwork(random::scores),
+            Kind::Magnitude => Choice::ByNetwork(magnitude::scores),
         }
     }
 
@@ -62,6 +66,7 @@ impl Kind {
             Kind::Dense => "from all weights",
             Kind::Fisher => "by samples",
             Kind::Random => "by lot",
+            Kind::Magnitude => "by magnitude",
         }
     }
 }
