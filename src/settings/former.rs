@@ -1,8 +1,9 @@
-//! Reading `config.json`, also that of runs begun before settings had groups.
+//! Reading `config.json`, also that of runs begun before settings had groups, or before a setting was there.
 
 use serde_json::{Map, Value};
 
 use super::Config;
+use super::table::SETTINGS;
 use super::values::Values;
 
 /// Where the former version kept each setting: its object in the file (`""` is the file itself), its name
@@ -47,16 +48,33 @@ const FORMER: &[(&str, &str, &str, &str)] = &[
 /// # Errors
 /// When it is not JSON, or not a configuration.
 pub fn read_config(json: &[u8]) -> Result<Config, serde_json::Error> {
-    match serde_json::from_slice(json)? {
-        Value::Object(flat) if flat.contains_key("preset") => serde_json::from_value(grouped(flat)?),
-        // Read anew, as errors then name the line.
-        _ => serde_json::from_slice(json),
+    let Value::Object(file) = serde_json::from_slice(json)? else { return serde_json::from_slice(json) };
+    let former = file.contains_key("preset");
+    let mut groups = if former { grouped(file) } else { file };
+    let added = add_defaults(&mut groups)?;
+    // A text that is whole is read anew, as errors then name the line.
+    if former || added { serde_json::from_value(groups.into()) } else { serde_json::from_slice(json) }
+}
+
+/// Gives a file the defaults of settings that it lacks; returns whether there were any.
+fn add_defaults(groups: &mut Map<String, Value>) -> Result<bool, serde_json::Error> {
+    let defaults = Values::new().map_err(serde::de::Error::custom)?;
+    let mut added = false;
+    for setting in SETTINGS.iter().filter(|setting| setting.default.is_some()) {
+        let Some((group, key)) = setting.key.split_once('.') else { continue };
+        let group = groups.entry(group).or_insert_with(|| Map::new().into());
+        if let Value::Object(group) = group
+            && !group.contains_key(key)
+        {
+            group.insert(key.into(), defaults.settled(setting.key));
+            added = true;
+        }
     }
+    Ok(added)
 }
 
 /// The groups of a file of the former version.
-fn grouped(mut flat: Map<String, Value>) -> Result<Value, serde_json::Error> {
-    let defaults = Values::new().map_err(serde::de::Error::custom)?;
+fn grouped(mut flat: Map<String, Value>) -> Map<String, Value> {
     let mut groups = Map::new();
     groups.insert("recipe".into(), flat.remove("preset").unwrap_or_default());
     let mut objects = vec![("mask", flat.remove("mask")), ("workers", flat.remove("workers"))];
@@ -68,11 +86,6 @@ fn grouped(mut flat: Map<String, Value>) -> Result<Value, serde_json::Error> {
             ("train_images", None | Some(Value::Null)) => "all".into(),
             ("data", Some(Value::String(set))) => set.to_lowercase().replace("cifar-10", "cifar10").into(),
             (_, Some(value)) => value,
-            // Without the object all its values were the defaults.
-            (_, None) if !object.is_empty() => match defaults.get(&format!("{group}.{key}")) {
-                Some(default) => defaults.settled(default.setting.key),
-                None => continue,
-            },
             (_, None) => continue,
         };
         if let Value::Object(group) = groups.entry(group).or_insert_with(|| Map::new().into()) {
@@ -85,5 +98,5 @@ fn grouped(mut flat: Map<String, Value>) -> Result<Value, serde_json::Error> {
         Value::Object(map) => map,
         _ => Map::new(),
     }));
-    Ok(Value::Object(groups))
+    groups
 }

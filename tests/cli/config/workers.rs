@@ -56,7 +56,7 @@ fn workers_that_cannot_be() {
         ("--workers 5000", ["--workers 5000", "at most 4096"]),
         ("--merge-steps 5", ["--merge-steps 5", "this is for 2 workers or more"]),
         ("--shard-data", ["--shard-data", "this is for 2 workers or more"]),
-        ("--workers 2 --reselect-merges 3", ["--reselect-merges 3", "--mask fisher or --mask random"]),
+        ("--workers 2 --reselect-merges 3", ["--reselect-merges 3", "give a --mask"]),
         ("--workers 2 --merge-steps 0", ["--merge-steps 0", "at least 1 step"]),
         ("--workers 2 --aggregate sum", ["--aggregate sum", "--worker-masks interleaved"]),
         ("--workers 2 --worker-masks interleaved", ["--worker-masks interleaved", "give a --mask"]),
