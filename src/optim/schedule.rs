@@ -7,15 +7,15 @@ pub struct PiecewiseLinear {
 }
 
 impl PiecewiseLinear {
-    /// From 0 at epoch 0 up to `peak` at `peak_epoch`, down to 0 at `epochs`; a peak at either end leaves out
-    /// the slope on that side.
-    pub fn triangle(peak: f64, peak_epoch: f64, epochs: f64) -> Self {
+    /// From 0 at epoch 0 up to `peak` at `peak_epoch`, then down to `end` at `epochs`; a peak at either end
+    /// leaves out the slope on that side.
+    pub fn triangle((peak_epoch, peak): (f64, f64), (epochs, end): (f64, f64)) -> Self {
         let mut knots = vec![(peak_epoch, peak)];
         if peak_epoch > 0.0 {
             knots.insert(0, (0.0, 0.0));
         }
         if peak_epoch < epochs {
-            knots.push((epochs, 0.0));
+            knots.push((epochs, end));
         }
         PiecewiseLinear { knots }
     }
@@ -37,7 +37,7 @@ mod tests {
 
     #[test]
     fn dawn_by_hand() {
-        let schedule = PiecewiseLinear::triangle(0.4, 5.0, 24.0);
+        let schedule = PiecewiseLinear::triangle((5.0, 0.4), (24.0, 0.0));
         for (x, y) in [(0.0, 0.0), (2.5, 0.2), (5.0, 0.4), (14.5, 0.2), (24.0, 0.0), (30.0, 0.0)] {
             assert!((schedule.at(x) - y).abs() < 1e-15, "{x}");
         }
@@ -45,9 +45,15 @@ mod tests {
 
     #[test]
     fn a_peak_at_either_end() {
-        let falling = PiecewiseLinear::triangle(1.0, 0.0, 4.0);
+        let falling = PiecewiseLinear::triangle((0.0, 1.0), (4.0, 0.0));
         assert_eq!([0.0, 1.0, 4.0].map(|x| falling.at(x)), [1.0, 0.75, 0.0]);
-        let rising = PiecewiseLinear::triangle(1.0, 4.0, 4.0);
+        let rising = PiecewiseLinear::triangle((4.0, 1.0), (4.0, 0.0));
         assert_eq!([0.0, 1.0, 4.0].map(|x| rising.at(x)), [0.0, 0.25, 1.0]);
+    }
+
+    #[test]
+    fn a_final_rate_by_hand() {
+        let schedule = PiecewiseLinear::triangle((2.0, 1.0), (10.0, 0.2));
+        assert_eq!([0.0, 1.0, 2.0, 6.0, 10.0, 11.0].map(|x| schedule.at(x)), [0.0, 0.5, 1.0, 0.6, 0.2, 0.2]);
     }
 }

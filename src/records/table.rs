@@ -49,7 +49,11 @@ impl<W: Write> Table<W> {
         let (epochs, batch_size, seed) = (train.epochs, train.batch_size, train.seed);
         write!(out, "train    {epochs} epochs of {} steps of {batch_size} images, ", run.steps)?;
         let peak = rounded(schedule.peak_epoch);
-        writeln!(out, "lr up to {} at epoch {peak}, seed {seed}", optimizer.lr)?;
+        write!(out, "lr up to {} at epoch {peak}, ", optimizer.lr)?;
+        if schedule.final_share > 0.0 {
+            write!(out, "down to {} at the end, ", optimizer.lr * schedule.final_share)?;
+        }
+        writeln!(out, "seed {seed}")?;
         if run.config.is_masked() {
             writeln!(out, "mask     {}", run.config.header("mask"))?;
         }

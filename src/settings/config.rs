@@ -75,12 +75,15 @@ pub struct OptimizerSettings {
     pub weight_decay: f64,
 }
 
-/// The course of the learning rate: from 0 up to the peak, and down to 0 at the end.
+/// The course of the learning rate: from 0 up to the peak, and down again until the end.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ScheduleSettings {
     /// Epochs, or parts of them, before the peak.
     pub peak_epoch: f64,
+    /// Share of the peak's learning rate that is left at the end.
+    #[serde(rename = "final")]
+    pub final_share: f64,
 }
 
 /// Which weights are trained. A dense run trains all of them and reads no other field.

@@ -166,6 +166,17 @@ pub static SETTINGS: &[Setting] = &[
         ..ROW
     },
     Setting {
+        key: "schedule.final",
+        takes: Takes::Number {
+            what: "SHARE",
+            allowed: |share| (0.0..=1.0).contains(&share),
+            need: "must be from 0 to 1",
+        },
+        default: Some("0.0"),
+        help: "Share of the peak's learning rate that is left at the end",
+        ..ROW
+    },
+    Setting {
         key: "mask.kind",
         flag: Some("mask"),
         takes: Takes::Choice(choices::<Kind>),

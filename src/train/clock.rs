@@ -7,7 +7,7 @@ use super::timetable::Timetable;
 use crate::checkpoint::{Moment, Progress};
 use crate::ops::Totals;
 use crate::optim::PiecewiseLinear;
-use crate::settings::Config;
+use crate::settings::{Config, ScheduleSettings};
 
 /// Where a run stands.
 pub(super) struct Clock {
@@ -28,10 +28,11 @@ impl Clock {
     pub fn new(config: &Config, steps: u32, progress: &Progress, began: Instant) -> Clock {
         let mut laps = Laps::begin(Lap::Setup, began);
         laps.add(Lap::Train, progress.train_seconds);
-        let epochs = f64::from(config.train.epochs);
+        let (epochs, lr) = (f64::from(config.train.epochs), config.optimizer.lr);
+        let ScheduleSettings { peak_epoch, final_share } = config.schedule;
         Clock {
             timetable: Timetable::new(config, steps),
-            schedule: PiecewiseLinear::triangle(config.optimizer.lr, config.schedule.peak_epoch, epochs),
+            schedule: PiecewiseLinear::triangle((peak_epoch, lr), (epochs, lr * final_share)),
             at: progress.at,
             laps,
             seconds_before: progress.total_seconds,

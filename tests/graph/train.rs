@@ -101,6 +101,14 @@ fn what_overflows_is_named_emulated() {
 }
 
 #[test]
+fn the_learning_rate_ends_at_its_final_share() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = with(one_epoch(config()), |c| c.schedule.final_share = 0.25);
+    let (_, watch) = train(&config, folder.path(), None);
+    assert_eq!(watch.reports[0].lr, 0.25 * config.optimizer.lr);
+}
+
+#[test]
 fn a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
     let wild = with(config(), |c| {

@@ -29,7 +29,7 @@ pub fn config() -> Config {
         data: DataSettings { set: DataSource::Synthetic, images: None },
         train: TrainSettings { epochs: 3, batch_size: 32, seed: 5, label_smoothing: 0.1 },
         optimizer: OptimizerSettings { lr: 0.2, momentum: 0.9, weight_decay: 5e-4 },
-        schedule: ScheduleSettings { peak_epoch: 1.0 },
+        schedule: ScheduleSettings { peak_epoch: 1.0, final_share: 0.0 },
         mask: MaskSettings { kind: Kind::Dense, ..masking() },
         checkpoint: CheckpointSettings { every: 1, state: CheckpointState::On, values: Precision::F32 },
         workers: WorkerSettings {

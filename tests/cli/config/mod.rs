@@ -63,7 +63,7 @@ fn quick_is_the_recipe_of_a_cpu() {
         data: DataSettings { set: DataSource::Cifar10, images: Some(10_000) },
         train: TrainSettings { epochs: 8, batch_size: 128, seed: 0, label_smoothing: 0.0 },
         optimizer: OptimizerSettings { lr: 0.2, momentum: 0.9, weight_decay: 5e-4 },
-        schedule: ScheduleSettings { peak_epoch: 1.6 },
+        schedule: ScheduleSettings { peak_epoch: 1.6, final_share: 0.0 },
         checkpoint: CheckpointSettings { every: 1, state: CheckpointState::On, values: Precision::F32 },
         device: DeviceSettings { name: Device::Cpu, precision: Precision::F32 },
         ..config.clone()
@@ -96,7 +96,7 @@ fn presets_set_only_what_is_not_given() {
         data: DataSettings { set: DataSource::Synthetic, images: Some(70) },
         train: TrainSettings { epochs: 3, batch_size: 7, seed: u64::MAX, label_smoothing: 0.2 },
         optimizer: OptimizerSettings { lr: 0.02, momentum: 0.5, weight_decay: 0.0 },
-        schedule: ScheduleSettings { peak_epoch: 2.0 },
+        schedule: ScheduleSettings { peak_epoch: 2.0, final_share: 0.0 },
         checkpoint: CheckpointSettings { every: 0, ..resolve("").checkpoint },
         ..resolve("")
     };

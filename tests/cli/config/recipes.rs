@@ -33,7 +33,7 @@ fn every_built_in_recipe_is_what_its_preset_was() {
             "data": {"set": "cifar10", "images": images},
             "train": {"epochs": epochs, "batch_size": batch, "seed": 0, "label_smoothing": 0.0},
             "optimizer": {"lr": lr, "momentum": 0.9, "weight_decay": 5e-4},
-            "schedule": {"peak_epoch": peak},
+            "schedule": {"peak_epoch": peak, "final": 0.0},
             "mask": {
                 "kind": kind, "keep_ratio": 0.02, "samples": samples, "target": "label", "power": "square",
                 "warmup_epochs": warmup, "every": 0, "rule": "strict",

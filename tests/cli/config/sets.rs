@@ -12,6 +12,7 @@ fn a_set_is_a_flag_by_another_name() {
     // Whole numbers are numbers as well, and what is not TOML is a string.
     assert_eq!(resolve("--set optimizer.lr=1").optimizer.lr, 1.0);
     assert_eq!(resolve("--set schedule.peak_epoch=20%").schedule.peak_epoch, 1.6);
+    assert_eq!(resolve("--set schedule.final=0.07").schedule.final_share, 0.07);
     assert_eq!(resolve("--set train.seed=18446744073709551615").train.seed, u64::MAX);
 }
 
@@ -39,6 +40,7 @@ fn sets_that_cannot_be() {
         ("--set train.epoch=1", "--set train.epoch=1: there is no such setting; did you mean train.epochs?"),
         ("--set keep_ratio=1", "--set keep_ratio=1: there is no such setting; did you mean mask.keep_ratio?"),
         ("--set mask.keep_ratio=0 --mask fisher", "--set mask.keep_ratio=0: must be above 0 and at most 1"),
+        ("--set schedule.final=1.5", "--set schedule.final=1.5: must be from 0 to 1"),
         ("--set mask.keep_ratio=0.1", "--set mask.keep_ratio=0.1: this is for masked runs: give a --mask"),
     ] {
         assert_eq!(refusal(line), text);
