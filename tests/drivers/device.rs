@@ -43,7 +43,8 @@ impl<B: TrainingBackend> Training<B> {
     /// Goes to a place of the first epoch, with rates for the mean loss that rise to 0.1 and fall to 0.
     fn seek(&mut self, batch: usize, steps: usize) {
         let backend = self.network.backend();
-        let schedule = PiecewiseLinear::triangle(0.1 / BATCH as f64, steps as f64 / 5.0, steps as f64);
+        let schedule =
+            PiecewiseLinear::triangle((steps as f64 / 5.0, 0.1 / BATCH as f64), (steps as f64, 0.0));
         let rates: Vec<f32> = (1..=steps).map(|i| schedule.at(i as f64) as f32).collect();
         backend.set_totals(Totals::default()).unwrap();
         backend.set_rates(&rates, batch).unwrap();
