@@ -152,7 +152,7 @@ fn the_run_folder_holds_exactly_what_it_should() {
         "data": {"set": "synthetic", "images": 256},
         "train": {"epochs": 3, "batch_size": 64, "seed": 0, "label_smoothing": 0.0},
         "optimizer": {"lr": 0.2, "momentum": 0.9, "weight_decay": 5e-4},
-        "schedule": {"peak_epoch": 1.0},
+        "schedule": {"peak_epoch": 1.0, "final": 0.0},
         "mask": {
             "kind": "dense", "keep_ratio": 0.02, "samples": 1024, "target": "label", "power": "square",
             "warmup_epochs": 0, "every": 0, "rule": "strict",
