@@ -20,7 +20,7 @@ pub fn run(folder: &Path) -> Result<usize, Error> {
     let layout = config.network.graph()?.layout;
     let (first, running) = (layout.initial_weights(0), layout.initial_statistics());
     let file = folder.join("weights.safetensors");
-    weights::save(&file, &layout, &first, &running)?;
+    weights::save(&file, config.network, &layout, &first, &running)?;
 
     // Freshly made weights have no running statistics yet: each image is normalised by its own.
     let selection = Selection::new(&config, &file)?.statistics(Statistics::Own);

@@ -24,7 +24,8 @@ pub fn run(folder: &Path) -> Result<f64, Error> {
         println!("{}: {}", checkpoint.progress.at, checkpoint.path.display());
     }
     let [first, last] = [chain.load(Moment::new(1, 0))?, chain.load(Moment::new(2, 0))?];
-    weights::save(&folder.join("first-epoch.safetensors"), &layout, &first.weights, &first.running)?;
+    let file = folder.join("first-epoch.safetensors");
+    weights::save(&file, config.network, &layout, &first.weights, &first.running)?;
     let changed = first.weights.iter().zip(&last.weights).filter(|(before, after)| before != after);
     Ok(changed.count() as f64 / first.weights.len() as f64)
 }

@@ -17,7 +17,7 @@ pub fn run(epochs: u32) -> Result<f64, Error> {
     let table = Table::new(std::io::stdout(), Reasons::default());
     match Run::new(config).dataset(dataset).listen(table).run()? {
         Outcome::Finished(report) => Ok(report.test_accuracy),
-        Outcome::Interrupted(_) => Ok(f64::NAN),
+        Outcome::Interrupted(_) | Outcome::NothingLeft { .. } => Ok(f64::NAN),
     }
 }
 

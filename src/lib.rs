@@ -19,4 +19,4 @@ mod run;
 pub mod settings;
 pub mod train;
 
-pub use run::{Error, Evaluated, Evaluation, Run, Selected, Selection};
+pub use run::{Error, Evaluated, Evaluation, Run, Saved, Selected, Selection};

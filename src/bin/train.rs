@@ -6,6 +6,12 @@ mod distributed;
 mod finish;
 #[path = "fishmask/images.rs"]
 mod images;
+#[path = "fishmask/refusal.rs"]
+mod refusal;
+#[path = "fishmask/resume.rs"]
+mod resume;
+#[path = "fishmask/stop.rs"]
+mod stop;
 #[path = "fishmask/train.rs"]
 mod train;
 

@@ -1,10 +1,11 @@
-//! Files that are whole or absent, whenever the program or the machine stops.
+//! Files that are whole or absent, whenever the program or the machine stops: every output is written here.
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use super::Error;
+use super::target::Target;
 
 /// How the names of temporary files end; they begin with a dot.
 const SUFFIX: &str = ".partial";
@@ -12,9 +13,12 @@ const SUFFIX: &str = ".partial";
 /// Writes `path` through `fill`: into a temporary file beside it, synced, renamed over `path`, and the folder
 /// synced. At every moment `path` is what it was before or all of the new content.
 ///
+/// A symbolic link stays, and the file that it leads to is replaced in that way. What is no regular file (a
+/// device, a pipe) or is this program's own output is written to, once the whole content is there.
+///
 /// # Errors
-/// When the folder or the file cannot be written, or `fill` fails; `path` is then unchanged and the temporary
-/// file removed.
+/// When the folder or the file cannot be written, or `fill` fails; a regular file is then unchanged and the
+/// temporary file removed.
 pub fn write(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Error> {
     write_file(path, |file| {
         let mut writer = BufWriter::new(file);
@@ -28,6 +32,22 @@ pub fn write(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -
 /// # Errors
 /// As [`write()`].
 pub fn write_file(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> Result<(), Error> {
+    let failed = Error::io(path, "write it");
+    match Target::of(path).map_err(&failed)? {
+        Target::Replaced(file) => replace(&file, fill).map_err(failed),
+        Target::Through(mut stream) => (|| {
+            let mut whole = tempfile::tempfile()?;
+            fill(&mut whole)?;
+            whole.rewind()?;
+            io::copy(&mut whole, &mut stream)?;
+            stream.flush()
+        })()
+        .map_err(failed),
+    }
+}
+
+/// Puts a new file in the place of `path`, which is a regular file or absent.
+fn replace(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let temporary = temporary(path)?;
     let result = (|| {
         let mut file = File::create(&temporary)?;
@@ -36,10 +56,9 @@ pub fn write_file(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -
         fs::rename(&temporary, path)?;
         sync_folder(folder(path))
     })();
-    result.map_err(|error| {
+    result.inspect_err(|_| {
         // The first error is the one to tell; if this removal fails too, the next run removes the file.
         let _ = fs::remove_file(&temporary);
-        Error::io(path, "write it")(error)
     })
 }
 
@@ -69,13 +88,12 @@ pub fn remove_leftovers(folder: &Path) -> Result<usize, Error> {
     Ok(removed)
 }
 
-/// Makes creations, renames and removals in a folder last through a power cut.
+/// Makes creations, renames and removals in a folder last through a power cut, where the file system can.
 ///
 /// # Errors
-/// When the system refuses.
+/// When the system refuses, unless it has no such call for folders.
 pub fn sync_folder(folder: &Path) -> io::Result<()> {
-    // Windows cannot open a folder as a file, and needs no such call.
-    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+    crate::data::files::sync_folder_io(folder)
 }
 
 /// Whether a file name is one that [`write()`] gives its temporary files.
@@ -89,8 +107,8 @@ fn folder(path: &Path) -> &Path {
 }
 
 /// `folder/.name.pid.partial`; the process's number keeps two programs out of each other's way.
-fn temporary(path: &Path) -> Result<PathBuf, Error> {
-    let no_name = || Error::io(path, "write it")(io::Error::other("the path does not end in a file name"));
+fn temporary(path: &Path) -> io::Result<PathBuf> {
+    let no_name = || io::Error::other("the path does not end in a file name");
     let name = path.file_name().ok_or_else(no_name)?.to_string_lossy();
     Ok(folder(path).join(format!(".{name}.{}{SUFFIX}", std::process::id())))
 }
@@ -148,6 +166,48 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"half and half");
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn a_link_stays_and_what_it_leads_to_is_replaced() {
+        use std::os::unix::fs::symlink;
+        let folder = tempfile::tempdir().unwrap();
+        let [file, link, chain, dangling, new] =
+            ["file", "link", "chain", "dangling", "new"].map(|name| folder.path().join(name));
+        fs::write(&file, "old").unwrap();
+        symlink("file", &link).unwrap();
+        symlink(&link, &chain).unwrap();
+        symlink("new", &dangling).unwrap();
+        let failed = write(&chain, |_| Err(io::Error::other("no more")));
+        assert!(failed.is_err() && fs::read(&file).unwrap() == b"old");
+        write_bytes(&chain, b"content").unwrap();
+        write_bytes(&dangling, b"content").unwrap();
+        for link in [&link, &chain, &dangling] {
+            assert!(fs::symlink_metadata(link).unwrap().is_symlink());
+            assert_eq!(fs::read(link).unwrap(), b"content");
+        }
+        assert!(fs::symlink_metadata(&new).unwrap().is_file());
+        assert_eq!(names(folder.path()), ["chain", "dangling", "file", "link", "new"]);
+        symlink("loop", folder.path().join("loop")).unwrap();
+        assert!(write_bytes(&folder.path().join("loop"), b"x").is_err());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_pipe_is_written_to_and_stays_a_pipe() {
+        use std::os::unix::fs::FileTypeExt;
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let reader = std::thread::spawn({
+            let pipe = pipe.clone();
+            move || fs::read(pipe).unwrap()
+        });
+        write_bytes(&pipe, b"content").unwrap();
+        assert_eq!(reader.join().unwrap(), b"content");
+        assert!(fs::symlink_metadata(&pipe).unwrap().file_type().is_fifo());
+        assert_eq!(names(folder.path()), ["pipe"]);
+    }
+
     #[test]
     fn only_leftovers_are_removed() {
         let folder = tempfile::tempdir().unwrap();
@@ -164,7 +224,8 @@ mod tests {
         let path = folder.path().join("absent/f");
         let error = write_bytes(&path, b"x").unwrap_err();
         assert_eq!(error.path(), path);
-        assert!(write_bytes(Path::new("/"), b"x").unwrap_err().to_string().contains("file name"));
+        assert!(write_bytes(Path::new("/"), b"x").unwrap_err().to_string().contains("is a folder"));
+        assert!(write_bytes(Path::new(""), b"x").unwrap_err().to_string().contains("file name"));
         assert!(remove_leftovers(&folder.path().join("absent")).is_err());
     }
 }

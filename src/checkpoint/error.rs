@@ -47,6 +47,15 @@ pub enum Problem {
     /// The bytes are not a safetensors file.
     #[error("not a safetensors file, or cut short or damaged: {reason}")]
     NotSafetensors { reason: String },
+    /// The bytes are of another kind of file.
+    #[error("not a safetensors file but {what}; {advice}")]
+    Foreign { what: &'static str, advice: &'static str },
+    /// A file of this program's that holds something else than weights.
+    #[error("not a file of weights: {reason}")]
+    NotWeights { reason: String },
+    /// A weight or running statistic is no number.
+    #[error("tensor {name}{place:?} is {value:e}; weights and running statistics must be finite f32 values")]
+    NotFinite { name: String, place: Vec<usize>, value: f64 },
     /// A tensor the model needs is not there.
     #[error("tensor {name} of shape {shape:?} is missing{hint}")]
     Missing {
@@ -82,11 +91,10 @@ pub enum Problem {
     /// A file of a chain whose metadata is missing or makes no sense, or says other than its name.
     #[error("not a file of a checkpoint chain: {reason}")]
     NotChain { reason: String },
-    /// The content of a chain's file is not what was written.
+    /// The content of a file is not what was written.
     #[error(
         "damaged: the BLAKE3 of its content should be {expected}, but is {found}; put a good copy \
-         in its place, or \
-         remove it and the checkpoints that build on it"
+         in its place, or remove it and what builds on it"
     )]
     Damaged { expected: String, found: Hash },
     /// What was restored is not what was saved.
@@ -137,7 +145,7 @@ pub enum Problem {
         found: Hash,
     },
     /// There is no such checkpoint.
-    #[error("no checkpoint after epoch {}, step {}; there are {found}", at.epoch, at.step)]
+    #[error("holds no checkpoint of {at}; there {found}")]
     Absent { at: Moment, found: String },
     /// A folder without checkpoints.
     #[error("holds no checkpoint")]

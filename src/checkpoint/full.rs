@@ -10,12 +10,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use md5::{Digest, Md5};
+use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 
-use super::container::{self, File, Tensor};
+use super::container::{self, File, OURS, Tensor};
 use super::file_kind::FileKind;
 use super::hash::Hash;
-use super::weights::{self, Expected, Flat};
+use super::tensors::{self, Expected, Flat, Found};
 use super::{Error, Moment, Problem, Progress, atomic};
 use crate::graph::{Layout, ModelId};
 
@@ -67,7 +68,7 @@ pub fn save(folder: &Path, id: ModelId, layout: &Layout, state: &State) -> Resul
     let path = folder.join(FileKind::Full.file_name(progress.at));
     let canonical = layout.to_canonical(&state.weights);
     let velocity = state.velocity.as_ref().map(|velocity| layout.to_canonical(velocity));
-    let mut tensors = weights::tensors(layout, &canonical, &state.running);
+    let mut tensors = tensors::tensors(layout, &canonical, &state.running);
     if let Some(velocity) = &velocity {
         let tensor = |t: Expected| Tensor { name: t.name, shape: t.shape, values: &velocity[t.range] };
         tensors.extend(velocities(layout).into_iter().map(tensor));
@@ -77,7 +78,8 @@ pub fn save(folder: &Path, id: ModelId, layout: &Layout, state: &State) -> Resul
         serde_json::to_string(header).map_err(|e| Error::io(&path, "write it")(std::io::Error::other(e)))
     };
     header.md5 = digest(&json(&header)?, tensors.iter().map(|t| container::little_endian(t.values)));
-    container::save(&path, tensors, Some(json(&header)?))?;
+    let json = json(&header)?;
+    container::save(&path, tensors, &|_| Ok(Some(json.clone())))?;
     prune(folder, progress.at)?;
     Ok(path)
 }
@@ -87,29 +89,31 @@ pub fn save(folder: &Path, id: ModelId, layout: &Layout, state: &State) -> Resul
 /// # Errors
 /// When it cannot be read, is not a full checkpoint, is of another model or width, or is damaged.
 pub fn load(path: &Path, id: ModelId, layout: &Layout) -> Result<State, Error> {
-    let bytes = container::read(path)?;
-    let File { tensors: file, json, .. } = File::parse(path, &bytes)?;
-    let header = parse_header(path, json.as_deref())?;
+    let file = File::read(path, OURS)?;
+    let json = file.head.json.as_deref();
+    let header = parse_header(path, json)?;
     if header.id != id {
         return Err(Error::new(path, Problem::Model { expected: id, found: header.id }));
     }
     // With none of them it was saved without; with some the others are missing.
-    let with_velocity = file.names().iter().any(|name| name.starts_with("velocity."));
+    let with_velocity = file.head.names.iter().any(|name| name.starts_with("velocity."));
     let velocities = || if with_velocity { velocities(layout) } else { vec![] };
-    let all: Vec<Expected> = weights::expected(layout).into_iter().chain(velocities()).collect();
-    weights::check(path, &file, &all, layout)?;
+    let all: Vec<Expected> = tensors::expected(layout).into_iter().chain(velocities()).collect();
+    let tensors = Found::new(&file);
+    tensors.check(&all, layout, &[Dtype::F32])?;
+    tensors.only(&all)?;
 
     let expected = header.md5;
-    let blank = container::without_digest(&json.unwrap_or_default(), &expected);
-    let found = digest(&blank, all.iter().filter_map(|t| Some(file.tensor(&t.name).ok()?.data().into())));
+    let blank = container::without_digest(json.unwrap_or_default(), &expected);
+    let found = digest(&blank, all.iter().filter_map(|t| Some(file.tensor(&t.name)?.bytes.into())));
     if expected != found {
         return Err(Error::new(path, Problem::Digest { expected, found }));
     }
     let mut flat = Flat::new(layout);
-    flat.take(&file, &weights::expected(layout));
+    tensors.take(&tensors::expected(layout), &mut flat);
     let velocity = with_velocity.then(|| {
         let mut velocity = Flat::new(layout);
-        velocity.take(&file, &velocities());
+        tensors.take(&velocities(), &mut velocity);
         layout.to_memory(&velocity.weights)
     });
     Ok(State {
@@ -146,7 +150,7 @@ fn prune(folder: &Path, now: Moment) -> Result<(), Error> {
 
 /// The velocity's tensors: as the parameters', under names of their own.
 fn velocities(layout: &Layout) -> Vec<Expected> {
-    let own = weights::expected(layout).into_iter().filter(|t| !t.statistic);
+    let own = tensors::expected(layout).into_iter().filter(|t| !t.statistic);
     own.map(|t| Expected { name: format!("velocity.{}", t.name), ..t }).collect()
 }
 

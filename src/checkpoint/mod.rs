@@ -15,11 +15,14 @@ mod hash;
 pub mod lock;
 mod moment;
 mod progress;
+mod target;
+mod tensors;
 pub mod weights;
 
 pub use container::save_tensor;
 pub use error::{Error, Problem};
-pub use hash::Hash;
+pub use hash::{Digest8, Hash};
 pub use lock::RunLock;
 pub use moment::Moment;
-pub use progress::{EpochExchange, Progress};
+pub use progress::{EpochExchange, Origin, Progress};
+pub use target::{followed, is_same};

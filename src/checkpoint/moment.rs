@@ -1,6 +1,7 @@
 //! The place in a run that a checkpoint is of.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +31,18 @@ impl fmt::Display for Moment {
     }
 }
 
+impl FromStr for Moment {
+    type Err = String;
+
+    /// Reads `EPOCH` or `EPOCH:STEP`.
+    fn from_str(text: &str) -> Result<Moment, String> {
+        let number = |digits: &str| digits.parse().ok().filter(|_| !digits.starts_with('+'));
+        let (epoch, step) = text.split_once(':').unwrap_or((text, "0"));
+        let moment = number(epoch).zip(number(step)).map(|(epoch, step)| Moment { epoch, step });
+        moment.ok_or_else(|| "a checkpoint is named by EPOCH or EPOCH:STEP, such as 3 or 3:120".into())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -38,5 +51,15 @@ mod tests {
     fn moments_say_epoch_and_step() {
         let moments = [(0, 7), (2, 78), (10, 0)].map(|(epoch, step)| Moment::new(epoch, step).to_string());
         assert_eq!(moments, ["epoch 0 step 7", "epoch 2 step 78", "epoch 10"]);
+    }
+
+    #[test]
+    fn moments_are_read_as_epoch_and_step() {
+        for (text, epoch, step) in [("3", 3, 0), ("3:120", 3, 120), ("0:0", 0, 0)] {
+            assert_eq!(text.parse(), Ok(Moment::new(epoch, step)));
+        }
+        for text in ["", ":", "3:", ":5", "3.120", "3:1:2", "-1", "+1", "3:+1", "4294967296", "x"] {
+            assert!(text.parse::<Moment>().unwrap_err().contains("3:120"), "{text}");
+        }
     }
 }

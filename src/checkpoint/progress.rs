@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{Moment, bits};
+use super::{Digest8, Moment, bits};
 use crate::ops::Totals;
 
 /// Where a run is, and how it fared.
@@ -25,6 +25,18 @@ pub struct Progress {
     /// keep it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test_accuracy: Option<f64>,
+    /// What the run was begun with; files of before do not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
+}
+
+/// The data and the settings that a run was begun with, by their digests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// Of the images and labels.
+    pub data: Digest8,
+    /// Of the settings.
+    pub settings: Digest8,
 }
 
 /// How [`Totals`] stand in JSON.
@@ -72,6 +84,19 @@ pub(super) fn read_exchange<'de, D: Deserializer<'de>>(from: D) -> Result<EpochE
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checkpoint::Hash;
+
+    #[test]
+    fn an_origin_is_two_texts_of_16_digits_and_may_be_absent() {
+        let [data, settings] = [&b"data"[..], b"settings"].map(|bytes| Hash::of_bytes(bytes).short());
+        let with = Progress { origin: Some(Origin { data, settings }), ..Progress::default() };
+        let json = serde_json::to_value(with).unwrap();
+        assert_eq!(json["origin"]["data"], blake3::hash(b"data").to_hex()[..16]);
+        assert_eq!(serde_json::from_value::<Progress>(json).unwrap(), with);
+        let without = serde_json::to_value(Progress::default()).unwrap();
+        assert!(without.get("origin").is_none());
+        assert_eq!(serde_json::from_value::<Progress>(without).unwrap(), Progress::default());
+    }
 
     #[test]
     fn an_exchange_of_a_former_file_is_text() {

@@ -1,167 +1,155 @@
 //! `final.safetensors`: a model's weights and running statistics as PyTorch's `load_state_dict` takes them.
 
-use std::ops::Range;
 use std::path::Path;
 
-use safetensors::{Dtype, SafeTensors};
+use safetensors::Dtype;
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 
-use super::container::{self, File, Tensor};
-use super::{Error, Problem};
-use crate::graph::{Layout, Model};
+use super::container::{self, File};
+use super::tensors::{Expected, Flat, Found, expected, tensors};
+use super::{Error, Hash, Problem};
+use crate::graph::{Layout, ModelId};
 
-/// What PyTorch's batch norms count and this program does not; read over.
-const TOLERATED: &str = ".num_batches_tracked";
+/// Changes whenever a file written by one program cannot be read by the other.
+const FORMAT: u32 = 1;
 
-/// Writes weights (memory order) and running statistics, f32, under PyTorch's names and in its shapes.
+/// The types in which files of weights hold them; all but f32 are converted.
+const DTYPES: [Dtype; 4] = [Dtype::F32, Dtype::F16, Dtype::BF16, Dtype::F64];
+
+/// The JSON of the metadata entry that [`save`] writes.
+#[derive(Serialize)]
+struct Entry {
+    format: u32,
+    kind: &'static str,
+    #[serde(flatten)]
+    id: ModelId,
+    /// BLAKE3 of the file's data and this JSON with an empty `check`.
+    check: &'static str,
+}
+
+/// The weights of a file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    /// All weights, in memory order.
+    pub weights: Vec<f32>,
+    /// All running statistics, in the layout's order.
+    pub running: Vec<f32>,
+    /// What the user should know of how the file was read, a line each.
+    pub notes: Vec<String>,
+}
+
+/// Writes weights (memory order) and running statistics, f32, under PyTorch's names and in its shapes, with a
+/// digest by which [`load`] tells damage.
 ///
 /// # Errors
 /// When the file cannot be written; nothing is left half written.
 ///
 /// # Panics
 /// If `weights` or `running` are not as long as the layout says.
-pub fn save(path: &Path, layout: &Layout, weights: &[f32], running: &[f32]) -> Result<(), Error> {
-    container::save(path, tensors(layout, &layout.to_canonical(weights), running), None)
+pub fn save(
+    path: &Path,
+    id: ModelId,
+    layout: &Layout,
+    weights: &[f32],
+    running: &[f32],
+) -> Result<(), Error> {
+    let entry = Entry { format: FORMAT, kind: "weights", id, check: "" };
+    let canonical = layout.to_canonical(weights);
+    let entry = |data| container::seal(data, &entry).map(Some);
+    container::save(path, tensors(layout, &canonical, running), &entry)
 }
 
-/// Reads what [`save`], or PyTorch, wrote: weights (memory order) and running statistics. Values may be
-/// anything, NaN and infinities included.
+/// Reads what [`save`], PyTorch or another program wrote: f32, f16, bf16 or f64, under PyTorch's names, which
+/// may all begin with those of modules around the model, such as `module.`. `*.num_batches_tracked`, which
+/// PyTorch saves as well, is read over.
 ///
 /// # Errors
-/// When the file cannot be read, is not safetensors, or its tensors are not exactly the layout's in name,
-/// shape and dtype; `*.num_batches_tracked`, which PyTorch saves as well, is read over.
-pub fn load(path: &Path, layout: &Layout) -> Result<(Vec<f32>, Vec<f32>), Error> {
-    let bytes = container::read(path)?;
-    let file = File::parse(path, &bytes)?.tensors;
-    let expected = expected(layout);
-    check(path, &file, &expected, layout)?;
-    let mut flat = Flat::new(layout);
-    flat.take(&file, &expected);
-    Ok((layout.to_memory(&flat.weights), flat.running))
+/// When the file cannot be read, is not safetensors, is not what [`save`] wrote, its tensors are not exactly
+/// the layout's in name and shape, or a value is NaN, infinite or beyond f32.
+pub fn load(path: &Path, layout: &Layout) -> Result<Loaded, Error> {
+    let (all, mut flat) = (expected(layout), Flat::new(layout));
+    let file = read(path)?;
+    let found = Found::unwrapped(&file, &all);
+    let notes = take(path, &found, &all, layout, &mut flat)?;
+    found.only(&all)?;
+    Ok(Loaded { weights: layout.to_memory(&flat.weights), running: flat.running, notes })
 }
 
-/// The tensors of weights (canonical order) and running statistics, parameters first.
-pub(super) fn tensors<'a>(layout: &Layout, canonical: &'a [f32], running: &'a [f32]) -> Vec<Tensor<'a>> {
-    assert_eq!(running.len(), layout.statistic_count(), "one value a statistic");
-    let tensor = |t: Expected| {
-        let values = if t.statistic { running } else { canonical };
-        Tensor { name: t.name, shape: t.shape, values: &values[t.range] }
-    };
-    expected(layout).into_iter().map(tensor).collect()
-}
-
-/// A tensor that a file of this layout holds, and where its values belong.
-pub(super) struct Expected {
-    pub name: String,
-    pub shape: Vec<usize>,
-    pub range: Range<usize>,
-    /// Of the vector of statistics rather than of the weights.
-    pub statistic: bool,
-}
-
-/// Every tensor of a layout: parameters, then statistics, in canonical order.
-pub(super) fn expected(layout: &Layout) -> Vec<Expected> {
-    let parameters = layout.parameters.iter().map(|p| Expected {
-        name: p.name.clone(),
-        shape: p.shape.clone(),
-        range: p.range(),
-        statistic: false,
-    });
-    let statistics = layout.statistics.iter().flat_map(|s| s.tensors());
-    let statistics =
-        statistics.map(|(name, range)| Expected { name, shape: vec![range.len()], range, statistic: true });
-    parameters.chain(statistics).collect()
-}
-
-/// Flat vectors being filled from a file, weights in canonical order.
-pub(super) struct Flat {
-    pub weights: Vec<f32>,
-    pub running: Vec<f32>,
-}
-
-impl Flat {
-    pub fn new(layout: &Layout) -> Self {
-        Flat { weights: vec![0.0; layout.weight_count()], running: vec![0.0; layout.statistic_count()] }
-    }
-
-    /// Copies tensors that [`check`] has seen.
-    pub fn take(&mut self, file: &SafeTensors, expected: &[Expected]) {
-        for t in expected {
-            let to = if t.statistic { &mut self.running } else { &mut self.weights };
-            if let Ok(view) = file.tensor(&t.name) {
-                to[t.range.clone()]
-                    .iter_mut()
-                    .zip(container::values(view.data()))
-                    .for_each(|(to, v)| *to = v);
-            }
-        }
-    }
-}
-
-/// Whether a file holds exactly these tensors.
-pub(super) fn check(
+/// Reads, as [`load`] does, those tensors of a layout whose names are wanted, over given weights (memory
+/// order) and running statistics; the file may hold others besides.
+///
+/// # Errors
+/// As [`load`].
+///
+/// # Panics
+/// If `weights` or `running` are not as long as the layout says.
+pub fn load_part(
     path: &Path,
-    file: &SafeTensors,
-    expected: &[Expected],
     layout: &Layout,
-) -> Result<(), Error> {
-    let fail = |problem| Err(Error::new(path, problem));
-    for t in expected {
-        let Ok(view) = file.tensor(&t.name) else {
-            let hint = model_hint(file);
-            return fail(Problem::Missing { name: t.name.clone(), shape: t.shape.clone(), hint });
-        };
-        if view.shape() != t.shape {
-            let hint = width_hint(file, layout);
-            let (name, expected, found) = (t.name.clone(), t.shape.clone(), view.shape().to_vec());
-            return fail(Problem::Shape { name, expected, found, hint });
-        }
-        if view.dtype() != Dtype::F32 {
-            return fail(Problem::dtype(&t.name, &[Dtype::F32], view.dtype()));
-        }
-    }
-    let mut known: Vec<&str> = expected.iter().map(|t| t.name.as_str()).collect();
-    known.sort_unstable();
-    let extra = |name: &&str| !name.ends_with(TOLERATED) && known.binary_search(name).is_err();
-    // The file's own order is a hash map's: the first by name is always the same one.
-    if let Some(name) = file.names().into_iter().filter(extra).min() {
-        let shape = file.tensor(name).map(|view| view.shape().to_vec()).unwrap_or_default();
-        return fail(Problem::Extra { name: name.into(), shape, hint: model_hint(file) });
-    }
-    Ok(())
+    wanted: &dyn Fn(&str) -> bool,
+    weights: &[f32],
+    running: Vec<f32>,
+) -> Result<Loaded, Error> {
+    assert_eq!(running.len(), layout.statistic_count(), "one value a statistic");
+    let mut flat = Flat { weights: layout.to_canonical(weights), running };
+    let file = read(path)?;
+    let mut all = expected(layout);
+    let prefix = Found::unwrapped(&file, &all);
+    all.retain(|t| wanted(&t.name));
+    let notes = take(path, &prefix, &all, layout, &mut flat)?;
+    Ok(Loaded { weights: layout.to_memory(&flat.weights), running: flat.running, notes })
 }
 
-/// Names the model whose tensors a file holds, if it is one of ours.
-fn model_hint(file: &SafeTensors) -> String {
-    if file.names().iter().any(|name| name.starts_with("velocity.")) {
-        return "; the file is a full checkpoint, not weights alone".into();
-    }
-    let mut found: Vec<&str> = file.names().into_iter().filter(|name| !name.ends_with(TOLERATED)).collect();
-    found.sort_unstable();
-    let holds = |model: &Model| {
-        model.graph(1).is_ok_and(|graph| {
-            let expected = expected(&graph.layout);
-            let mut names: Vec<&str> = expected.iter().map(|t| t.name.as_str()).collect();
-            names.sort_unstable();
-            names == found
-        })
-    };
-    let models = [Model::Resnet9, Model::Resnet18, Model::Resnet34];
-    models
-        .iter()
-        .find(|model| holds(model))
-        .map(|m| format!("; the file holds {m}'s tensors"))
-        .unwrap_or_default()
+/// Returns the digest of weights (memory order) and running statistics: the hash by which a chain knows a
+/// model, [`Hash::of_model`].
+///
+/// # Panics
+/// If `weights` is not as long as the layout says.
+pub fn digest(layout: &Layout, weights: &[f32], running: &[f32]) -> Hash {
+    Hash::of_model(&layout.to_canonical(weights), running)
 }
 
-/// Names a file's width, when its stem has another number of filters of the same size.
-fn width_hint(file: &SafeTensors, layout: &Layout) -> String {
-    let stem = layout.parameters.first().and_then(|p| Some((p, file.tensor(&p.name).ok()?)));
-    match stem.map(|(p, view)| (&p.shape[..], view.shape().to_vec())) {
-        Some(([width, filter @ ..], found))
-            if found.len() == 4 && found[1..] == *filter && found[0] != *width =>
-        {
-            format!("; the file is of width {}", found[0])
-        }
-        _ => String::new(),
+/// Reads a file of any program's; one of this program's must be what was written.
+fn read(path: &Path) -> Result<File, Error> {
+    #[derive(Deserialize)]
+    struct Guard {
+        check: Option<String>,
+        md5: Option<IgnoredAny>,
     }
+    let file = File::read(path, container::ANY)?;
+    let not = |reason| Error::new(path, Problem::NotWeights { reason });
+    if let Some(json) = &file.head.json {
+        let guard: Guard = container::parse_entry(Some(json), FORMAT).map_err(not)?;
+        match (guard.check, guard.md5) {
+            (Some(check), _) => drop(file.check(&check)?),
+            (None, Some(_)) => {
+                let hint = "it is a full checkpoint; `fishmask checkpoint restore` writes its weights";
+                return Err(not(hint.into()));
+            }
+            (None, None) => return Err(not("its metadata entry has no digest".into())),
+        }
+    }
+    Ok(file)
+}
+
+/// Copies tensors, which must be there, and returns what is to be known of it.
+fn take(
+    path: &Path,
+    found: &Found,
+    wanted: &[Expected],
+    layout: &Layout,
+    flat: &mut Flat,
+) -> Result<Vec<String>, Error> {
+    found.check(wanted, layout, &DTYPES)?;
+    found.take(wanted, flat);
+    found.finite(wanted, flat)?;
+    let mut notes = vec![];
+    if !found.prefix.is_empty() {
+        let prefix = found.prefix;
+        notes.push(format!("{}: read without {prefix}, with which all its names begin", path.display()));
+    }
+    for dtype in found.converted(wanted) {
+        notes.push(format!("{}: its {dtype} values are converted to F32", path.display()));
+    }
+    Ok(notes)
 }

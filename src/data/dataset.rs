@@ -57,6 +57,19 @@ impl Split {
         }
     }
 
+    /// BLAKE3 of name, images and labels, by which masks say which images they were made of.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(self.set.name.as_bytes());
+        self.feed(&mut hasher);
+        *hasher.finalize().as_bytes()
+    }
+
+    /// Feeds a hasher the number of images, their pixels and their labels.
+    fn feed(&self, hasher: &mut blake3::Hasher) {
+        hasher.update(&self.len().to_le_bytes()).update_rayon(&self.images).update(&self.labels);
+    }
+
     /// The first `count` images; all of them when there are no more than that.
     pub fn truncated(mut self, count: usize) -> Self {
         self.labels.truncate(count);
@@ -85,9 +98,8 @@ impl Dataset {
     pub fn fingerprint(&self) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new();
         hasher.update(self.set().name.as_bytes());
-        for split in [&self.train, &self.test] {
-            hasher.update(&split.len().to_le_bytes()).update_rayon(&split.images).update(&split.labels);
-        }
+        self.train.feed(&mut hasher);
+        self.test.feed(&mut hasher);
         *hasher.finalize().as_bytes()
     }
 }

@@ -3,11 +3,12 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
+use super::agent::agent;
 use super::error::Error;
 use super::files::{md5_of, remove};
 use super::options::Progress;
+use super::place::Place;
 
 /// Most bytes a download may have. CIFAR-10's archive has 170 million.
 const LIMIT: u64 = 1 << 30;
@@ -16,22 +17,25 @@ const LIMIT: u64 = 1 << 30;
 ///
 /// What arrives is kept in `target` + `.part` and the rest asked for after a cut, in this call as long as
 /// each attempt brings something new, or in a later one. A server that cannot continue sends it all again.
-/// Content of the wrong md5 is deleted, and asked for once more in whole if it came in pieces.
+/// Content of the wrong md5 is deleted, and asked for once more in whole if it came in pieces. `place`, the
+/// target's folder, is made with the first bytes; once it is closed, the download ends.
 ///
 /// # Errors
-/// [`Error::Download`], [`Error::Digest`], [`Error::Io`] for the folder.
+/// [`Error::Download`], [`Error::Digest`], [`Error::Network`], [`Error::Io`] for the folder.
 pub fn download(
     url: &str,
     target: &Path,
     digest: Option<&str>,
+    place: &Place,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(), Error> {
     let part = part_of(target);
-    let agent = agent();
+    let agent = agent(url)?;
     let mut furthest = length(&part)?;
     let mut restarted = false;
     loop {
-        let (pieced, error) = match attempt(&agent, url, &part, progress)? {
+        let (pieced, error) = match attempt(&agent, url, &part, place, progress)? {
+            Attempt::Cut(problem) if place.is_closed() => return Err(failed(url, problem)),
             Attempt::Cut(problem) => {
                 let reached = length(&part)?;
                 if reached <= furthest {
@@ -43,7 +47,7 @@ pub fn download(
             Attempt::Refused => (true, failed(url, "the server does not continue what it has begun")),
             Attempt::Complete { pieced } => {
                 let Some(expected) = digest else { break };
-                progress(Progress::Verifying { what: url });
+                progress(Progress::Verifying { what: url.into() });
                 let file = File::open(&part).map_err(Error::io(&part, "read this file"))?;
                 let found = md5_of(file).map_err(Error::io(&part, "read this file"))?;
                 if found == expected {
@@ -60,7 +64,9 @@ pub fn download(
         (restarted, furthest) = (true, 0);
     }
     let sync = File::open(&part).and_then(|file| file.sync_all());
-    sync.and_then(|()| fs::rename(&part, target)).map_err(Error::io(target, "create this file"))
+    let put = || fs::rename(&part, target).map_err(Error::io(target, "create this file"));
+    sync.map_err(Error::io(&part, "write this file"))?;
+    place.enter(put)?.ok_or_else(|| failed(url, UNWANTED))
 }
 
 /// Where the beginning of a download to `target` is kept.
@@ -69,6 +75,9 @@ pub(super) fn part_of(target: &Path) -> PathBuf {
     name.push(".part");
     name.into()
 }
+
+/// Why a download that was stopped has failed.
+const UNWANTED: &str = "it is no longer wanted";
 
 /// How one request ended.
 enum Attempt {
@@ -84,6 +93,7 @@ fn attempt(
     agent: &ureq::Agent,
     url: &str,
     part: &Path,
+    place: &Place,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Attempt, Error> {
     let have = length(part)?;
@@ -116,49 +126,41 @@ fn attempt(
     let mut bytes = if continued { have } else { 0 };
     let total = header("content-length").and_then(|value| value.parse::<u64>().ok()).map(|rest| rest + bytes);
 
-    let mut file = OpenOptions::new()
-        .create(true)
-        .write(true)
-        .append(continued)
-        .truncate(!continued)
-        .open(part)
-        .map_err(Error::io(part, "write this file"))?;
+    let open = || {
+        let mut options = OpenOptions::new();
+        options.create(true).write(true).append(continued).truncate(!continued);
+        options.open(part).map_err(Error::io(part, "write this file"))
+    };
+    let mut file = None;
     let mut body = response.into_body().into_reader();
     let mut buffer = vec![0; 1 << 16];
     loop {
-        progress(Progress::Downloading { what: url, bytes, total });
+        progress(Progress::Downloading { what: url.into(), bytes, total });
         let count = match body.read(&mut buffer) {
             Ok(0) => break,
             Ok(count) => count,
             Err(error) => return Ok(Attempt::Cut(error.to_string())),
         };
+        if file.is_none() {
+            file = place.enter(open)?;
+        }
+        let Some(file) = file.as_mut().filter(|_| !place.is_closed()) else {
+            return Ok(Attempt::Cut(UNWANTED.into()));
+        };
         file.write_all(&buffer[..count]).map_err(Error::io(part, "write this file"))?;
         bytes += count as u64;
         if bytes > LIMIT {
-            drop(file);
             remove(part)?;
             return Err(failed(url, format!("it is longer than {LIMIT} bytes")));
         }
+    }
+    if file.is_none() {
+        return Ok(Attempt::Cut("the server sends nothing".into()));
     }
     Ok(match total {
         Some(total) if bytes < total => Attempt::Cut(format!("it ends after {bytes} of {total} bytes")),
         _ => Attempt::Complete { pieced: continued },
     })
-}
-
-fn agent() -> ureq::Agent {
-    let seconds = |n| Some(Duration::from_secs(n));
-    // A machine without a network must find out soon; a slow one must be able to finish, so there is no limit
-    // on the whole. Bytes are wanted as they are stored, not compressed once more.
-    ureq::Agent::config_builder()
-        .timeout_resolve(seconds(10))
-        .timeout_connect(seconds(10))
-        .timeout_recv_response(seconds(30))
-        .timeout_per_read(seconds(30))
-        .http_status_as_error(false)
-        .accept_encoding("identity")
-        .build()
-        .new_agent()
 }
 
 /// The first byte's place in `bytes 5-9/10`.

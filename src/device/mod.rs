@@ -13,6 +13,7 @@ pub mod emulated;
 mod error;
 #[allow(unsafe_code)]
 pub mod gpu;
+pub mod host;
 pub mod kernels;
 mod watch;
 

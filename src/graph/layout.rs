@@ -156,6 +156,11 @@ impl Layout {
         weights
     }
 
+    /// What a run of this seed starts with: [`Layout::initial_weights`] and [`Layout::initial_statistics`].
+    pub fn initial_model(&self, seed: u64) -> (Vec<f32>, Vec<f32>) {
+        (self.initial_weights(seed), self.initial_statistics())
+    }
+
     /// First running statistics: mean 0, variance 1.
     pub fn initial_statistics(&self) -> Vec<f32> {
         let mut statistics = vec![0.0; self.statistic_count()];

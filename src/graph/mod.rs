@@ -22,6 +22,10 @@ pub use scoring::{ScoreRule, Scoring};
 /// Why a graph or its plan cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// There is no such network.
+    #[error("its {what} is {found}; it must be from 1 to {most}")]
+    #[allow(missing_docs)] // A number of the network's, and the most that it can be.
+    Model { what: &'static str, found: usize, most: usize },
     /// A node's inputs do not fit its layer.
     #[error("{node}: {reason}")]
     #[allow(missing_docs)] // The node's name, and what does not fit.

@@ -55,6 +55,9 @@ pub fn plan<B: Backend>(graph: &Graph, batch: usize) -> Result<Plan<B>, GraphErr
     Plan::new(graph, batch, Mode::Scoring)
 }
 
+/// Scores that are looked at in one piece.
+const PIECE: usize = 1 << 20;
+
 impl<B: Backend> Scoring<B> {
     /// Allocates everything on a network's device. Scores are zero.
     ///
@@ -144,11 +147,11 @@ impl<B: Backend> Scoring<B> {
     /// When a score is not finite, or the device fails.
     pub fn top_k(&mut self, network: &mut Network<B>, n: usize, k: usize) -> Result<Vec<u32>, Error> {
         let backend = network.backend();
-        // Infinity and NaN rank above all numbers.
-        for largest in backend.top_k(&self.scores, n, n.min(1))? {
-            let at = largest as usize;
-            if !backend.read_range(&self.scores, at..at + 1)?.iter().all(|score| score.is_finite()) {
-                return Err(Error::Score { index: largest });
+        // All of them, piece by piece: a NaN ranks above all numbers or below them, by its sign.
+        for begin in (0..n).step_by(PIECE) {
+            let piece = backend.read_range(&self.scores, begin..n.min(begin + PIECE))?;
+            if let Some(at) = piece.iter().position(|score| !score.is_finite()) {
+                return Err(Error::Score { index: (begin + at) as u32 });
             }
         }
         backend.top_k(&self.scores, n, k)

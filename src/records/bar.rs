@@ -1,42 +1,25 @@
-//! The progress bar of the epoch that runs.
+//! How far the epoch that runs is: its training, its evaluation, and the selection of a mask.
 
-use std::fmt::Write;
-
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressState, ProgressStyle};
-
+use super::Meter;
 use crate::train::{Error, Event, Listener};
 
-/// A bar with the epoch's images, images/s and time left. It must hear events before the table does: it
-/// clears the line on which the table's row begins.
+/// Shows the epoch's images, images/s and time left. It must hear events before the table does: it clears the
+/// line on which the table's row begins.
 #[derive(Debug)]
 pub struct Bar {
-    target: fn() -> ProgressDrawTarget,
+    meter: Meter,
     epochs: u32,
-    bar: Option<ProgressBar>,
 }
 
 impl Bar {
-    /// A bar that draws only if the error stream is a terminal.
+    /// A bar on the error stream if that is a terminal; else a line there a minute.
     pub fn stderr() -> Self {
-        // indicatif draws nothing on what is not a terminal.
-        Bar { target: ProgressDrawTarget::stderr, epochs: 0, bar: None }
+        Bar::new(Meter::stderr())
     }
 
-    fn begin(&self, epoch: u32, images: u64, done: u64) -> Option<ProgressBar> {
-        let rate = |state: &ProgressState, out: &mut dyn Write| {
-            // An error here could only leave a broken line.
-            let _ = write!(out, "{:.0} images/s", state.per_sec());
-        };
-        let template = format!(
-            "epoch {epoch}/{} [{{wide_bar:.cyan/dim}}] {{pos}}/{{len}} images, {{rate}}, {{eta}} left",
-            self.epochs
-        );
-        let style =
-            ProgressStyle::with_template(&template).ok()?.with_key("rate", rate).progress_chars("=> ");
-        let bar = ProgressBar::with_draw_target(Some(images), (self.target)()).with_style(style);
-        let bar = bar.with_finish(ProgressFinish::AndClear).with_position(done);
-        bar.reset_eta();
-        Some(bar)
+    /// Shows by this meter.
+    pub fn new(meter: Meter) -> Self {
+        Bar { meter, epochs: 0 }
     }
 }
 
@@ -46,19 +29,20 @@ impl Listener for Bar {
             Event::Started(run) => self.epochs = run.config.train.epochs,
             Event::Step { epoch, step, steps, images } => {
                 let images = |steps: u32| u64::from(steps) * images as u64;
-                if self.bar.is_none() {
-                    self.bar = self.begin(epoch, images(steps), images(step));
-                }
-                if let Some(bar) = &self.bar {
-                    bar.set_position(images(step));
-                }
+                let what = format!("epoch {epoch}/{}", self.epochs);
+                self.meter.show(&what, "images", images(step), images(steps));
             }
-            Event::Epoch(_) | Event::Ended { .. } => {
-                if let Some(bar) = self.bar.take() {
-                    bar.finish_and_clear();
-                }
+            Event::Scored { done, samples } => {
+                self.meter.show("scoring", "samples", done as u64, samples as u64);
             }
-            Event::Merge(_) | Event::Mask(_) | Event::Checkpoint(_) => {}
+            Event::Tested { done, images } => {
+                self.meter.show("testing", "images", done as u64, images as u64);
+            }
+            Event::Mask(_) | Event::Epoch(_) | Event::Ended { .. } => {
+                self.meter.clear();
+                self.meter.rest();
+            }
+            Event::Merge(_) | Event::Checkpoint(_) => {}
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint;
-use crate::settings::ConfigError;
+use crate::settings::{ConfigError, Edit};
 
 /// Why a folder cannot be a run's.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +57,34 @@ pub enum FolderError {
         /// The value that was refused.
         error: ConfigError,
     },
+    /// An output would replace a file that is read.
+    #[error("{}: this is {}, which is read; name another file", path.display(), input.display())]
+    OverInput {
+        /// The output.
+        path: PathBuf,
+        /// The file that is read, by its own name.
+        input: PathBuf,
+    },
+    /// An output would replace or join the files of a run.
+    #[error("{}: only the run {} itself writes there; name another file", path.display(), run.display())]
+    OverRun {
+        /// The output.
+        path: PathBuf,
+        /// The run's folder.
+        run: PathBuf,
+    },
+    /// Settings that were edited after the run began.
+    #[error(
+        "{}: changed since the run began: {}; put it back, or repeat each change as a flag to go on with it",
+        path.display(),
+        listed(edits)
+    )]
+    Edited {
+        /// The file.
+        path: PathBuf,
+        /// What was changed.
+        edits: Vec<Edit>,
+    },
     /// Another program writes to it.
     #[error(transparent)]
     InUse(checkpoint::Error),
@@ -69,4 +97,9 @@ impl FolderError {
     pub(super) fn io<'a>(path: &'a Path, action: &'static str) -> impl Fn(io::Error) -> FolderError + 'a {
         move |error| FolderError::Io { path: path.to_path_buf(), action, error }
     }
+}
+
+fn listed(edits: &[Edit]) -> String {
+    let edits: Vec<String> = edits.iter().map(|e| format!("{} from {} to {}", e.key, e.was, e.is)).collect();
+    edits.join(", ")
 }

@@ -5,7 +5,6 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use crate::data::DataSource;
 use crate::train::{EpochReport, Error, Event, Listener};
 
 /// A writer whose bytes can be made to last.
@@ -69,7 +68,7 @@ impl<W: Durable> Listener for Metrics<W> {
         }
         match event {
             Event::Started(run) => {
-                self.data = run.data.to_string();
+                self.data = run.data.name.to_string();
                 self.workers = run.workers.to_vec();
             }
             Event::Epoch(report) => {
@@ -123,8 +122,7 @@ impl<W: Durable> Listener for DawnLog<W> {
     fn hear(&mut self, event: &Event) -> Result<(), Error> {
         match event {
             Event::Started(run) => {
-                let remark = DataSource::named(run.data).and_then(|source| source.set().remark);
-                self.data = remark.map(|_| run.data.to_string());
+                self.data = run.data.remark.map(|_| run.data.name.to_string());
                 if !self.headed {
                     let last = if self.data.is_some() { "\tdata\n" } else { "\n" };
                     write_line(&mut self.out, "logs.tsv", &format!("epoch\thours\ttop1Accuracy{last}"))?;

@@ -8,14 +8,22 @@ mod error;
 mod folder;
 mod keeping;
 mod logs;
+mod meter;
+mod output;
+mod shown;
+mod status;
 pub mod summary;
 mod table;
 
 pub use bar::Bar;
 pub use error::FolderError;
-pub use folder::RunFolder;
+pub use folder::{RunFolder, accuracies};
 pub use keeping::Keeping;
 pub use logs::{DawnLog, Durable, Metrics};
+pub use meter::Meter;
+pub use output::check_output;
+pub use shown::Shown;
+pub use status::{State, Status, StatusFile};
 pub use table::Table;
 
 /// A number with commas between its thousands.

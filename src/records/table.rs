@@ -5,17 +5,27 @@ use std::path::Path;
 
 use super::grouped;
 use crate::checkpoint::Moment;
-use crate::data::DataSource;
+use crate::data::Set;
 use crate::settings::{Config, Reasons};
 use crate::train::{EpochReport, Error, Event, Listener, MaskReport, Outcome, Started};
 
+/// The two lines above the rows, which fit into 80 columns.
+const HEADING: [&str; 2] = [
+    "                  training           test         seconds of",
+    "epoch      lr    loss  correct    loss  correct   train   test   total",
+];
+
+/// Gives the command that goes on with the run in a folder.
+pub type ResumedBy = Box<dyn Fn(&Path) -> String>;
+
 /// Writes a header, a row an epoch, and a last line. Each of them names the data set where it is not
 /// CIFAR-10.
-#[derive(Debug)]
 pub struct Table<W> {
     out: W,
     reasons: Reasons,
-    data: String,
+    /// Gives the command that goes on with the run in a folder, where it was started by one.
+    resume: Option<ResumedBy>,
+    data: Option<&'static Set>,
     /// Whether checkpoints hold what resuming needs.
     resumable: bool,
 }
@@ -23,7 +33,13 @@ pub struct Table<W> {
 impl<W: Write> Table<W> {
     /// Writes to `out`.
     pub fn new(out: W, reasons: Reasons) -> Self {
-        Table { out, reasons, data: String::new(), resumable: true }
+        Table { out, reasons, resume: None, data: None, resumable: true }
+    }
+
+    /// When the run is stopped, names the command that goes on with the run in a folder.
+    pub fn resume_by(mut self, command: ResumedBy) -> Self {
+        self.resume = Some(command);
+        self
     }
 
     /// Returns the writer.
@@ -33,7 +49,7 @@ impl<W: Write> Table<W> {
 
     /// What a reader of results must know of the data set, if anything.
     fn remark(&self) -> Option<&'static str> {
-        DataSource::named(&self.data)?.set().remark
+        self.data?.remark
     }
 
     fn header(&mut self, run: &Started) -> io::Result<()> {
@@ -41,19 +57,25 @@ impl<W: Write> Table<W> {
         let Config { network, train, optimizer, schedule, .. } = run.config;
         let [training, test] = run.images.map(|n| grouped(n as u64));
         let parameters = grouped(run.parameters as u64);
-        writeln!(out, "device   {}, {} ({})", run.device, run.config.device.precision, self.reasons.device)?;
+        // First, so that nobody takes made-up pictures for CIFAR-10.
         let note = remark.map_or(String::new(), |remark| format!(" ({remark})"));
-        writeln!(out, "data     {}{note}: {training} training images, {test} test images", run.data)?;
+        writeln!(out, "data     {}{note}: {training} training images, {test} test images", run.data.name)?;
+        writeln!(out, "device   {}, {} ({})", run.device, run.config.device.precision, self.reasons.device)?;
         writeln!(out, "model    {}, width {}: {parameters} parameters", network.model, network.width)?;
         writeln!(out, "recipe   {} ({})", run.config.recipe, self.reasons.recipe)?;
         let (epochs, batch_size, seed) = (train.epochs, train.batch_size, train.seed);
-        write!(out, "train    {epochs} epochs of {} steps of {batch_size} images, ", run.steps)?;
+        let [epochs, steps, batch] =
+            [(epochs, "epoch"), (run.steps, "step"), (batch_size as u32, "image")].map(counted);
+        write!(out, "train    {epochs} of {steps} of {batch}, ")?;
         let peak = rounded(schedule.peak_epoch);
         write!(out, "lr up to {} at epoch {peak}, ", optimizer.lr)?;
         if schedule.final_share > 0.0 {
             write!(out, "down to {} at the end, ", optimizer.lr * schedule.final_share)?;
         }
         writeln!(out, "seed {seed}")?;
+        if run.config.start.has_files() {
+            writeln!(out, "start    {}", run.config.header("start"))?;
+        }
         if run.config.is_masked() {
             writeln!(out, "mask     {}", run.config.header("mask"))?;
         }
@@ -71,11 +93,9 @@ impl<W: Write> Table<W> {
             None => {}
         }
         writeln!(out)?;
-        write!(out, "epoch      lr  train loss  train acc  test loss  test acc  train s  test s  total s")?;
-        if run.config.has_workers() {
-            write!(out, "  merges   sent MB  received  of dense  wait s  exch s")?;
-        }
-        writeln!(out, "{}", if remark.is_some() { "  data" } else { "" })?;
+        let [first, second] = HEADING;
+        writeln!(out, "{first}")?;
+        writeln!(out, "{second}{}", if remark.is_some() { " data" } else { "" })?;
         out.flush()
     }
 
@@ -97,24 +117,25 @@ impl<W: Write> Table<W> {
     }
 
     fn row(&mut self, r: &EpochReport) -> io::Result<()> {
-        let data = self.remark().map_or(String::new(), |_| format!("  {}", self.data));
+        let data = self.data.filter(|set| set.remark.is_some());
+        let data = data.map_or(String::new(), |set| format!(" {}", set.name));
         let out = &mut self.out;
-        write!(out, "{:5}  {:6.4}  {:10.4}  {:8.2}%  ", r.epoch, r.lr, r.train_loss, r.train_accuracy)?;
-        write!(out, "{:9.4}  {:7.2}%  ", r.test_loss, r.test_accuracy)?;
-        write!(out, "{:7.1}  {:6.1}  {:7.1}", r.train_seconds, r.test_seconds, r.total_seconds)?;
+        write!(out, "{:5}  {:6.4}  {:6.4}  {:6.2}%", r.epoch, r.lr, r.train_loss, r.train_accuracy)?;
+        write!(out, "  {:6.4}  {:6.2}%", r.test_loss, r.test_accuracy)?;
+        writeln!(out, "  {:6.1}  {:5.1}  {:6.1}{data}", r.train_seconds, r.test_seconds, r.total_seconds)?;
         if let Some(e) = &r.exchange {
             let [sent, received] = [e.sent, e.received].map(|bytes| bytes as f64 / 1e6);
-            write!(out, "  {:6}  {sent:8.2}  {received:8.2}  {:7.2}%  ", e.merges, e.share_of_dense)?;
-            write!(out, "{:6.1}  {:6.1}", e.waiting_seconds, e.exchanging_seconds)?;
+            let merges = counted((e.merges, "merge"));
+            write!(out, "       {merges}: {sent:.2} MB sent, {received:.2} received, ")?;
+            write!(out, "{:.2}% of dense; ", e.share_of_dense)?;
+            writeln!(out, "{:.1} s waiting, {:.1} exchanging", e.waiting_seconds, e.exchanging_seconds)?;
         }
-        writeln!(out, "{data}")?;
         out.flush()
     }
 
     fn last(&mut self, outcome: &Outcome, folder: Option<&Path>) -> io::Result<()> {
-        let (out, data) = (&mut self.out, &self.data);
-        let folder = folder.map(|folder| folder.display().to_string());
-        let place = folder.as_ref().map_or(String::new(), |folder| format!("; run: {folder}"));
+        let (out, data) = (&mut self.out, self.data.map_or("", |set| set.name));
+        let place = folder.map_or(String::new(), |folder| format!("; run: {}", folder.display()));
         match outcome {
             Outcome::Finished(r) => {
                 let (accuracy, seconds) = (r.test_accuracy, r.total_seconds);
@@ -123,22 +144,20 @@ impl<W: Write> Table<W> {
                     "\n{accuracy:.2}% test accuracy on {data} in {seconds:.1} s of training{place}"
                 )?;
             }
-            Outcome::Interrupted(signal) => {
-                let name = match signal {
-                    2 => "SIGINT".into(),
-                    15 => "SIGTERM".into(),
-                    10 => "SIGUSR1".into(),
-                    other => format!("signal {other}"),
-                };
-                let what = match folder {
-                    Some(folder) if self.resumable => {
-                        format!("; the checkpoint is written; go on with: train --resume {folder}")
+            Outcome::Interrupted(cause) => {
+                let what = match (folder, &self.resume) {
+                    (Some(_), _) if !self.resumable => {
+                        format!("; without --checkpoint-state the run cannot be resumed{place}")
                     }
-                    Some(_) => format!("; without --checkpoint-state the run cannot be resumed{place}"),
-                    None => String::new(),
+                    (Some(folder), Some(command)) => {
+                        format!("; the checkpoint is written; go on with: {}", command(folder))
+                    }
+                    (Some(_), None) => format!("; the checkpoint is written{place}"),
+                    (None, _) => String::new(),
                 };
-                writeln!(out, "\nstopped by {name}{what}")?;
+                writeln!(out, "\nstopped by {cause}{what}")?;
             }
+            Outcome::NothingLeft { .. } => {}
         }
         out.flush()
     }
@@ -148,14 +167,18 @@ impl<W: Write> Listener for Table<W> {
     fn hear(&mut self, event: &Event) -> Result<(), Error> {
         let result = match *event {
             Event::Started(run) => {
-                self.data = run.data.to_string();
+                self.data = Some(run.data);
                 self.resumable = run.config.is_resumable();
                 self.header(run)
             }
             Event::Mask(report) => self.mask(report),
             Event::Epoch(report) => self.row(report),
             Event::Ended { outcome, folder } => self.last(outcome, folder),
-            Event::Step { .. } | Event::Merge(_) | Event::Checkpoint(_) => Ok(()),
+            Event::Step { .. }
+            | Event::Scored { .. }
+            | Event::Tested { .. }
+            | Event::Merge(_)
+            | Event::Checkpoint(_) => Ok(()),
         };
         result.map_err(|error| Error::Output { what: "the table", source: error })
     }
@@ -164,4 +187,9 @@ impl<W: Write> Listener for Table<W> {
 /// The value with at most two decimals, which is printed as short as it can be.
 fn rounded(value: f64) -> f64 {
     (value * 100.0).round() / 100.0
+}
+
+/// A number of things, one or several.
+fn counted((number, what): (u32, &str)) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }

@@ -1,10 +1,9 @@
-//! Evaluates a file of weights.
+//! Evaluates a model.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use super::Error;
-use crate::checkpoint::weights;
+use super::{Error, Saved};
 use crate::data::Split;
 use crate::device::Device;
 use crate::graph::network::{Batches, plans};
@@ -12,15 +11,18 @@ use crate::graph::{Graph, ModelId, Network, Phase};
 use crate::optim::{TrainingBackend, Work, with_device};
 use crate::train;
 
-/// An evaluation of a file of weights, this program's or PyTorch's.
+/// An evaluation of a model: of a file of weights, this program's or PyTorch's, or of a run.
 pub struct Evaluation {
     graph: Graph,
-    weights: Vec<f32>,
-    running: Vec<f32>,
+    saved: Saved,
     device: Device,
     batch_size: usize,
     keeps_logits: bool,
+    watch: Watch,
 }
+
+/// Is told how much of how much is done.
+pub(super) type Watch = Box<dyn FnMut(usize, usize)>;
 
 /// What an evaluation has found.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +35,9 @@ pub struct Evaluated {
     pub accuracy: f64,
     /// Classes of the network.
     pub classes: usize,
+    /// How many images of each class were taken for each: [classes, classes], a row a true class, a column a
+    /// predicted one.
+    pub confusion: Vec<u64>,
     /// The logits \[images, classes\] in the images' order, if they were to be kept.
     pub logits: Vec<f32>,
 }
@@ -43,9 +48,22 @@ impl Evaluation {
     /// # Errors
     /// When the file cannot be read, or holds another model's weights.
     pub fn new(model: ModelId, weights: &Path) -> Result<Evaluation, Error> {
-        let graph = model.graph()?;
-        let (weights, running) = weights::load(weights, &graph.layout)?;
-        Ok(Evaluation { graph, weights, running, device: Device::Cpu, batch_size: 500, keeps_logits: false })
+        Evaluation::of(Saved::file(model, weights)?)
+    }
+
+    /// Evaluates a model that was read, on the CPU in steps of 500 images.
+    ///
+    /// # Errors
+    /// When there is no such network.
+    pub fn of(saved: Saved) -> Result<Evaluation, Error> {
+        let graph = saved.id.graph()?;
+        let watch: Watch = Box::new(|_, _| {});
+        Ok(Evaluation { graph, saved, device: Device::Cpu, batch_size: 500, keeps_logits: false, watch })
+    }
+
+    /// What the user should know of how the weights were read, a line each.
+    pub fn notes(&self) -> &[String] {
+        &self.saved.notes
     }
 
     /// Computes on this device.
@@ -63,6 +81,12 @@ impl Evaluation {
     /// Keeps the logits.
     pub fn keep_logits(mut self, keep: bool) -> Self {
         self.keeps_logits = keep;
+        self
+    }
+
+    /// Tells `watch` after each step how many images of how many are evaluated.
+    pub fn watch(mut self, watch: impl FnMut(usize, usize) + 'static) -> Self {
+        self.watch = Box::new(watch);
         self
     }
 
@@ -92,26 +116,39 @@ impl Work for Job<'_> {
     type Output = Result<Evaluated, Error>;
 
     fn on<B: TrainingBackend>(self, backend: B) -> Result<Evaluated, Error> {
-        let Evaluation { graph, weights, running, batch_size, keeps_logits, .. } = self.evaluation;
-        let split = (self.load)()?;
+        let Evaluation { graph, saved, batch_size, keeps_logits, mut watch, .. } = self.evaluation;
+        let split = Arc::new((self.load)()?);
         let images = split.len();
         let inference = batch_size.min(images.max(1));
         let plans = plans(&graph, Batches { training: None, inference })?;
-        let mut network = Network::new(graph, plans, backend, &weights, &running)?;
-        let mut data = network.backend().data(&Arc::new(split), None)?;
-        let mut logits = vec![];
+        let classes = saved.id.classes;
+        let mut network = Network::new(graph, plans, backend, &saved.weights, &saved.running)?;
+        let mut data = network.backend().data(&split, None)?;
+        let (mut logits, mut confusion) = (vec![], vec![0; classes * classes]);
+        let (mut labels, mut done) = (split.labels.iter(), 0);
         let keep = |network: &Network<B>, n| {
-            if keeps_logits {
-                logits.extend(network.logits(Phase::Inference, n)?);
+            let batch = network.logits(Phase::Inference, n)?;
+            for (row, &label) in batch.chunks_exact(classes).zip(labels.by_ref()) {
+                confusion[usize::from(label) * classes + largest(row)] += 1;
             }
+            if keeps_logits {
+                logits.extend(batch);
+            }
+            done += n;
+            watch(done, images);
             Ok(true)
         };
         let totals =
             train::evaluate(&mut network, &mut data, 0..images, &mut None, keep)?.unwrap_or_default();
         let n = images as f64;
         let (loss, accuracy) = (totals.loss / n, 100.0 * totals.correct as f64 / n);
-        let nodes = &network.graph().nodes;
-        let classes = nodes[nodes.len() - 1].shape.c;
-        Ok(Evaluated { images, loss, accuracy, classes, logits })
+        Ok(Evaluated { images, loss, accuracy, classes, confusion, logits })
     }
+}
+
+/// The place of the largest logit, the first of equal ones, as [`train::evaluate`] counts correct answers.
+fn largest(logits: &[f32]) -> usize {
+    let first = (0, f32::NEG_INFINITY);
+    let larger = |(best, largest), (i, &v)| if v > largest { (i, v) } else { (best, largest) };
+    logits.iter().enumerate().fold(first, larger).0
 }

@@ -2,9 +2,21 @@
 
 use super::recipes::{self, AUTO};
 use super::setting::{Setting, Written};
-use super::table::SETTINGS;
+use super::table::settings;
 use super::values::Given;
 use super::{Config, ConfigError, Request};
+use crate::checkpoint::{Digest8, Hash};
+
+/// A setting that was changed in a run's `config.json` after the run began.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Edit {
+    /// The setting.
+    pub key: &'static str,
+    /// The value that the run was begun with.
+    pub was: String,
+    /// The value that the file has now.
+    pub is: String,
+}
 
 /// What other settings depend on: told of first where it differs.
 const FIRST: [&str; 3] = ["mask.kind", "workers.count", "device.precision"];
@@ -13,8 +25,7 @@ impl Config {
     /// The first setting that another process of the run has another value of, as it is typed, with both
     /// values: own, then the other's. They may train on different devices, if these have the same precision.
     pub fn difference(&self, other: &Config) -> Option<(String, String, String)> {
-        let mut settings: Vec<&Setting> =
-            SETTINGS.iter().filter(|setting| setting.key != "device.name").collect();
+        let mut settings: Vec<&Setting> = settings().filter(|setting| setting.key != "device.name").collect();
         settings.sort_by_key(|setting| !FIRST.contains(&setting.key));
         settings.into_iter().find_map(|setting| {
             let [own, other] = [self, other].map(|config| Written::of(&config.get(setting.key)).text());
@@ -24,6 +35,22 @@ impl Config {
             };
             (own != other).then_some((name, own, other))
         })
+    }
+
+    /// The settings in which this configuration, read from a file, is no longer `begun`, that which the run
+    /// was begun with: key, value then and value now.
+    pub fn edits(&self, begun: &Config) -> Vec<Edit> {
+        let edit = |setting: &Setting| {
+            let [was, is] = [begun, self].map(|config| Written::of(&config.get(setting.key)).text());
+            (was != is).then_some(Edit { key: setting.key, was, is })
+        };
+        settings().filter_map(edit).collect()
+    }
+
+    /// The digest of all settings.
+    pub fn digest(&self) -> Digest8 {
+        let settings = Config { sessions: vec![], ..self.clone() };
+        Hash::of_bytes(&serde_json::to_vec(&settings).unwrap_or_default()).short()
     }
 
     /// Whether what is asked for with `--resume` is what the run has. What a recipe file says counts as asked
@@ -46,11 +73,11 @@ impl Config {
                 let last = |setting: &Setting| {
                     recipe.given.iter().rev().find(|given| given.setting.key == setting.key)
                 };
-                SETTINGS.iter().filter_map(last).try_for_each(|given| self.has(given))?;
+                settings().filter_map(last).try_for_each(|given| self.has(given))?;
             }
         }
         let given = |setting: &Setting| request.get(setting.key);
-        let given: Vec<&Given> = SETTINGS.iter().filter_map(given).collect();
+        let given: Vec<&Given> = settings().filter_map(given).collect();
         for given in given {
             for only in given.setting.only {
                 if !(only.when)(self) {
@@ -63,7 +90,7 @@ impl Config {
     }
 
     /// Whether this value is the run's.
-    fn has(&self, given: &Given) -> Result<(), ConfigError> {
+    pub(super) fn has(&self, given: &Given) -> Result<(), ConfigError> {
         let look = |key: &str| self.get(key);
         let settle = |settle: super::setting::Settle| settle(&given.value, &look);
         let value = given.setting.settle.map_or_else(|| given.value.clone(), settle);

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{CheckpointState, WorkerMasks};
+use super::{CheckpointState, Session, StartSettings, WorkerMasks};
 use crate::data::DataSource;
 use crate::device::{Device, Precision};
 use crate::distributed::Aggregate;
@@ -10,7 +10,7 @@ use crate::graph::scoring::{ScoreRule, Statistics, Target};
 use crate::graph::{Layout, ModelId};
 use crate::mask::{Error, Kind, Quota};
 use crate::ops::Power;
-use crate::optim::UpdateRule;
+use crate::optim::{PiecewiseLinear, UpdateRule};
 
 /// A validated configuration. A run's `config.json` holds it, and resuming compares it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,6 +28,8 @@ pub struct Config {
     pub optimizer: OptimizerSettings,
     /// The learning rate's course.
     pub schedule: ScheduleSettings,
+    /// What it starts from.
+    pub start: StartSettings,
     /// Which weights are trained.
     pub mask: MaskSettings,
     /// What is kept on disk, and when.
@@ -36,6 +38,10 @@ pub struct Config {
     pub workers: WorkerSettings,
     /// What computes.
     pub device: DeviceSettings,
+    /// Each start of the run, once there is one. They are no settings: nothing that is computed depends on
+    /// them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sessions: Vec<Session>,
 }
 
 /// A data set, and how much of it is used.
@@ -92,7 +98,7 @@ pub struct ScheduleSettings {
 pub struct MaskSettings {
     /// How the weights that are trained are chosen.
     pub kind: Kind,
-    /// Share of the weights that a mask keeps.
+    /// Share of the weights that a mask keeps; of a mask of a file, what the file says once it is read.
     pub keep_ratio: f64,
     /// Training images whose gradients score the weights.
     pub samples: usize,
@@ -114,6 +120,8 @@ pub struct MaskSettings {
 pub struct CheckpointSettings {
     /// Epochs from one checkpoint to the next; 0 writes one only at the end and when stopped.
     pub every: u32,
+    /// Whether the weights of the best test accuracy so far are kept beside the final ones.
+    pub best: bool,
     /// Whether checkpoints of a masked run hold what resuming takes.
     pub state: CheckpointState,
     /// How checkpoints of a masked run store values.
@@ -177,6 +185,13 @@ impl Config {
     /// Whether the run's checkpoints hold what resuming takes: only those of masked runs may not.
     pub fn is_resumable(&self) -> bool {
         !self.is_masked() || self.checkpoint.state == CheckpointState::On
+    }
+
+    /// The learning rate by epochs trained.
+    pub fn schedule(&self) -> PiecewiseLinear {
+        let (epochs, lr) = (f64::from(self.train.epochs), self.optimizer.lr);
+        let ScheduleSettings { peak_epoch, final_share } = self.schedule;
+        PiecewiseLinear::triangle((peak_epoch, lr), (epochs, lr * final_share))
     }
 
     /// Training images of a worker, of `images` in all.

@@ -3,7 +3,8 @@
 use serde_json::{Map, Value};
 
 use super::Config;
-use super::table::SETTINGS;
+use super::recipes::BUILT_IN;
+use super::table::settings;
 use super::values::Values;
 
 /// Where the former version kept each setting: its object in the file (`""` is the file itself), its name
@@ -46,21 +47,41 @@ const FORMER: &[(&str, &str, &str, &str)] = &[
 /// Reads the text of a run's `config.json`, of this version or of the former one.
 ///
 /// # Errors
-/// When it is not JSON, or not a configuration.
+/// When it is not JSON, or not a configuration, or its recipe cannot be.
 pub fn read_config(json: &[u8]) -> Result<Config, serde_json::Error> {
     let Value::Object(file) = serde_json::from_slice(json)? else { return serde_json::from_slice(json) };
     let former = file.contains_key("preset");
+    check_name(&file)?;
     let mut groups = if former { grouped(file) } else { file };
     let added = add_defaults(&mut groups)?;
     // A text that is whole is read anew, as errors then name the line.
     if former || added { serde_json::from_value(groups.into()) } else { serde_json::from_slice(json) }
 }
 
+/// Whether a file names a recipe that there can be. The former version knew only its own, by name; today a
+/// recipe may be a file of the user's, of any name.
+fn check_name(file: &Map<String, Value>) -> Result<(), serde_json::Error> {
+    let refuse = |key, name: &str, need| {
+        let name = name.escape_debug();
+        Err(serde::de::Error::custom(format!("{key} is \"{name}\"; it must be {need}")))
+    };
+    match (file.get("preset"), file.get("recipe")) {
+        (Some(Value::String(name)), _) if !BUILT_IN.iter().any(|(known, _)| known == name) => {
+            let known: Vec<&str> = BUILT_IN.iter().map(|(known, _)| *known).collect();
+            refuse("preset", name, format!("one of {}", known.join(", ")))
+        }
+        (None, Some(Value::String(name))) if name.is_empty() || name.contains(char::is_control) => {
+            refuse("recipe", name, "the name of a recipe".into())
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Gives a file the defaults of settings that it lacks; returns whether there were any.
 fn add_defaults(groups: &mut Map<String, Value>) -> Result<bool, serde_json::Error> {
     let defaults = Values::new().map_err(serde::de::Error::custom)?;
     let mut added = false;
-    for setting in SETTINGS.iter().filter(|setting| setting.default.is_some()) {
+    for setting in settings().filter(|setting| setting.default.is_some()) {
         let Some((group, key)) = setting.key.split_once('.') else { continue };
         let group = groups.entry(group).or_insert_with(|| Map::new().into());
         if let Value::Object(group) = group

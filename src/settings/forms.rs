@@ -59,6 +59,25 @@ pub fn images(text: &str) -> Result<Value, String> {
     }
 }
 
+/// Reads the path of a file, or `none`.
+pub fn file(text: &str) -> Result<Value, String> {
+    if text.is_empty() { Err("must be a file, or none".into()) } else { Ok(text.into()) }
+}
+
+/// A file's path from the root, so that it is the same file in whichever folder the run goes on.
+pub fn absolute(value: &Value, _: &dyn Fn(&str) -> Value) -> Value {
+    let path = value.as_str().filter(|text| *text != "none").and_then(|text| std::path::absolute(text).ok());
+    path.and_then(|path| Some(path.to_str()?.into())).unwrap_or_else(|| value.clone())
+}
+
+/// Reads patterns of names.
+pub fn patterns(text: &str) -> Result<Value, String> {
+    match text.split(',').any(|pattern| pattern.trim().is_empty()) {
+        true => Err("must be patterns of tensors' names, such as \"layer1*, bn?.weight\"".into()),
+        false => Ok(text.into()),
+    }
+}
+
 /// Reads a device's name.
 pub fn device(text: &str) -> Result<Value, String> {
     Ok(text.parse::<Device>()?.to_string().into())

@@ -1,6 +1,6 @@
 //! What a run is asked for: recipes, `--set` and flags, and the validated configuration that they come to.
 //!
-//! [`table::SETTINGS`] has a row for each setting, and all else here is loops over it.
+//! [`table::settings`] has a row for each setting, and all else here is loops over it.
 
 mod agreement;
 mod choices;
@@ -12,10 +12,13 @@ mod print;
 pub mod recipes;
 mod request;
 mod rules;
+mod session;
 mod setting;
+mod start;
 pub mod table;
 mod values;
 
+pub use agreement::Edit;
 pub use choices::{CheckpointState, WorkerMasks};
 pub use config::{
     CheckpointSettings, Config, DataSettings, DeviceSettings, MaskSettings, OptimizerSettings,
@@ -26,5 +29,7 @@ pub use former::read_config;
 pub use print::page;
 pub use request::{Reasons, Request, Resolved, arguments};
 pub use rules::threads;
+pub use session::{Session, now};
 pub use setting::{Setting, Takes, Written};
+pub use start::StartSettings;
 pub use values::{Given, Source, Values};

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::recipes;
 use super::request::{Resolved, defaults};
 use super::setting::{Only, Takes, Written, quoted};
-use super::table::{GROUPS, SETTINGS};
+use super::table::{GROUPS, settings};
 use super::values::Source;
 
 impl Resolved {
@@ -16,7 +16,7 @@ impl Resolved {
             vec![(format!("name = {}", quoted(&self.config.recipe)), self.reasons.recipe.clone())];
         for (group, _) in GROUPS {
             lines.extend([(String::new(), String::new()), (format!("[{group}]"), String::new())]);
-            for setting in SETTINGS.iter().filter(|setting| setting.group() == *group) {
+            for setting in settings().filter(|setting| setting.group() == *group) {
                 let value = Written::of(&self.config.get(setting.key));
                 let mut line = format!("{} = {}", setting.name(), value.toml());
                 let Some(given) = self.values.get(setting.key) else { continue };
@@ -25,6 +25,7 @@ impl Resolved {
                     (Source::Recipe { file, line, .. }, _) => format!("{file}:{line}"),
                     (Source::Flag, Some(flag)) => format!("--{flag}"),
                     (Source::Launcher, _) => "mpirun -n".into(),
+                    (Source::Implied { by, .. }, _) => by.clone(),
                     (Source::Set | Source::Flag, _) => "--set".into(),
                 };
                 if setting.key == "device.name" {
@@ -52,7 +53,7 @@ pub fn page() -> String {
     let said = recipes::said();
     let mut page = String::from(
         "# Settings\n\n\
-         This page is made from the table of settings, `src/settings/table.rs`; a test keeps it true.\n\n\
+         This page is made from the table of settings, `src/settings/table`; a test keeps it true.\n\n\
          A setting has a key, and most have a flag that is short for it: `--lr 0.1` is\n\
          `--set optimizer.lr=0.1`. Recipes hold settings as TOML ([recipes](recipes.md)). A value counts \
          above\n\
@@ -66,7 +67,7 @@ pub fn page() -> String {
             page,
             "\n## {heading}\n\n| key | flag | values | default | meaning |\n|---|---|---|---|---|\n"
         );
-        for setting in SETTINGS.iter().filter(|setting| setting.group() == *group) {
+        for setting in settings().filter(|setting| setting.group() == *group) {
             let flag = setting.flag.map_or("-".into(), |flag| format!("`--{flag}`"));
             let values = match &setting.takes {
                 Takes::Count { range, .. } if *range.end() < u64::from(u32::MAX) => {

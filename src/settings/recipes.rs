@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::ConfigError;
 use super::setting::{Written, quoted};
-use super::table::{self, SETTINGS};
+use super::table::{self, settings};
 use super::values::{Given, Source};
 use crate::device::Device;
 
@@ -243,7 +243,7 @@ pub fn bare(text: &str) -> Written {
 
 /// That there is no such setting, and which may be meant.
 pub fn unknown(key: &str) -> String {
-    let like = nearest(key, SETTINGS.iter().map(|setting| setting.key));
+    let like = nearest(key, settings().map(|setting| setting.key));
     format!("there is no such setting{like}")
 }
 

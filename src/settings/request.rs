@@ -8,7 +8,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::recipes::{self, AUTO, BUILT_IN, Recipe};
 use super::setting::{Setting, Takes, Written};
-use super::table::{self, GROUPS, SETTINGS};
+use super::table::{self, GROUPS, settings};
 use super::values::{Given, Source, Values};
 use super::{Config, ConfigError};
 use crate::device::Device;
@@ -62,7 +62,7 @@ pub fn arguments(command: Command, has: impl Fn(&Setting) -> bool) -> Command {
     let mut command = command.next_help_heading("Recipe").arg(recipe).arg(set);
     for (group, heading) in GROUPS {
         command = command.next_help_heading(*heading);
-        for setting in SETTINGS.iter().filter(|setting| setting.group() == *group && has(setting)) {
+        for setting in settings().filter(|setting| setting.group() == *group && has(setting)) {
             if let Some(flag) = setting.flag {
                 command = command.arg(argument(setting, flag, &said));
             }
@@ -118,7 +118,7 @@ impl Request {
             }
         }
         let mut given: Vec<Given> = vec![];
-        for setting in SETTINGS {
+        for setting in settings() {
             let by_set = sets.remove(setting.key);
             let typed = matches.try_contains_id(setting.key).is_ok()
                 && matches.value_source(setting.key) == Some(ValueSource::CommandLine);
@@ -228,16 +228,62 @@ impl Request {
                 (recipe, why)
             }
         };
+        let reasons = Reasons { device: why, recipe: reason.into() };
+        self.settle(values, asked, device, &recipe.name, reasons)
+    }
+
+    /// The configuration of a tool that reads a run: what is asked for, and else the run's network, data and
+    /// masks. The settings of `fixed` can only be the run's. `gpu` is as in [`Device::choose`].
+    ///
+    /// # Errors
+    /// When a recipe or another value of a fixed setting is asked for, or as [`Request::resolve`].
+    pub fn upon(
+        &self,
+        run: &Config,
+        fixed: &[&str],
+        gpu: impl FnOnce() -> Result<(), String>,
+    ) -> Result<Resolved, ConfigError> {
+        const GROUPS: [&str; 6] = ["network", "data", "train", "optimizer", "schedule", "mask"];
+        if let Some(name) = &self.recipe {
+            let need = "the run's config.json says what its network is; leave it out".into();
+            return Err(ConfigError::Value { key: "", shown: format!("--recipe {name}"), need });
+        }
+        let mut values = Values::new()?;
+        // A tool says itself whether it chooses a mask.
+        let of_run = |setting: &&Setting| GROUPS.contains(&setting.group()) && setting.key != "mask.kind";
+        for setting in settings().filter(of_run) {
+            values.put(Given::new(setting, Written::of(&run.get(setting.key)), Source::Default)?);
+        }
+        for given in self.given.iter().filter(|given| fixed.contains(&given.setting.key)) {
+            let has = Written::of(&run.get(given.setting.key)).text();
+            run.has(given)
+                .map_err(|_| given.refuse(format!("the run's config.json has {has}; leave it out")))?;
+        }
+        let asked = self.get("device.name").or_else(|| values.get("device.name")).cloned();
+        let (device, why) = asked.iter().map(device).next().unwrap_or_default().choose(gpu);
+        let reasons = Reasons { device: why, recipe: "of the run".into() };
+        self.settle(values, asked, device, &run.recipe, reasons)
+    }
+
+    /// Puts what is given, and the device that was chosen, upon other values.
+    fn settle(
+        &self,
+        mut values: Values,
+        asked: Option<Given>,
+        device: Device,
+        recipe: &str,
+        reasons: Reasons,
+    ) -> Result<Resolved, ConfigError> {
         self.given.iter().cloned().for_each(|given| values.put(given));
         let mut chosen = asked;
         if let Some(chosen) = &mut chosen {
             chosen.value = device.to_string().into();
         }
         chosen.into_iter().for_each(|chosen| values.put(chosen));
-        let config = values.config(&recipe.name)?;
+        values.imply()?;
+        let config = values.config(recipe)?;
         values.check(&config)?;
         config.check().map_err(|error| values.name(error))?;
-        let reasons = Reasons { device: why, recipe: reason.into() };
         Ok(Resolved { config, reasons, values })
     }
 }

@@ -2,12 +2,12 @@
 
 use super::choices::{CheckpointState, WorkerMasks};
 use super::setting::Written;
-use super::table::SETTINGS;
+use super::table::settings;
 use super::{Config, ConfigError};
 use crate::device::Precision;
 use crate::distributed::Aggregate;
 use crate::graph::Layout;
-use crate::mask::Samples;
+use crate::mask::{Kind, Samples};
 use crate::optim::UpdateRule;
 
 /// More threads than any machine this program is for has cores.
@@ -19,7 +19,7 @@ impl Config {
     /// # Errors
     /// The first that does not, named by its key, with what it must be.
     pub fn check(&self) -> Result<(), ConfigError> {
-        for setting in SETTINGS {
+        for setting in settings() {
             let value = self.get(setting.key);
             let written = Written::of(&value);
             setting.read(&written).map_err(|need| ConfigError::value(setting.key, written.toml(), need))?;
@@ -34,20 +34,36 @@ impl Config {
             let need = format!("{name} stores {stored}; leave it out, or choose another --device");
             return Err(ConfigError::value("device.precision", self.device.precision, need));
         }
-        if self.is_masked() || self.has_workers() {
+        if self.is_masked() || self.has_workers() || self.start.has_files() {
             let width = self.network.width;
             let graph = self.network.graph();
             let layout = graph.map_err(|e| ConfigError::value("network.width", width, e.to_string()))?.layout;
+            self.check_start(&layout)?;
             self.check_mask(&layout)?;
             self.check_workers(&layout)?;
         }
         self.data.images.map_or(Ok(()), |images| self.check_images(images))
     }
 
+    fn check_start(&self, layout: &Layout) -> Result<(), ConfigError> {
+        if let Some(pattern) = self.start.idle_pattern(layout) {
+            let named = layout.parameters.first().map_or("", |parameter| &parameter.name);
+            let model = self.network.model;
+            let need = format!("{pattern:?} is the name of no tensor of {model}, whose first is {named}");
+            return Err(ConfigError::value("start.weights_only", &self.start.weights_only, need));
+        }
+        if self.mask.kind == Kind::File && self.start.mask.is_none() {
+            return Err(ConfigError::value("mask.kind", "file", "give the mask's file by --mask-file"));
+        }
+        Ok(())
+    }
+
     fn check_mask(&self, layout: &Layout) -> Result<(), ConfigError> {
         let refuse = |key, value: &str, need: &str| Err(ConfigError::value(key, value, need));
         let (Some(mask), epochs) = (self.masked(), self.train.epochs) else { return Ok(()) };
-        if let Err(error) = mask.quota(layout) {
+        if mask.kind.is_chosen()
+            && let Err(error) = mask.quota(layout)
+        {
             return refuse("mask.keep_ratio", &mask.keep_ratio.to_string(), &error.to_string());
         }
         if mask.warmup_epochs >= epochs {
@@ -90,6 +106,13 @@ impl Config {
             let need = "the published rule moves every weight of every worker; give --update-rule strict, or \
                         --aggregate mean";
             return refuse("workers.aggregate", "sum", need);
+        }
+        if !self.mask.kind.is_chosen() {
+            let need = "a file holds one mask, which all workers train; leave it out";
+            return match workers.masks {
+                WorkerMasks::Same => Ok(()),
+                WorkerMasks::Interleaved => refuse("workers.masks", "interleaved", need),
+            };
         }
         let quota = workers.quota(&self.mask, layout);
         quota.map(drop).or_else(|error| {

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::Config;
 
-/// One setting: a row of [`super::table::SETTINGS`].
+/// One setting: a row of [`super::table::settings`].
 pub struct Setting {
     /// `group.name`: its place in recipes and `config.json`, and what `--set` calls it.
     pub key: &'static str,
@@ -20,6 +20,8 @@ pub struct Setting {
     pub default: Option<&'static str>,
     /// What a value such as `auto`, or a share of the epochs, comes to beside the other settings.
     pub settle: Option<Settle>,
+    /// Another setting, and the value that it has where this one is given and it is not.
+    pub implies: Option<(&'static str, &'static str)>,
     /// The runs in which the setting means something; giving it for another is an error.
     pub only: &'static [Only],
     /// One sentence for `--help` and `docs/settings.md`, without a full stop.
@@ -27,6 +29,19 @@ pub struct Setting {
     /// Its words in the header of a run's table, where it has any.
     pub header: Option<fn(&Config) -> Option<String>>,
 }
+
+/// What a row that says nothing else has.
+pub(super) const ROW: Setting = Setting {
+    key: "",
+    flag: None,
+    takes: Takes::Switch,
+    default: None,
+    settle: None,
+    implies: None,
+    only: &[],
+    help: "",
+    header: None,
+};
 
 /// Finds a value's final form; the other settings' final values are looked up by key.
 pub type Settle = fn(&Value, &dyn Fn(&str) -> Value) -> Value;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::setting::{Setting, Written, quoted};
-use super::table::SETTINGS;
+use super::table::{self, settings};
 use super::{Config, ConfigError};
 
 /// Where a value came from.
@@ -24,6 +24,13 @@ pub enum Source {
     },
     /// The number of processes that were started.
     Launcher,
+    /// Another setting, which implies it.
+    Implied {
+        /// That setting's value, as it was given.
+        by: String,
+        /// The rank of that value.
+        rank: usize,
+    },
     /// `--set`.
     Set,
     /// The setting's flag.
@@ -69,6 +76,7 @@ impl Given {
         match self.source {
             Source::Default => 0,
             Source::Recipe { depth, .. } => 1 + depth,
+            Source::Implied { rank, .. } => rank,
             Source::Launcher | Source::Set | Source::Flag => usize::MAX,
         }
     }
@@ -83,6 +91,7 @@ fn shown(setting: &Setting, written: &Written, source: &Source) -> String {
         (Source::Flag, Some(flag)) => format!("--{flag} {text}"),
         (Source::Set | Source::Flag, _) => format!("--set {key}={text}"),
         (Source::Launcher, _) => format!("mpirun -n {text}"),
+        (Source::Implied { by, .. }, _) => by.clone(),
         (Source::Recipe { file, line, .. }, _) => format!("{file}:{line}: {key} = {}", written.toml()),
         (Source::Default, _) => format!("{key} = {text}"),
     }
@@ -102,7 +111,7 @@ impl Values {
             let written = Written::Bare(setting.default?.into());
             Some(Given::new(setting, written, Source::Default).map(|given| (setting.key, given)))
         };
-        Ok(Values(SETTINGS.iter().filter_map(default).collect::<Result<_, _>>()?))
+        Ok(Values(settings().filter_map(default).collect::<Result<_, _>>()?))
     }
 
     /// Puts a value in the place of the one there is.
@@ -113,6 +122,32 @@ impl Values {
     /// A setting's value, unless a recipe has yet to say it.
     pub fn get(&self, key: &str) -> Option<&Given> {
         self.0.get(key)
+    }
+
+    /// Whether somebody gave this setting a value: a recipe, or the command line.
+    pub fn is_given(&self, key: &str) -> bool {
+        self.get(key).is_some_and(|given| given.source != Source::Default)
+    }
+
+    /// Gives settings the values that others imply, unless they are given where it counts as much.
+    ///
+    /// # Errors
+    /// Never, with a table whose implied values are values of their settings.
+    pub fn imply(&mut self) -> Result<(), ConfigError> {
+        let implied = settings().filter_map(|setting| Some((self.get(setting.key)?, setting.implies?)));
+        let mut all = vec![];
+        for (given, (key, value)) in implied {
+            let rank = given.rank();
+            let there = self.get(key).map_or(0, Given::rank);
+            if let Some(setting) = table::find(key).filter(|_| there < rank)
+                && Some(given.written.text().as_str()) != given.setting.default
+            {
+                let source = Source::Implied { by: given.shown(), rank };
+                all.push(Given::new(setting, Written::Bare(value.into()), source)?);
+            }
+        }
+        all.into_iter().for_each(|given| self.put(given));
+        Ok(())
     }
 
     /// A setting's final value.
@@ -130,7 +165,7 @@ impl Values {
     pub fn config(&self, recipe: &str) -> Result<Config, ConfigError> {
         let all = self.groups(recipe)?;
         let (mut used, defaults) = (self.clone(), Values::new()?);
-        for setting in SETTINGS.iter().filter(|setting| !setting.is_used(&all)) {
+        for setting in settings().filter(|setting| !setting.is_used(&all)) {
             defaults.get(setting.key).into_iter().for_each(|default| used.put(default.clone()));
         }
         used.groups(recipe)
@@ -138,7 +173,7 @@ impl Values {
 
     fn groups(&self, recipe: &str) -> Result<Config, ConfigError> {
         let mut groups = Map::from_iter([("recipe".to_string(), recipe.into())]);
-        for setting in SETTINGS {
+        for setting in settings() {
             if self.get(setting.key).is_none() {
                 let problem = format!(
                     "it says nothing of {}; add it, or inherit from a recipe that does: inherits = {}",
@@ -198,7 +233,7 @@ impl Config {
 
     /// The words of a group's settings for the header of a run's table.
     pub fn header(&self, group: &str) -> String {
-        let rows = SETTINGS.iter().filter(|setting| setting.group() == group);
+        let rows = settings().filter(|setting| setting.group() == group);
         let rows = rows.filter(|setting| setting.is_used(self));
         let words: Vec<String> =
             rows.filter_map(|setting| setting.header.and_then(|words| words(self))).collect();

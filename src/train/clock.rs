@@ -7,7 +7,7 @@ use super::timetable::Timetable;
 use crate::checkpoint::{Moment, Progress};
 use crate::ops::Totals;
 use crate::optim::PiecewiseLinear;
-use crate::settings::{Config, ScheduleSettings};
+use crate::settings::Config;
 
 /// Where a run stands.
 pub(super) struct Clock {
@@ -28,11 +28,9 @@ impl Clock {
     pub fn new(config: &Config, steps: u32, progress: &Progress, began: Instant) -> Clock {
         let mut laps = Laps::begin(Lap::Setup, began);
         laps.add(Lap::Train, progress.train_seconds);
-        let (epochs, lr) = (f64::from(config.train.epochs), config.optimizer.lr);
-        let ScheduleSettings { peak_epoch, final_share } = config.schedule;
         Clock {
             timetable: Timetable::new(config, steps),
-            schedule: PiecewiseLinear::triangle((peak_epoch, lr), (epochs, lr * final_share)),
+            schedule: config.schedule(),
             at: progress.at,
             laps,
             seconds_before: progress.total_seconds,
@@ -130,6 +128,7 @@ impl Clock {
             // The epoch's exchanges are kept with the workers' states.
             total_seconds: self.seconds_before + self.laps.seconds(Lap::Setup),
             test_accuracy: self.test_accuracy.filter(|_| self.at.step == 0),
+            origin: None,
         }
     }
 }

@@ -58,6 +58,9 @@ pub enum Error {
     /// No mask keeps what is asked for.
     #[error(transparent)]
     Mask(#[from] crate::mask::Error),
+    /// The run is to train under a mask that it was not given.
+    #[error("the run trains under a mask of a file, and none was read")]
+    NoMask,
     /// The checkpoint to resume from is of another number of workers.
     #[error(
         "the checkpoint holds {found} workers, and the run has {expected}: resume it with as many as it was \
@@ -72,12 +75,6 @@ pub enum Error {
     /// The checkpoint to resume from holds no velocity.
     #[error("the run's checkpoints hold no velocities (--checkpoint-state off): the run cannot be resumed")]
     NoVelocity,
-    /// The checkpoint to resume from is the last.
-    #[error("all {epochs} epochs are done: there is nothing left to train")]
-    NothingLeft {
-        /// Epochs of the run.
-        epochs: u32,
-    },
     /// A checkpoint cannot be written or read.
     #[error(transparent)]
     Checkpoint(#[from] crate::checkpoint::Error),

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::Error;
+use super::{Cause, Error};
 use crate::checkpoint::Moment;
+use crate::data::Set;
 use crate::mask::Kind;
 use crate::settings::Config;
 
@@ -92,9 +93,14 @@ pub struct MaskReport {
 pub enum Outcome {
     /// All epochs are done; the report is the last one's.
     Finished(EpochReport),
-    /// The signal of this number stopped the run. Its checkpoint is written, unless checkpoints leave out
-    /// what resuming needs.
-    Interrupted(i32),
+    /// A signal or a limit stopped the run. Its checkpoint is written, unless checkpoints leave out what
+    /// resuming needs.
+    Interrupted(Cause),
+    /// All epochs were done before: there was nothing left to train.
+    NothingLeft {
+        /// Epochs of the run.
+        epochs: u32,
+    },
 }
 
 /// A run that is about to train.
@@ -104,8 +110,8 @@ pub struct Started<'a> {
     pub config: &'a Config,
     /// The device in words.
     pub device: &'a str,
-    /// The data set's name.
-    pub data: &'a str,
+    /// The data set.
+    pub data: &'static Set,
     /// Training images and test images.
     pub images: [usize; 2],
     /// Steps of each worker in an epoch.
@@ -136,11 +142,25 @@ pub enum Event<'a> {
         /// Images in a step.
         images: usize,
     },
+    /// Samples are scored, to select a mask.
+    Scored {
+        /// Samples scored so far, by the workers of this process.
+        done: usize,
+        /// Samples that they score in all.
+        samples: usize,
+    },
+    /// Test images are evaluated.
+    Tested {
+        /// Images evaluated so far, by the workers of this process.
+        done: usize,
+        /// Images that they evaluate in all.
+        images: usize,
+    },
     /// Workers have merged.
     Merge(&'a MergeReport),
     /// A mask is in force.
     Mask(&'a MaskReport),
-    /// An epoch is trained and evaluated.
+    /// An epoch is trained and evaluated, and its checkpoint, if there is to be one, written.
     Epoch(&'a EpochReport),
     /// A checkpoint is safely on disk.
     Checkpoint(&'a Path),
@@ -158,7 +178,7 @@ pub trait Listener {
     /// Takes notice of an event.
     ///
     /// # Errors
-    /// When what it keeps cannot be written; the run then stops.
+    /// When what it records or shows cannot be written.
     fn hear(&mut self, event: &Event) -> Result<(), Error>;
 }
 
@@ -168,18 +188,37 @@ impl<L: Listener + ?Sized> Listener for &mut L {
     }
 }
 
+impl<L: Listener + ?Sized> Listener for Box<L> {
+    fn hear(&mut self, event: &Event) -> Result<(), Error> {
+        (**self).hear(event)
+    }
+}
+
 /// All that listen to a run in this process. Only the root's are told.
 pub(super) struct Audience<'a> {
+    /// Record what happens.
+    pub recorders: Vec<Box<dyn Listener + 'a>>,
+    /// Show what happens.
     pub listeners: Vec<Box<dyn Listener + 'a>>,
     pub root: bool,
 }
 
 impl Audience<'_> {
-    /// Tells the root's listeners of an event, in order.
+    /// Tells the root's recorders of an event, in order.
+    pub fn record(&mut self, event: &Event) -> Result<(), Error> {
+        let told = self.recorders.iter_mut().filter(|_| self.root);
+        told.into_iter().try_for_each(|listener| listener.hear(event))
+    }
+
+    /// Tells those of the root's listeners that show it, in order.
+    pub fn show(&mut self, event: &Event) -> Result<(), Error> {
+        let told = self.listeners.iter_mut().filter(|_| self.root);
+        told.into_iter().try_for_each(|listener| listener.hear(event))
+    }
+
+    /// Tells all of the root's listeners.
     pub fn tell(&mut self, event: &Event) -> Result<(), Error> {
-        if !self.root {
-            return Ok(());
-        }
-        self.listeners.iter_mut().try_for_each(|listener| listener.hear(event))
+        self.record(event)?;
+        self.show(event)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Error;
+use super::{EpochReport, Error};
 use crate::checkpoint::Progress;
 use crate::checkpoint::chain::{Part, WorkersState};
 use crate::graph::Layout;
@@ -15,6 +15,18 @@ use crate::mask::Mask;
 pub trait Keep {
     /// The folder of the run, if it has one.
     fn folder(&self) -> Option<&Path>;
+
+    /// Makes what is kept a run's: everything is ready to train.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    fn begin(&mut self) -> Result<(), Error>;
+
+    /// Takes notice of an epoch's report, whose model it may keep.
+    ///
+    /// # Errors
+    /// As [`Keep::base`].
+    fn epoch(&mut self, report: &EpochReport, model: &mut dyn Snapshot) -> Result<(), Error>;
 
     /// Writes all weights before the first mask, for the values of masks to build on. Returns the file, if
     /// one was written.

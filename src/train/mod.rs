@@ -12,17 +12,17 @@ mod keep;
 mod laps;
 mod model;
 mod plans;
+mod stop;
 mod team;
 mod timetable;
 mod trainer;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use crate::checkpoint::chain::Restored;
 use crate::data::Dataset;
 use crate::distributed::Communicator;
+use crate::mask::Mask;
 use crate::optim::TrainingBackend;
 use crate::settings::Config;
 use trainer::{Epoch, Trainer};
@@ -31,19 +31,16 @@ pub use error::Error;
 pub use evaluate::evaluate;
 pub use events::{EpochReport, Event, Exchange, Listener, MaskReport, MergeReport, Outcome, Started};
 pub use keep::{Keep, Snapshot, WorkerSource};
-pub use plans::{Memory, Plans};
+pub use plans::{Memory, Plans, check_room};
+pub use stop::{Cause, Stop};
 
-/// A flag that stops a run after the step it is in: 0, or the number of the signal that a handler stored.
-#[derive(Clone, Debug, Default)]
-pub struct Stop(pub Arc<AtomicUsize>);
-
-impl Stop {
-    fn signal(&self) -> Option<i32> {
-        match self.0.load(Ordering::Relaxed) {
-            0 => None,
-            signal => Some(signal as i32),
-        }
-    }
+/// What a run starts from, where that is not what its seed gives.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Start {
+    /// All weights, in memory order, and all running statistics; none for the initial ones of the seed.
+    pub model: Option<(Vec<f32>, Vec<f32>)>,
+    /// The mask of a run whose kind of mask is [`Kind::File`](crate::mask::Kind::File).
+    pub mask: Option<Mask>,
 }
 
 /// Everything that a run is made of, besides its device.
@@ -52,14 +49,18 @@ pub struct Training<'a> {
     pub config: &'a Config,
     /// The images, of which the training split is used whole: cut it to the setting `data.images` before.
     pub dataset: Dataset,
+    /// What the run starts from.
+    pub start: Start,
     /// The checkpoint that the run resumes from.
     pub resume: Option<Restored>,
     /// What binds as many workers as the settings say. Where it binds other processes, every process trains
-    /// with the same settings and images, but only the root's `resume`, `keep` and `listeners` count.
+    /// with the same settings, images and start, but only the root's `resume`, `keep` and `listeners` count.
     pub comm: Box<dyn Communicator>,
     /// Writes what must be kept.
     pub keep: &'a mut dyn Keep,
-    /// Are told what happens, in this order.
+    /// Record what happens: an epoch before its checkpoint is written.
+    pub recorders: Vec<Box<dyn Listener + 'a>>,
+    /// Show what happens, in this order: an epoch when it is safely kept.
     pub listeners: Vec<Box<dyn Listener + 'a>>,
 }
 
@@ -74,18 +75,19 @@ pub fn train<B: TrainingBackend>(backend: B, mut training: Training, stop: &Stop
     training.resume = team::spread(&mut *training.comm, training.resume)?;
     let epochs = config.train.epochs;
     if training.resume.as_ref().is_some_and(|restored| restored.progress.at.epoch >= epochs) {
-        return Err(Error::NothingLeft { epochs });
+        training.comm.finish()?;
+        return Ok(Outcome::NothingLeft { epochs });
     }
     let mut trainer = Trainer::new(backend, training, began)?;
     let outcome = loop {
         match trainer.epoch(stop)? {
             Epoch::Done(report) if report.epoch == epochs => break Outcome::Finished(report),
             Epoch::Done(_) => {}
-            Epoch::Stopped(signal) => {
+            Epoch::Stopped(cause) => {
                 if config.is_resumable() {
                     trainer.checkpoint()?;
                 }
-                break Outcome::Interrupted(signal);
+                break Outcome::Interrupted(cause);
             }
         }
     };

@@ -69,13 +69,14 @@ impl<B: TrainingBackend> SharedModel<B> {
         start(rank)..start(rank + 1)
     }
 
-    /// Totals over a part of the test images; none if `goes_on`, asked after each batch, said no.
+    /// Totals over a part of the test images; none if `goes_on`, told after each batch how many images it
+    /// had, said no.
     pub fn evaluate(
         &mut self,
         part: Range<usize>,
-        mut goes_on: impl FnMut() -> bool,
+        mut goes_on: impl FnMut(usize) -> bool,
     ) -> Result<Option<Totals>, Error> {
         let SharedModel { network, test, evaluation, .. } = self;
-        evaluate(network, test, part, evaluation, |_, _| Ok(goes_on()))
+        evaluate(network, test, part, evaluation, |_, n| Ok(goes_on(n)))
     }
 }

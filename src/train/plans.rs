@@ -7,6 +7,7 @@ use crate::graph::{self, Graph, Plan};
 use crate::mask::kinds::fisher;
 use crate::optim::{Sgd, TrainingBackend};
 use crate::settings::Config;
+use crate::train::Error;
 
 /// Images in an evaluation step, at most.
 const EVALUATION_BATCH: usize = 500;
@@ -64,6 +65,32 @@ impl<B: TrainingBackend> Plans<B> {
             data: images * (IMAGE + 1),
         }
     }
+}
+
+/// Checks that a run fits into the memory that its device has left: with `local` workers of this process and
+/// so many training and test images.
+///
+/// # Errors
+/// When it does not, or the network cannot be planned.
+pub fn check_room<B: TrainingBackend>(
+    backend: &B,
+    config: &Config,
+    local: usize,
+    [train, test]: [usize; 2],
+) -> Result<(), Error> {
+    let plans = Plans::<B>::new(config)?;
+    let replicas = if config.has_workers() { local } else { 0 };
+    // Parts of the images are copies; the whole is shared.
+    let held = if config.shards() { local * config.worker_images(train) } else { train };
+    let needed = plans.memory(replicas, held + test).total();
+    let free = backend.free_bytes()?;
+    if needed <= free {
+        return Ok(());
+    }
+    let [needed, free] = [needed, free].map(|bytes| bytes / 1_000_000);
+    let (device, batch_size) = (backend.device(), config.train.batch_size);
+    let (model, width) = (config.network.model, config.network.width);
+    Err(Error::NoRoom { model, width, batch_size, workers: local, needed, device, free })
 }
 
 /// Bytes that a run keeps on its device.

@@ -18,7 +18,11 @@ pub(super) struct Timetable {
 impl Timetable {
     /// The timetable of a run whose epochs have `steps` steps. A single worker has nothing to merge.
     pub fn new(config: &Config, steps: u32) -> Timetable {
-        let merges = config.several().map(|workers| (workers.merge_steps, workers.reselect_merges));
+        // A mask that is not chosen is the same each time.
+        let again = config.mask.kind.is_chosen();
+        let merges = config
+            .several()
+            .map(|workers| (workers.merge_steps, if again { workers.reselect_merges } else { 0 }));
         let masks = config.masked().map(|mask| (mask.warmup_epochs, mask.every));
         Timetable { steps, epochs: config.train.epochs, merges, masks }
     }

@@ -1,13 +1,14 @@
 //! The loop of a run: steps, merges, masks, evaluation, checkpoints.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use super::clock::Clock;
 use super::events::{Audience, EpochReport, Event, MaskReport, MergeReport, Started};
 use super::laps::Lap;
 use super::model::SharedModel;
-use super::team::{Team, view};
-use super::{Error, Keep, Plans, Stop, Training};
+use super::team::{Team, Watch, view};
+use super::{Cause, Error, Keep, Plans, Stop, Training};
 use crate::checkpoint::chain::Restored;
 use crate::checkpoint::{Hash, Progress};
 use crate::mask::{Choice, Draw, Mask, Order, Samples, select};
@@ -19,13 +20,15 @@ use crate::settings::Config;
 pub(super) enum Epoch {
     /// All its steps are done, and the model is evaluated.
     Done(EpochReport),
-    /// The signal of this number stopped it.
-    Stopped(i32),
+    /// It was stopped.
+    Stopped(Cause),
 }
 
 /// A run under way.
 pub(super) struct Trainer<'a, B: TrainingBackend> {
     config: &'a Config,
+    /// The mask that the run was given, if it does not choose its own.
+    given: Option<Mask>,
     model: SharedModel<B>,
     team: Team<B>,
     clock: Clock,
@@ -40,35 +43,32 @@ impl<'a, B: TrainingBackend> Trainer<'a, B> {
     /// # Errors
     /// When the device has no room, a file cannot be read or written, or another process fails.
     pub fn new(backend: B, training: Training<'a>, began: Instant) -> Result<Self, Error> {
-        let Training { config, dataset, resume, comm, keep, listeners } = training;
+        let Training { config, dataset, start, resume, comm, keep, recorders, listeners } = training;
         let (plans, set) = (Plans::<B>::new(config)?, dataset.set());
         let images = [dataset.train.len(), dataset.test.len()];
-        let local = comm.local().len();
-        check_room(&backend, config, &plans, local, images)?;
         let (weights, running) = match &resume {
             Some(restored) => (restored.weights.clone(), restored.running.clone()),
-            None => {
-                let layout = &plans.graph.layout;
-                (layout.initial_weights(config.train.seed), layout.initial_statistics())
-            }
+            None => start.model.unwrap_or_else(|| plans.graph.layout.initial_model(config.train.seed)),
         };
         let progress = resume.as_ref().map_or_else(Progress::default, |restored| restored.progress);
         let resumed = resume.as_ref().map(|restored| restored.progress.at);
-        let audience = Audience { listeners, root: comm.is_root() };
+        let audience = Audience { recorders, listeners, root: comm.is_root() };
         let mut model = SharedModel::new(backend, plans, dataset.test, (&weights, &running))?;
         let team = Team::new(comm, config, model.network(), dataset.train)?;
         let steps = (team.images() / config.train.batch_size) as u32;
         let clock = Clock::new(config, steps, &progress, began);
-        let mut trainer = Trainer { config, model, team, clock, keep, audience };
+        let mut trainer = Trainer { config, given: start.mask, model, team, clock, keep, audience };
         if let Some(restored) = resume {
             trainer.resume(restored)?;
         }
+        // From here on it is a run that can be resumed.
+        trainer.keep.begin()?;
         let network = trainer.model.network();
         let (device, workers) = (network.backend().device(), trainer.team.names());
         trainer.audience.tell(&Event::Started(&Started {
             config,
             device: &device,
-            data: set.name,
+            data: set,
             images,
             steps,
             workers: &workers,
@@ -102,36 +102,46 @@ impl<'a, B: TrainingBackend> Trainer<'a, B> {
     /// longer finite.
     pub fn epoch(&mut self, stop: &Stop) -> Result<Epoch, Error> {
         while !self.clock.epoch_is_trained() {
-            if self.clock.selects() {
-                self.select_mask()?;
+            if self.clock.selects()
+                && let Some(cause) = self.select_mask(stop)?
+            {
+                return Ok(Epoch::Stopped(cause));
             }
             let Trainer { config, model, team, clock, audience, .. } = self;
             team.train(model.network(), config, clock, stop, audience)?;
             let at = clock.at();
             let place = [at.epoch.to_le_bytes(), at.step.to_le_bytes()].concat();
-            let signal = team.agree(clock.laps(), "the place in the training", &place, stop.signal())?;
+            let cause = team.agree(clock.laps(), "the place in the training", &place, stop.cause())?;
             if clock.merges() {
                 self.merge()?;
             }
-            if let Some(signal) = signal {
-                return Ok(Epoch::Stopped(signal));
+            if let Some(cause) = cause {
+                return Ok(Epoch::Stopped(cause));
             }
         }
         self.clock.laps().switch(Lap::Test);
-        let test = self.team.evaluate(&mut self.model, stop)?;
+        let Trainer { model, team, audience, .. } = self;
+        let test = match team.evaluate(model, stop, audience)? {
+            Ok(test) => test,
+            Err(cause) => return Ok(Epoch::Stopped(cause)),
+        };
         self.clock.laps().switch(Lap::Other);
-        let Some(test) = test else { return Ok(Epoch::Stopped(stop.signal().unwrap_or(0))) };
         let report = self.report(test)?;
         self.clock.next_epoch(report.test_accuracy);
-        self.audience.tell(&Event::Epoch(&report))?;
+        // What keeps comes before what shows, and the final weights before the checkpoint that says nothing
+        // is left to do.
+        self.audience.record(&Event::Epoch(&report))?;
         let last = report.epoch == self.config.train.epochs;
+        self.keep.epoch(&report, &mut view(self.model.network()))?;
         if last {
-            // Before the checkpoint that says nothing is left to do.
             self.keep.end(&mut view(self.model.network()))?;
         }
-        if last || report.epoch.is_multiple_of(self.config.checkpoint.every) {
-            self.checkpoint()?;
-        }
+        let kept = match last || report.epoch.is_multiple_of(self.config.checkpoint.every) {
+            true => self.write_checkpoint()?,
+            false => None,
+        };
+        self.audience.show(&Event::Epoch(&report))?;
+        kept.map_or(Ok(()), |path| self.audience.tell(&Event::Checkpoint(&path)))?;
         Ok(Epoch::Done(report))
     }
 
@@ -167,8 +177,9 @@ impl<'a, B: TrainingBackend> Trainer<'a, B> {
         audience.tell(&Event::Merge(&MergeReport { epoch: at.epoch + 1, step: at.step, seconds }))
     }
 
-    /// Selects a mask, by all workers together, and trains only what it keeps from now on.
-    fn select_mask(&mut self) -> Result<(), Error> {
+    /// Selects a mask, by all workers together, and trains only what it keeps from now on. Returns what has
+    /// stopped it, if anything has.
+    fn select_mask(&mut self, stop: &Stop) -> Result<Option<Cause>, Error> {
         let began = Instant::now();
         self.clock.laps().switch(Lap::Train);
         if self.config.mask.rule == UpdateRule::Strict {
@@ -180,8 +191,12 @@ impl<'a, B: TrainingBackend> Trainer<'a, B> {
                 Some(_) => {}
             }
         }
-        let Some(mask) = self.choose()? else { return Ok(()) };
-        let Trainer { config, model, team, clock, keep, audience } = self;
+        let mask = match self.choose(stop)? {
+            Ok(Some(mask)) => mask,
+            Ok(None) => return Ok(None),
+            Err(cause) => return Ok(Some(cause)),
+        };
+        let Trainer { config, model, team, clock, keep, audience, .. } = self;
         let hash = Hash::of_indices(mask.indices()).to_string();
         team.agree(clock.laps(), "the mask", hash.as_bytes(), None)?;
         let weights = mask.weight_count();
@@ -200,29 +215,37 @@ impl<'a, B: TrainingBackend> Trainer<'a, B> {
             keep.mask(mask, &mut view(network))?;
         }
         clock.laps().switch(Lap::Other);
-        audience.tell(&Event::Mask(&report))
+        audience.tell(&Event::Mask(&report))?;
+        Ok(None)
     }
 
-    /// Chooses the weights to keep, as the kind of mask has it; none for a kind that keeps all.
-    fn choose(&mut self) -> Result<Option<Mask>, Error> {
-        let Trainer { config, model, team, clock, .. } = self;
+    /// Chooses the weights to keep, as the kind of mask has it; none for a kind that keeps all. The inner
+    /// error is what has stopped it.
+    fn choose(&mut self, stop: &Stop) -> Result<Result<Option<Mask>, Cause>, Error> {
+        let Trainer { config, given, model, team, clock, audience, .. } = self;
         let (settings, seed, number) = (&config.mask, config.train.seed, clock.draw());
-        let quota = config.workers.quota(settings, &model.network().graph().layout)?;
-        Ok(match settings.kind.choice() {
+        let mut quota = || config.workers.quota(settings, &model.network().graph().layout);
+        Ok(Ok(match settings.kind.choice() {
             Choice::Nothing => None,
+            Choice::Given => Some(given.clone().ok_or(Error::NoMask)?),
             Choice::ByNetwork(scores) => {
+                let quota = quota()?;
                 let network = model.network();
                 let scores = scores(network, &Draw { quota, seed, number })?;
                 Some(select::largest(network, &scores, quota)?)
             }
             Choice::BySamples => {
+                let quota = quota()?;
                 let rule = settings.rule(clock.at().epoch);
                 let (order, count) = (Order::Shuffled, settings.samples);
                 let samples = Samples { first: 0, count, order, augment: true, seed, epoch: number };
-                team.score(model, rule, samples, clock.laps())?;
+                let mut watch = Watch { stop, audience };
+                if let Some(cause) = team.score(model, rule, samples, clock.laps(), &mut watch)? {
+                    return Ok(Err(cause));
+                }
                 model.largest(quota)?
             }
-        })
+        }))
     }
 
     /// Writes a checkpoint, and says so.
@@ -230,11 +253,16 @@ impl<'a, B: TrainingBackend> Trainer<'a, B> {
     /// # Errors
     /// When it cannot be written, or the device, a listener or another process fails.
     pub fn checkpoint(&mut self) -> Result<(), Error> {
-        let Trainer { model, team, clock, keep, audience, .. } = self;
-        match team.checkpoint(model.network(), clock, *keep)? {
-            Some(path) => audience.tell(&Event::Checkpoint(&path)),
+        match self.write_checkpoint()? {
+            Some(path) => self.audience.tell(&Event::Checkpoint(&path)),
             None => Ok(()),
         }
+    }
+
+    /// Writes a checkpoint. Returns its file, at the root.
+    fn write_checkpoint(&mut self) -> Result<Option<PathBuf>, Error> {
+        let Trainer { model, team, clock, keep, .. } = self;
+        team.checkpoint(model.network(), clock, *keep)
     }
 
     /// Writes all weights, for deltas to build on, and says so.
@@ -255,26 +283,4 @@ impl<'a, B: TrainingBackend> Trainer<'a, B> {
         self.audience.tell(&Event::Ended { outcome, folder: self.keep.folder() })?;
         self.team.finish()
     }
-}
-
-/// Checks that a run fits into the device's memory.
-fn check_room<B: TrainingBackend>(
-    backend: &B,
-    config: &Config,
-    plans: &Plans<B>,
-    local: usize,
-    [train, test]: [usize; 2],
-) -> Result<(), Error> {
-    let replicas = if config.has_workers() { local } else { 0 };
-    // Parts of the images are copies; the whole is shared.
-    let held = if config.shards() { local * config.worker_images(train) } else { train };
-    let needed = plans.memory(replicas, held + test).total();
-    let free = backend.free_bytes()?;
-    if needed <= free {
-        return Ok(());
-    }
-    let [needed, free] = [needed, free].map(|bytes| bytes / 1_000_000);
-    let (device, batch_size) = (backend.device(), config.train.batch_size);
-    let (model, width) = (config.network.model, config.network.width);
-    Err(Error::NoRoom { model, width, batch_size, workers: local, needed, device, free })
 }

@@ -11,6 +11,7 @@ use std::sync::OnceLock;
 use crate::support::cli::{
     SMALL, SMALL_MODEL, contents, evaluate, finish, listing, restore, succeed, timeless_metrics, train,
 };
+use fishmask::records::{State, Status};
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 use tempfile::{TempDir, tempdir};
@@ -260,7 +261,7 @@ fn resuming_on_a_gpu_that_is_gone() {
     let moved = moved.replace("\"precision\": \"f32\"", "\"precision\": \"f16\"");
     assert_ne!(config, moved);
     fs::write(&path, moved).unwrap();
-    let resumed = train(directory.path(), "--resume run");
+    let resumed = train(directory.path(), "--resume run --device cuda:0 --set device.precision=f16");
     refused(directory.path(), resumed, &["NVIDIA driver", "use the CPU"]);
 }
 
@@ -303,7 +304,7 @@ fn weights_of_another_model_or_width_or_a_checkpoint() {
     weights_are_refused(&directory, "--model resnet9 --width 4", &parts);
     let checkpoint = &finished()["run/checkpoints/epoch-0003-step-00000.safetensors"];
     fs::write(directory.path().join("changed.safetensors"), checkpoint).unwrap();
-    weights_are_refused(&directory, OWN, &["velocity.", "full checkpoint"]);
+    weights_are_refused(&directory, OWN, &["full checkpoint", "fishmask checkpoint restore"]);
 }
 
 #[test]
@@ -338,7 +339,6 @@ fn resuming_something_else() {
     refused(path, resume("absent"), &["absent: not a run folder", "not exist"]);
     refused(path, resume("empty"), &["empty: not a run folder", "config.json"]);
     refused(path, resume("run/logs.tsv"), &["run/logs.tsv: not a run folder", "a file"]);
-    refused(path, resume("run"), &["all 3 epochs are done"]);
     for (text, parts) in [
         ("{", ["run/config.json", "EOF"]),
         ("{\"recipe\": \"quick\"}", ["run/config.json", "missing field"]),
@@ -352,7 +352,9 @@ fn resuming_something_else() {
     refused(path, resume("run"), &["run/config.json: network.width = 0"]);
     // The checkpoints are of another model than the configuration.
     fs::write(path.join("run/config.json"), config.replace("\"width\": 2", "\"width\": 3")).unwrap();
-    refused(path, resume("run"), &["epoch-0003-step-00000.safetensors", "width 2", "width 3"]);
+    refused(path, resume("run"), &["run/config.json: changed", "network.width from 2 to 3"]);
+    let repeated = train(path, "--resume run --width 3");
+    refused(path, repeated, &["epoch-0003-step-00000.safetensors", "width 2", "width 3"]);
 }
 
 #[test]
@@ -361,7 +363,8 @@ fn resuming_with_flags_that_contradict_the_run() {
     for (flags, parts) in [
         ("--width 3", ["--width 3", "has 2"]),
         ("--model resnet18", ["--model resnet18", "has resnet9"]),
-        ("--epochs 4", ["--epochs 4", "has 3"]),
+        ("--epochs 4", ["--epochs 4", "one of 3 epochs"]),
+        ("--epochs 2", ["--epochs 2", "has 3"]),
         ("--seed 1", ["--seed 1", "has 0"]),
         ("--lr 0.1", ["--lr 0.1", "has 0.2"]),
         ("--batch-size 32", ["--batch-size 32", "has 64"]),
@@ -372,13 +375,8 @@ fn resuming_with_flags_that_contradict_the_run() {
         let command = train(directory.path(), &format!("--resume run {flags}"));
         refused(directory.path(), command, &parts);
     }
-    // A combination no run can have is told with the way to call the program.
-    let before = listing(directory.path());
-    let command = train(directory.path(), "--resume run --run-dir other").output().unwrap();
-    let (code, out, err) = finish(command);
-    assert_eq!((code, out.as_str()), (Some(2), ""));
-    assert!(err.starts_with("error: ") && err.contains("--resume") && err.contains("--run-dir"), "{err}");
-    assert_eq!(listing(directory.path()), before);
+    let command = train(directory.path(), "--resume run --run-dir other");
+    refused(directory.path(), command, &["--resume run --run-dir other: a run goes on in its own folder"]);
 }
 
 #[test]
@@ -446,8 +444,13 @@ fn a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint() {
     let config = config.replace("\"lr\": 0.2", "\"lr\": 1e30");
     fs::write(directory.path().join("run/config.json"), config).unwrap();
     let before = contents(&directory.path().join("run/checkpoints"));
-    check(train(directory.path(), "--resume run"), "epoch 3");
-    assert!(before.len() == 1 && contents(&directory.path().join("run/checkpoints")) == before);
+    check(train(directory.path(), "--resume run --lr 1e30"), "epoch 3");
+    let status = Status::read(&directory.path().join("run")).unwrap();
+    assert_eq!((status.state, status.epoch), (State::Diverged, 2));
+    assert!(status.reason.unwrap().contains("no longer finite"));
+    let mut after = contents(&directory.path().join("run/checkpoints"));
+    after.insert("settings.json".into(), before["settings.json"].clone());
+    assert!(before.len() == 2 && after == before);
     assert_eq!(timeless_metrics(&directory.path().join("run")).len(), 2);
 }
 

@@ -6,7 +6,8 @@ use std::process::{Command, Stdio};
 
 use crate::support::chain::{Run, bits, three_masks};
 use crate::support::cli::{SMALL, finish, succeed, timeless_metrics, train};
-use fishmask::checkpoint::{Moment, RunLock, weights};
+use fishmask::checkpoint::weights::{self, Loaded};
+use fishmask::checkpoint::{Moment, RunLock};
 use fishmask::graph::Model;
 use tempfile::{TempDir, tempdir};
 
@@ -73,13 +74,14 @@ fn restore_writes_what_the_run_had() {
         let out =
             good(folder.path(), &format!("restore run --epoch {epoch} --step {step} --out F.safetensors"));
         assert!(out.contains(&format!("epoch-{epoch:04}-step-{step:05}.delta.safetensors")), "{out}");
-        let (weights, running) = weights::load(&folder.path().join("F.safetensors"), &run.layout).unwrap();
+        let Loaded { weights, running, .. } =
+            weights::load(&folder.path().join("F.safetensors"), &run.layout).unwrap();
         assert_eq!((bits(&weights), bits(&running)), (bits(&run.weights), bits(&run.running)));
     }
     fs::remove_file(folder.path().join("F.safetensors")).unwrap();
     let err = bad(folder.path(), "restore run --epoch 9 --out F.safetensors");
     assert!(
-        err.contains("no checkpoint after epoch 9, step 0; there are 9 from epoch 0 to epoch 6 step 1"),
+        err.contains("holds no checkpoint of epoch 9; there are 9 from epoch 0 to epoch 6 step 1"),
         "{err}"
     );
     // Damaged, nothing is written.
@@ -126,7 +128,7 @@ fn prune_keeps_the_last_and_waits_for_no_other_writer() {
     assert!(out.lines().last().unwrap().starts_with("removed 10 files, "), "{out}");
     good(folder.path(), "verify run");
     good(folder.path(), "restore run --epoch 6 --step 1 --out F.safetensors");
-    let (weights, _) = weights::load(&folder.path().join("F.safetensors"), &runs[7].layout).unwrap();
+    let weights = weights::load(&folder.path().join("F.safetensors"), &runs[7].layout).unwrap().weights;
     assert_eq!(bits(&weights), bits(&runs[7].weights));
     let (code, _, err) = checkpoint(folder.path(), "prune run --keep-last 0");
     assert!(code == Some(2) && err.contains("--keep-last"), "{err}");
@@ -144,7 +146,17 @@ fn diff_counts_changes_by_layer() {
     assert_eq!(last[..3], ["all", &runs[0].layout.weight_count().to_string(), &changed.to_string()]);
     let sum: usize = rows[1..rows.len() - 1].iter().map(|row| row[2].parse::<usize>().unwrap()).sum();
     assert_eq!(sum, changed);
-    assert!(bad(folder.path(), "diff run 1 8").contains("no checkpoint after epoch 8"));
+    let err = bad(folder.path(), "diff run 1 8");
+    assert!(err.contains("holds no checkpoint of epoch 8; there are 9 from"), "{err}");
+    // A step within an epoch.
+    let out = good(folder.path(), "diff run 3 3:5");
+    let changed = runs[2].weights.iter().zip(&runs[3].weights).filter(|(a, b)| a.to_bits() != b.to_bits());
+    let last: Vec<&str> = out.lines().last().unwrap().split_whitespace().collect();
+    assert_eq!(last[2], changed.count().to_string());
+    let err = bad(folder.path(), "diff run 3:6 3");
+    assert!(err.contains("holds no checkpoint of epoch 3 step 6; there are 9 from"), "{err}");
+    let (code, _, err) = checkpoint(folder.path(), "diff run 3.5 3");
+    assert!(code == Some(2) && err.contains("named by EPOCH or EPOCH:STEP, such as 3 or 3:120"), "{err}");
 }
 
 #[test]
@@ -212,7 +224,8 @@ fn the_script_restores_the_same_weights() {
         let (code, out, err) = read(&format!("run --epoch {epoch} --step {step} --out P.safetensors"));
         assert_eq!(code, Some(0), "{out}{err}");
         assert!(out.starts_with("weights: "), "{out}");
-        let (weights, running) = weights::load(&folder.path().join("P.safetensors"), &run.layout).unwrap();
+        let Loaded { weights, running, .. } =
+            weights::load(&folder.path().join("P.safetensors"), &run.layout).unwrap();
         assert_eq!((bits(&weights), bits(&running)), (bits(&run.weights), bits(&run.running)));
     }
     // As `prune` leaves it, and what is not there.

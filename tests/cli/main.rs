@@ -3,11 +3,22 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod again;
 mod bad_input;
 mod checkpoint;
 mod config;
+mod data;
+mod evaluate;
 mod kill;
+#[cfg(unix)]
+mod machines;
 mod mask;
 #[cfg(feature = "mpi")]
 mod mpi_train;
+#[cfg(unix)]
+mod outputs;
 mod programs;
+mod start;
+#[cfg(unix)]
+mod stops;
+mod weights;

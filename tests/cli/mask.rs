@@ -6,6 +6,10 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use crate::support::cli::{contents, evaluate, finish, listing, mask, restore, succeed, train};
+use fishmask::checkpoint::chain::Chain;
+use fishmask::data::synthetic;
+use fishmask::graph::{Model, ModelId};
+use fishmask::mask::file;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use tempfile::{TempDir, tempdir};
@@ -58,7 +62,7 @@ fn a_masked_run_says_what_it_keeps() {
     }
     let names: Vec<_> =
         files.keys().filter_map(|name| name.strip_prefix("run/checkpoints/")).map(String::from).collect();
-    assert_eq!(names.len(), 4, "a base, a mask, two deltas: {names:?}");
+    assert_eq!(names.len(), 5, "a base, a mask, two deltas, the settings: {names:?}");
     let delta = files["run/checkpoints/epoch-0002-step-00000.delta.safetensors"].len();
     let final_ = files["run/final.safetensors"].len();
     assert!(4 * delta < final_, "{delta} of {final_} bytes");
@@ -141,8 +145,11 @@ fn scores_that_are_not_finite_choose_nothing() {
         .iter()
         .map(|(name, view)| {
             let mut data = view.data().to_vec();
-            if name == "layer2_conv.weight" {
-                data[..4].copy_from_slice(&f32::NAN.to_le_bytes());
+            if name == "linear.weight" {
+                // Numbers, but not what is computed of them.
+                let (some, others) = data.as_chunks_mut::<4>().0.split_at_mut(view.data().len() / 8);
+                some.fill(f32::MAX.to_le_bytes());
+                others.fill(f32::MIN.to_le_bytes());
             }
             (name.to_string(), view.shape().to_vec(), data)
         })
@@ -178,6 +185,14 @@ fn bad_input_is_one_sentence_and_leaves_nothing() {
         (format!("{MODEL} --out o --width 0").replace("--width 2 ", ""), ["--width 0", "from 1"]),
         (format!("{wide} --out o"), ["run/final.safetensors", "the file is of width 2"]),
         (format!("{MODEL} --fisher-samples 2 --out no/such/o"), ["no/such", "o"]),
+        (
+            "run --epoch 9".into(),
+            ["run/checkpoints: holds no checkpoint of epoch 9", "epoch 0, epoch 1, epoch 2"],
+        ),
+        ("run --width 4".into(), ["--width 4", "the run's config.json has 2; leave it out"]),
+        ("run --recipe quick".into(), ["--recipe quick", "the run's config.json says"]),
+        ("run --fisher-samples 257".into(), ["--fisher-samples 257", "there are 256 images"]),
+        ("gone".into(), ["gone: not a run folder", "does not exist"]),
         ("--compare a.safetensors gone".into(), ["gone", "cannot read it"]),
         (
             "--compare a.safetensors run/final.safetensors".into(),
@@ -194,7 +209,14 @@ fn bad_input_is_one_sentence_and_leaves_nothing() {
         );
         assert_eq!(listing(path), before, "{flags}");
     }
-    for flags in ["", "--model resnet9 --width 2", "--compare a.safetensors", "--compare a b --seed 1"] {
+    for flags in [
+        "",
+        "--model resnet9 --width 2",
+        "--compare a.safetensors",
+        "--compare a b --seed 1",
+        "run --weights run/final.safetensors",
+        "--weights run/final.safetensors --epoch 1",
+    ] {
         let (code, _, err) = finish(mask(path, flags).output().unwrap());
         assert!(code == Some(2) && err.starts_with("error: "), "{flags}: {err}");
     }
@@ -213,7 +235,46 @@ fn restored_epochs_evaluate_to_what_their_rows_say() {
         ));
         let flags = format!("--model resnet9 --width 2 --data synthetic --weights e{epoch}.safetensors");
         let (out, _) = succeed(evaluate(path, &flags));
-        assert!(out.trim_end().ends_with(&format!("accuracy {accuracy}")), "{row}\n{out}");
+        let first = out.lines().next().unwrap();
+        assert!(first.ends_with(&format!("accuracy {accuracy}")), "{row}\n{out}");
     }
     succeed(crate::support::cli::checkpoint(path, "verify run"));
+}
+
+/// What `mask` writes of itself: enough to make the same file again.
+#[test]
+fn a_file_says_what_it_is_of() {
+    let directory = with_run();
+    let path = directory.path();
+    let before = listing(&path.join("run"));
+    let (out, err) = succeed(mask(path, "run --fisher-samples 20 --seed 3 --out a.safetensors"));
+    assert_eq!(err, "");
+    let (about, _) = file::load(&path.join("a.safetensors")).unwrap();
+    assert_eq!((about.id, about.samples, about.seed), (ModelId::new(Model::Resnet9, 2), 20, 3));
+    let made = about.made.unwrap();
+    // The run's own images, and its final weights.
+    let images = synthetic::dataset(256, 1, 0).train;
+    assert_eq!((made.data.as_str(), made.images), ("synthetic", 256));
+    assert_eq!(made.data_digest, images.fingerprint().into());
+    assert_eq!(made.weights, "run/final.safetensors");
+    let chain = Chain::find(&path.join("run/checkpoints")).unwrap();
+    assert_eq!(made.weights_digest, chain.checkpoints().last().unwrap().model.unwrap());
+    assert_eq!(made.settings["mask.keep_ratio"], 0.05);
+    assert_eq!(made.settings["data.images"], 256);
+    assert!(made.version.starts_with(env!("CARGO_PKG_VERSION")), "{}", made.version);
+
+    // Without a file only the table is printed.
+    let files = listing(path);
+    let (again, _) = succeed(mask(path, "run --fisher-samples 20 --seed 3"));
+    assert_eq!((again, listing(path)), (out, files));
+    assert_eq!(listing(&path.join("run")), before, "the run is only read");
+    // An epoch's weights are those of its checkpoint.
+    succeed(mask(path, "run --epoch 2 --fisher-samples 20 --seed 3 --out b.safetensors"));
+    assert_eq!(scores(&path.join("b.safetensors")), scores(&path.join("a.safetensors")));
+    succeed(mask(path, "run --epoch 1 --fisher-samples 20 --seed 3 --out c.safetensors"));
+    let (about, _) = file::load(&path.join("c.safetensors")).unwrap();
+    let made = about.made.unwrap();
+    assert_eq!(made.weights, "run/checkpoints/epoch-0001-step-00000.delta.safetensors");
+    assert_eq!(Some(made.weights_digest), chain.checkpoints()[1].model);
+    assert_ne!(scores(&path.join("c.safetensors")), scores(&path.join("a.safetensors")));
 }

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::support::cli::{finish, succeed, timeless_metrics, train};
+use crate::support::cli::{finish, mask, succeed, timeless_metrics, train};
 use assert_cmd::cargo::cargo_bin;
 use fishmask::rng::{Purpose, Stream};
 use serde_json::Value;
@@ -68,6 +68,24 @@ fn processes_end_with_the_bits_of_one() {
             assert_eq!(config(&one), config(&several));
         }
     }
+}
+
+/// The first rank reads the weights and the mask, and hands them on.
+#[test]
+fn processes_start_from_the_same_files_and_end_with_the_bits_of_one() {
+    let directory = tempdir().unwrap();
+    let at = directory.path();
+    succeed(train(at, &format!("{FLAGS} --workers 2 --run-dir pre")));
+    succeed(mask(at, "pre --keep-ratio 0.1 --fisher-samples 13 --out m.safetensors"));
+    let start = format!("{FLAGS} --weights pre/final.safetensors --mask-file m.safetensors");
+    succeed(train(at, &format!("{start} --workers 2 --run-dir one")));
+    let (out, _) = succeed(mpirun(at, 2, &format!("{start} --distributed --run-dir several")));
+    assert_eq!(out.matches("\nstart    weights of ").count(), 1, "only the root prints: {out}");
+    let [one, several] = ["one", "several"].map(|run| at.join(run));
+    assert!(final_bytes(&one) == final_bytes(&several) && final_bytes(&one) != final_bytes(&at.join("pre")));
+    assert_eq!(metrics(&one), metrics(&several));
+    let config = |run: &Path| fs::read(run.join("config.json")).unwrap();
+    assert_eq!(config(&one), config(&several));
 }
 
 /// Process numbers of the ranks of a job.

@@ -138,14 +138,27 @@ fn the_run_folder_holds_exactly_what_it_should() {
         ".lock",
         "checkpoints/epoch-0002-step-00000.safetensors",
         "checkpoints/epoch-0003-step-00000.safetensors",
+        "checkpoints/settings.json",
         "config.json",
         "final.safetensors",
         "logs.tsv",
         "metrics.jsonl",
+        "status.json",
     ];
     assert_eq!(names, expected);
 
-    let config: Value = serde_json::from_str(run.text("config.json")).unwrap();
+    let mut config: Value = serde_json::from_str(run.text("config.json")).unwrap();
+    let sessions = config.as_object_mut().unwrap().remove("sessions").unwrap();
+    let session = sessions[0].as_object().unwrap();
+    assert_eq!(sessions.as_array().unwrap().len(), 1);
+    let text = |key: &str| session[key].as_str().unwrap();
+    assert!(text("command").contains("train --data synthetic --train-images 256"), "{session:?}");
+    assert!(text("version").starts_with(env!("CARGO_PKG_VERSION")) && text("device").starts_with("cpu, "));
+    assert!(!text("host").is_empty() && session["threads"].as_u64() > Some(0));
+    assert!(["data", "settings"].iter().all(|key| text(key).len() == 16), "{session:?}");
+    let [began, ended] = ["began", "ended"].map(|key| text(key).parse::<jiff::Timestamp>().unwrap());
+    assert!(run.time[0] <= began.as_second() && began <= ended && ended.as_second() <= run.time[1]);
+    assert_eq!(serde_json::from_str::<Value>(run.text("checkpoints/settings.json")).unwrap(), config);
     let expected = json!({
         "recipe": "quick",
         "network": {"model": "resnet9", "width": 2},
@@ -153,11 +166,14 @@ fn the_run_folder_holds_exactly_what_it_should() {
         "train": {"epochs": 3, "batch_size": 64, "seed": 0, "label_smoothing": 0.0},
         "optimizer": {"lr": 0.2, "momentum": 0.9, "weight_decay": 5e-4},
         "schedule": {"peak_epoch": 1.0, "final": 0.0},
+        "start": {
+            "weights": "none", "weights_only": "*", "mask": "none", "mask_of_other_weights": false,
+        },
         "mask": {
             "kind": "dense", "keep_ratio": 0.02, "samples": 1024, "target": "label", "power": "square",
             "warmup_epochs": 0, "every": 0, "rule": "strict",
         },
-        "checkpoint": {"every": 1, "state": "on", "values": "f32"},
+        "checkpoint": {"every": 1, "best": false, "state": "on", "values": "f32"},
         "workers": {
             "count": 1, "merge_steps": 100, "reselect_merges": 10, "masks": "same", "aggregate": "mean",
             "shard_data": false,
@@ -286,10 +302,11 @@ fn logits(path: &Path) -> (Vec<f32>, usize) {
     (values.collect(), view.shape()[0])
 }
 
-/// The two numbers of `evaluate`'s line.
+/// The two numbers of `evaluate`'s first line.
 fn printed(line: &str) -> (f64, f64) {
+    let line = line.lines().next().unwrap();
     let (loss, accuracy) = line.rsplit_once("loss ").unwrap().1.split_once(", accuracy ").unwrap();
-    (loss.parse().unwrap(), accuracy.trim_end().strip_suffix('%').unwrap().parse().unwrap())
+    (loss.parse().unwrap(), accuracy.strip_suffix('%').unwrap().parse().unwrap())
 }
 
 #[test]
@@ -299,7 +316,7 @@ fn evaluating_the_final_weights_gives_the_last_rows_numbers() {
     let before = listing(&folder);
     let flags = format!("{SMALL_MODEL} --weights {}/final.safetensors --logits l.safetensors", run.folder());
     let (out, err) = succeed(evaluate(directory.path(), &flags));
-    assert_eq!((err.as_str(), out.lines().count()), ("", 1), "{out}");
+    assert_eq!((err.as_str(), out.lines().count()), ("", 1 + 2 + 10), "{out}");
     assert!(out.starts_with("synthetic, 10000 test images: "), "{out}");
     let last = run.last();
     let (loss, accuracy) = printed(&out);
@@ -365,11 +382,11 @@ fn stops_and_goes_on(signal: &str, code: i32) {
     let (ended, out, err) = running.end();
     assert_eq!((ended, err.as_str()), (Some(code), ""), "{out}");
     let last = out.lines().last().unwrap();
-    assert!(last.contains(signal) && last.ends_with("train --resume a/run"), "{last}");
+    assert!(last.contains(signal) && last.ends_with("--peak-epoch 1 --resume a/run"), "{last}");
     let run = directory.path().join("a/run");
     assert!(!run.join("final.safetensors").exists());
     let checkpoints: Vec<_> = contents(&run.join("checkpoints")).into_keys().collect();
-    assert!(checkpoints.len() == 2 || checkpoints[0].starts_with("epoch-0001"), "{checkpoints:?}");
+    assert!(checkpoints.len() == 3 || checkpoints[0].starts_with("epoch-0001"), "{checkpoints:?}");
 
     // Flags that say the same as the run are no contradiction.
     let (out, err) = succeed(train(directory.path(), "--resume a/run --width 2 --seed 0"));
@@ -418,10 +435,11 @@ fn help_names_every_flag() {
         --momentum --weight-decay --label-smoothing --train-images --mask --keep-ratio --fisher-samples \
         --fisher-target --fisher-power --warmup-epochs --mask-every --update-rule --checkpoint-state \
         --checkpoint-values --data --data-dir --offline --no-verify --device --precision --seed --run-dir \
-        --resume --checkpoint-every --threads --summary";
-    let evaluate_flags =
-        "--recipe --set --model --width --weights --data-dir --split --count --logits --no-verify --device";
-    let mask_flags = "--recipe --set --compare --model --width --weights --data-dir --fisher-samples \
+        --resume --checkpoint-every --threads --summary --weights --weights-only --mask-file \
+        --mask-of-other-weights";
+    let evaluate_flags = "--recipe --set --model --width --weights --epoch --data-dir --split --count \
+        --confusion --logits --no-verify --device";
+    let mask_flags = "--recipe --set --compare --model --width --weights --epoch --data-dir --fisher-samples \
         --fisher-target --fisher-power --keep-ratio --sample-order --augment --bn --device --out --seed \
         --threads";
     for (command, flags) in [
@@ -474,7 +492,7 @@ fn the_printed_recipe_fed_back_gives_the_same_run() {
     assert_eq!(values(&again), values(&recipe));
     piped("--run-dir piped");
     succeed(train(directory.path(), &format!("{flags} --run-dir typed")));
-    for file in ["config.json", "final.safetensors"] {
+    for file in ["checkpoints/settings.json", "final.safetensors"] {
         let [piped, typed] =
             ["piped", "typed"].map(|run| fs::read(directory.path().join(run).join(file)).unwrap());
         assert!(piped == typed, "{file}");

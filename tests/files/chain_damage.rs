@@ -265,7 +265,7 @@ fn files_of_another_model_format_or_kind_are_refused() {
         (json!({ "width": 1_u64 << 60 }), "its width is 1152921504606846976"),
         (json!({ "epoch": 3 }), "its content is that of epoch-0003-step-00000.delta.safetensors; rename it"),
         (json!({ "epoch": -1 }), "invalid value"),
-        (json!({ "mask": "abc" }), "expected 64 digits"),
+        (json!({ "mask": "abc" }), "expected 64 lower-case hexadecimal digits"),
     ] {
         let f = Fixture::new();
         f.forge(FIRST, FIRST, |json, _| {
@@ -281,10 +281,12 @@ fn files_of_another_model_format_or_kind_are_refused() {
 #[test]
 fn weights_of_another_program_are_no_base() {
     let f = Fixture::new();
-    weights::save(&f.path(BASE), &small(), &[0.0; 29], &[0.0; 10]).unwrap();
+    weights::save(&f.path(BASE), ID, &small(), &[0.0; 29], &[0.0; 10]).unwrap();
     let text = f.read().broken()[0].to_string();
     assert!(
-        text.ends_with("not a file of a checkpoint chain: it has no metadata entry `fishmask`"),
+        text.contains(
+            "not a file of a checkpoint chain: metadata entry `fishmask`: unknown variant `weights`"
+        ),
         "{text}"
     );
     assert!(f.refusal(1).to_string().contains(BASE));
@@ -294,10 +296,7 @@ fn weights_of_another_program_are_no_base() {
 fn what_is_not_there_is_said() {
     let f = Fixture::new();
     let text = f.refusal(7).to_string();
-    assert!(
-        text.ends_with("no checkpoint after epoch 7, step 0; there are epoch 0, epoch 1, epoch 2"),
-        "{text}"
-    );
+    assert!(text.ends_with("holds no checkpoint of epoch 7; there are epoch 0, epoch 1, epoch 2"), "{text}");
     let empty = tempdir().unwrap();
     assert!(matches!(Chain::find(empty.path()).unwrap_err().problem(), Problem::Empty));
     assert!(Chain::find(Path::new("absent")).unwrap_err().to_string().contains("absent: cannot list it"));

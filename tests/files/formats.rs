@@ -26,7 +26,7 @@ fn values(n: usize, salt: u32) -> Vec<f32> {
 fn progress(epoch: u32, step: u32) -> Progress {
     let totals = Totals { loss: f64::NEG_INFINITY, correct: 3, images: u64::MAX };
     let (train_seconds, total_seconds) = (1.0 / 3.0, f64::from_bits(1));
-    Progress { at: Moment::new(epoch, step), totals, train_seconds, total_seconds, test_accuracy: None }
+    Progress { at: Moment::new(epoch, step), totals, train_seconds, total_seconds, ..Progress::default() }
 }
 
 /// A file's header as JSON, and its data.
@@ -128,15 +128,9 @@ fn states() -> [State; 2] {
 fn dense_files_are_written_bit_for_bit_as_before() {
     let folder = tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
-    weights::save(&path("final.safetensors"), &small(), &values(29, 1), &values(10, 2)).unwrap();
     save_tensor(&path("logits.safetensors"), "logits", vec![3, 4], &values(12, 0)).unwrap();
-    let layout = Model::Resnet9.graph(1).unwrap().layout;
-    let n = layout.weight_count();
-    let mask = Mask::new(vec![0, 5, n as u32 - 1], n).unwrap();
-    file::save(&path("scores.safetensors"), &about(), &values(n, 0), &mask).unwrap();
     fs::create_dir(path("full")).unwrap();
-    let mut written =
-        vec!["final.safetensors".into(), "logits.safetensors".into(), "scores.safetensors".into()];
+    let mut written = vec!["logits.safetensors".into()];
     for state in states() {
         let saved = full::save(&path("full"), ID, &small(), &state).unwrap();
         written.push(format!("full/{}", saved.file_name().unwrap().to_str().unwrap()));
@@ -146,6 +140,36 @@ fn dense_files_are_written_bit_for_bit_as_before() {
     }
     save_mask(&path("full"), ID, &small(), &[0, 28]).unwrap();
     assert_content(&path("full"), "full", 3);
+}
+
+/// With a digest in the metadata, which files of before lack.
+#[test]
+fn weights_and_scores_hold_the_tensors_of_before() {
+    let folder = tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    weights::save(&path("final.safetensors"), ID, &small(), &values(29, 1), &values(10, 2)).unwrap();
+    let n = Model::Resnet9.graph(1).unwrap().layout.weight_count();
+    let mask = Mask::new(vec![0, 5, n as u32 - 1], n).unwrap();
+    file::save(&path("scores.safetensors"), &about(), &values(n, 0), &mask).unwrap();
+    for name in ["final.safetensors", "scores.safetensors"] {
+        let [(mut new, data), (mut old, before)] = [path(name), before(name)].map(|path| content(&path));
+        assert!(data == before, "{name}");
+        let [new_entry, old_entry] =
+            [&mut new, &mut old].map(|header| header.as_object_mut().unwrap().remove("__metadata__"));
+        assert_eq!(new, old, "{name}");
+        let new_entry = new_entry.unwrap()["fishmask"].as_str().unwrap().to_string();
+        let mut entry: serde_json::Value = serde_json::from_str(&new_entry).unwrap();
+        let check = entry.as_object_mut().unwrap().remove("check").unwrap();
+        // As docs/checkpoints.md has it: of the data, then of the JSON without the digits.
+        let blank = new_entry.replace(check.as_str().unwrap(), "");
+        let digest = blake3::Hasher::new().update(&data).update(blank.as_bytes()).finalize();
+        assert_eq!(check, digest.to_hex().as_str(), "{name}");
+        let expected = match old_entry {
+            Some(entry) => serde_json::from_str(entry["fishmask"].as_str().unwrap()).unwrap(),
+            None => serde_json::json!({ "format": 1, "kind": "weights", "model": "resnet9", "width": 4 }),
+        };
+        assert_eq!(entry, expected, "{name}");
+    }
 }
 
 fn about() -> file::About {
@@ -160,13 +184,14 @@ fn about() -> file::About {
         power: Power::Square,
         expect: false,
         running: true,
+        made: None,
     }
 }
 
 #[test]
 fn dense_files_of_before_are_read() {
-    let (values_, running) = weights::load(&before("final.safetensors"), &small()).unwrap();
-    assert_eq!((values_, running), (values(29, 1), values(10, 2)));
+    let loaded = weights::load(&before("final.safetensors"), &small()).unwrap();
+    assert_eq!((loaded.weights, loaded.running), (values(29, 1), values(10, 2)));
     for state in states() {
         let name = format!("full/epoch-{:04}-step-00003.safetensors", state.progress.at.epoch);
         assert_eq!(full::load(&before(&name), ID, &small()).unwrap(), state);

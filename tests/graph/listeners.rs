@@ -1,15 +1,18 @@
 //! The exact text of what a run shows and logs.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use fishmask::checkpoint::Moment;
+use fishmask::data::{DataSource, Set};
 use fishmask::device::Cpu;
 use fishmask::mask::Kind;
-use fishmask::records::{Bar, DawnLog, Durable, Metrics, Table, summary};
+use fishmask::records::{Bar, DawnLog, Durable, Meter, Metrics, Shown, Table, summary};
 use fishmask::settings::{Config, Reasons, Request};
-use fishmask::train::{EpochReport, Event, Exchange, Listener, MaskReport, Outcome, Started};
+use fishmask::train::{Cause, EpochReport, Error, Event, Exchange, Listener, MaskReport, Outcome, Started};
 
 const REPORT: EpochReport = EpochReport {
     epoch: 1,
@@ -32,8 +35,16 @@ fn with(settings: &[(&str, &str)]) -> Config {
     request.resolve(|| Err("no GPU".into())).unwrap().config
 }
 
+fn cifar10() -> &'static Set {
+    DataSource::Cifar10.set()
+}
+
+fn synthetic() -> &'static Set {
+    DataSource::Synthetic.set()
+}
+
 /// Tells a listener a whole run of two epochs.
-fn tell(listener: &mut dyn Listener, data: &str, resumed: Option<Moment>, outcome: &Outcome) {
+fn tell(listener: &mut dyn Listener, data: &'static Set, resumed: Option<Moment>, outcome: &Outcome) {
     let config = Config::default();
     let (path, folder) = (Path::new("runs/a"), Some(Path::new("runs/a")));
     let second = EpochReport { epoch: 2, lr: 0.0, test_accuracy: 100.0, total_seconds: 1234.56, ..REPORT };
@@ -54,11 +65,12 @@ fn finished() -> Outcome {
     Outcome::Finished(EpochReport { epoch: 2, test_accuracy: 75.126, total_seconds: 1234.56, ..REPORT })
 }
 
-fn table(data: &str, resumed: Option<Moment>, outcome: &Outcome) -> String {
-    let mut table = Table::new(
+fn table(data: &'static Set, resumed: Option<Moment>, outcome: &Outcome) -> String {
+    let table = Table::new(
         vec![],
         Reasons { device: "auto: no GPU".into(), recipe: "auto: the device is a CPU".into() },
     );
+    let mut table = table.resume_by(Box::new(|run| format!("train -r '{}' --offline", run.display())));
     tell(&mut table, data, resumed, outcome);
     String::from_utf8(table.into_inner()).unwrap()
 }
@@ -66,42 +78,48 @@ fn table(data: &str, resumed: Option<Moment>, outcome: &Outcome) -> String {
 #[test]
 fn table_of_a_whole_run() {
     let expected = "\
-device   CPU, 2 threads, f32 (auto: no GPU)
 data     CIFAR-10: 10,000 training images, 10,000 test images
+device   CPU, 2 threads, f32 (auto: no GPU)
 model    resnet9, width 16: 412,345 parameters
 recipe   quick (auto: the device is a CPU)
 train    8 epochs of 78 steps of 128 images, lr up to 0.2 at epoch 1.6, seed 0
 folder   runs/a
 
-epoch      lr  train loss  train acc  test loss  test acc  train s  test s  total s
-    1  0.1250      1.6543     40.12%     1.2500    55.00%     12.5     1.2     36.0
-    2  0.0000      1.6543     40.12%     1.2500   100.00%     12.5     1.2   1234.6
+                  training           test         seconds of
+epoch      lr    loss  correct    loss  correct   train   test   total
+    1  0.1250  1.6543   40.12%  1.2500   55.00%    12.5    1.2    36.0
+    2  0.0000  1.6543   40.12%  1.2500  100.00%    12.5    1.2  1234.6
 
 75.13% test accuracy on CIFAR-10 in 1234.6 s of training; run: runs/a
 ";
-    assert_eq!(table("CIFAR-10", None, &finished()), expected);
+    assert_eq!(table(cifar10(), None, &finished()), expected);
 }
 
 #[test]
 fn table_of_the_synthetic_set_names_it_everywhere() {
-    let text = table("synthetic", Some(Moment::new(3, 0)), &finished());
+    let text = table(synthetic(), Some(Moment::new(3, 0)), &finished());
     let lines: Vec<&str> = text.lines().collect();
     let header =
         "data     synthetic (made-up pictures, not CIFAR-10): 10,000 training images, 10,000 test images";
-    assert_eq!(lines[1], header);
+    assert_eq!(lines[0], header);
     assert_eq!(lines[6], "resumed  after epoch 3");
-    assert!(lines[8].ends_with("total s  data"));
-    assert!(lines[9].ends_with("   36.0  synthetic") && lines[10].ends_with(" 1234.6  synthetic"));
-    assert_eq!(lines[12], "75.13% test accuracy on synthetic in 1234.6 s of training; run: runs/a");
+    assert!(lines[9].ends_with("  total data"));
+    assert!(lines[10].ends_with("   36.0 synthetic") && lines[11].ends_with(" 1234.6 synthetic"));
+    assert!(lines[8..12].iter().all(|line| line.len() <= 80), "rows fit on a terminal of 80 columns");
+    assert_eq!(lines[13], "75.13% test accuracy on synthetic in 1234.6 s of training; run: runs/a");
 }
 
 #[test]
 fn table_of_a_stopped_run_says_how_to_go_on() {
-    for (signal, name) in [(2, "SIGINT"), (15, "SIGTERM"), (1, "signal 1")] {
-        let text = table("CIFAR-10", Some(Moment::new(0, 5)), &Outcome::Interrupted(signal));
-        assert!(text.contains("\nresumed  after step 5 of epoch 1\n\nepoch "));
-        let last =
-            format!("\nstopped by {name}; the checkpoint is written; go on with: train --resume runs/a\n");
+    let limit = Cause::TIME.number();
+    for (signal, name) in
+        [(2, "SIGINT"), (15, "SIGTERM"), (1, "SIGHUP"), (3, "signal 3"), (limit, "its time limit")]
+    {
+        let text = table(cifar10(), Some(Moment::new(0, 5)), &Outcome::Interrupted(Cause::new(signal)));
+        assert!(text.contains("\nresumed  after step 5 of epoch 1\n\n"));
+        let last = format!(
+            "\nstopped by {name}; the checkpoint is written; go on with: train -r 'runs/a' --offline\n"
+        );
         assert!(text.ends_with(&last), "{text}");
     }
 }
@@ -123,7 +141,7 @@ fn table_and_metrics_of_several_workers() {
     let started = Started {
         config,
         device: "CPU, 2 threads",
-        data: "CIFAR-10",
+        data: cifar10(),
         images: [10_000, 10_000],
         steps: 39,
         workers: &names,
@@ -141,8 +159,8 @@ fn table_and_metrics_of_several_workers() {
         ", square, selected anew every 10 merges\n",
         "workers  2, merged every 100 steps by their mean, each with its own mask: rank 0 on a, \
          rank 1 on b\n",
-        "  total s  merges   sent MB  received  of dense  wait s  exch s\n",
-        "     36.0       3      1.77      1.76    35.52%     0.5    12.3\n",
+        "    36.0\n       3 merges: 1.77 MB sent, 1.76 received, 35.52% of dense; 0.5 s waiting, 12.3 \
+         exchanging\n",
     ] {
         assert!(text.contains(part), "{part}\n{text}");
     }
@@ -158,7 +176,7 @@ fn table_of_a_masked_run() {
         let config = with(settings);
         let mut table = Table::new(vec![], Reasons::default());
         let folder = Some(Path::new("runs/a"));
-        let (device, data, images) = ("CPU, 2 threads", "CIFAR-10", [10_000, 10_000]);
+        let (device, data, images) = ("CPU, 2 threads", cifar10(), [10_000, 10_000]);
         let (steps, workers, parameters, resumed, config) = (78, &[][..], 1, None, &config);
         let started = Started { config, device, data, images, steps, workers, parameters, resumed, folder };
         table.hear(&Event::Started(&started)).unwrap();
@@ -193,7 +211,7 @@ fn table_of_a_masked_run() {
         ("mask.every", "3"),
         ("checkpoint.state", "off"),
     ];
-    let text = show(&random, &[], &Outcome::Interrupted(2));
+    let text = show(&random, &[], &Outcome::Interrupted(Cause::new(2)));
     let line = "mask     random 0.5%, strict rule, after 2 dense epochs, selected anew every 3 epochs";
     assert!(text.contains(line), "{text}");
     assert!(text.ends_with(
@@ -204,7 +222,7 @@ fn table_of_a_masked_run() {
 #[test]
 fn metrics_are_one_object_an_epoch() {
     let mut metrics = Metrics::new(vec![]);
-    tell(&mut metrics, "CIFAR-10", None, &finished());
+    tell(&mut metrics, cifar10(), None, &finished());
     let expected = "\
 {\"epoch\":1,\"lr\":0.125,\"train_loss\":1.65432,\"train_accuracy\":40.125,\"test_loss\":1.25,\
 \"test_accuracy\":55.0,\"train_seconds\":12.5,\"test_seconds\":1.25,\"total_seconds\":36.0,\
@@ -219,7 +237,7 @@ fn metrics_are_one_object_an_epoch() {
 #[test]
 fn the_log_is_dawnbench_s() {
     let mut log = DawnLog::new(vec![]);
-    tell(&mut log, "CIFAR-10", None, &finished());
+    tell(&mut log, cifar10(), None, &finished());
     // 36 s are 0.01 h, 1234.56 s are 0.34293333... h.
     let expected = "epoch\thours\ttop1Accuracy\n1\t0.01000000\t55.00\n2\t0.34293333\t100.00\n";
     assert_eq!(String::from_utf8(log.into_inner()).unwrap(), expected);
@@ -228,7 +246,7 @@ fn the_log_is_dawnbench_s() {
 #[test]
 fn the_log_of_the_synthetic_set_says_so_on_every_line() {
     let mut log = DawnLog::new(vec![]);
-    tell(&mut log, "synthetic", None, &finished());
+    tell(&mut log, synthetic(), None, &finished());
     let expected = "epoch\thours\ttop1Accuracy\tdata\n1\t0.01000000\t55.00\tsynthetic\n\
                     2\t0.34293333\t100.00\tsynthetic\n";
     assert_eq!(String::from_utf8(log.into_inner()).unwrap(), expected);
@@ -239,9 +257,9 @@ fn a_resumed_log_has_one_header() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("logs.tsv");
     let open = || fs::File::options().create(true).append(true).open(&path).unwrap();
-    tell(&mut DawnLog::append(open()).unwrap(), "CIFAR-10", None, &finished());
+    tell(&mut DawnLog::append(open()).unwrap(), cifar10(), None, &finished());
     let first = fs::read_to_string(&path).unwrap();
-    tell(&mut DawnLog::append(open()).unwrap(), "CIFAR-10", Some(Moment::new(2, 0)), &finished());
+    tell(&mut DawnLog::append(open()).unwrap(), cifar10(), Some(Moment::new(2, 0)), &finished());
     let rows = first.strip_prefix("epoch\thours\ttop1Accuracy\n").unwrap();
     assert_eq!(fs::read_to_string(&path).unwrap(), format!("{first}{rows}"));
 }
@@ -282,7 +300,61 @@ fn what_cannot_be_written_stops_the_run_by_name() {
 #[test]
 fn the_bar_hears_a_run_without_a_terminal() {
     // Its drawing needs a terminal; that it takes every event, and those of a resumed epoch, does not.
-    tell(&mut Bar::stderr(), "CIFAR-10", Some(Moment::new(0, 77)), &Outcome::Interrupted(2));
+    tell(&mut Bar::stderr(), cifar10(), Some(Moment::new(0, 77)), &Outcome::Interrupted(Cause::new(2)));
+}
+
+/// Lines that several hands write to.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn without_a_terminal_a_line_says_how_far_it_is_once_in_a_while() {
+    let hear = |pulse: Duration| {
+        let lines = Lines::default();
+        let mut bar = Bar::new(Meter::lines(lines.clone(), pulse));
+        tell(&mut bar, cifar10(), None, &finished());
+        for event in [Event::Scored { done: 64, samples: 1024 }, Event::Tested { done: 500, images: 10_000 }]
+        {
+            bar.hear(&event).unwrap();
+        }
+        let text = lines.0.lock().unwrap().clone();
+        String::from_utf8(text).unwrap()
+    };
+    assert_eq!(hear(Duration::from_secs(3600)), "");
+    let text = hear(Duration::ZERO);
+    let lines: Vec<&str> = text.lines().collect();
+    let expected = ["epoch 1/8: 9984/9984 images", "epoch 2/8: 9984/9984 images", "scoring: 64/1024 samples"];
+    for (line, expected) in lines.iter().zip(expected.iter().chain([&"testing: 500/10000 images"])) {
+        assert!(line.starts_with(expected), "{text}");
+    }
+    assert_eq!(lines.len(), 4, "{text}");
+}
+
+#[test]
+fn what_shows_may_fail_and_is_told_nothing_more() {
+    struct Counts<'a>(&'a mut usize);
+    impl Listener for Counts<'_> {
+        fn hear(&mut self, _: &Event) -> Result<(), Error> {
+            *self.0 += 1;
+            match *self.0 {
+                3 => Err(Error::Output { what: "the table", source: ErrorKind::BrokenPipe.into() }),
+                _ => Ok(()),
+            }
+        }
+    }
+    let mut heard = 0;
+    tell(&mut Shown::new(Counts(&mut heard)), cifar10(), None, &finished());
+    assert_eq!(heard, 3);
 }
 
 #[test]

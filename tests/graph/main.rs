@@ -5,6 +5,7 @@
 mod support;
 
 mod examples;
+mod given;
 mod kinds;
 mod listeners;
 mod network;

@@ -221,7 +221,7 @@ fn selected<B: TrainingBackend>(
     let (weights, running) = (layout.initial_weights(1), layout.initial_statistics());
     let mut network = Network::new(graph.clone(), plans, backend, &weights, &running).unwrap();
     let mut scoring = Scoring::new(&mut network, scoring::plan(graph, 32).unwrap()).unwrap();
-    fisher::score(&mut network, &mut scoring, rule, split, samples).unwrap();
+    fisher::score(&mut network, &mut scoring, rule, (split, samples), &mut |_| true).unwrap();
     let mask = fisher::largest(&mut network, &mut scoring, quota).unwrap();
     // The mask is an exact sort's, ties included.
     let scores = scoring.read(&mut network).unwrap();
@@ -263,7 +263,7 @@ fn a_score_that_is_not_finite_is_named_cpu() {
     let mut network = case.network(Cpu::new());
     let mut scoring = Scoring::new(&mut network, scoring::plan(&case.graph, 1).unwrap()).unwrap();
     let mut scores = vec![1.0; case.graph.layout.weight_count()];
-    for bad in [f32::NAN, f32::INFINITY] {
+    for bad in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         scores[17] = bad;
         scoring.write(&mut network, &scores).unwrap();
         let error = scoring.top_k(&mut network, scores.len(), 3).unwrap_err();

@@ -136,7 +136,7 @@ fn a_finished_run_has_nothing_left() {
     let short = one_epoch(config());
     train(&short, folder.path(), None).0.unwrap();
     let before = final_bytes(folder.path());
-    assert!(matches!(train(&short, folder.path(), None).0, Err(Error::NothingLeft { epochs: 1 })));
+    assert!(matches!(train(&short, folder.path(), None).0, Ok(Outcome::NothingLeft { epochs: 1 })));
     assert_eq!(final_bytes(folder.path()), before);
 }
 
@@ -261,7 +261,7 @@ fn chains_of_a_run() {
         let found = restored(&config, folder.path());
         assert_eq!(found.iter().map(|(epoch, step, _)| (*epoch, *step)).collect::<Vec<_>>(), expected);
         assert!(found[0].2 == layout.initial_weights(config.train.seed));
-        let (last, _) = weights::load(&folder.path().join("final.safetensors"), &layout).unwrap();
+        let last = weights::load(&folder.path().join("final.safetensors"), &layout).unwrap().weights;
         assert!(found[found.len() - 1].2 == last);
     }
 }
@@ -318,7 +318,7 @@ fn one_kept_weight_of_a_layer_moves() {
     let before = layout.to_canonical(&state.weights);
     let folder = tempfile::tempdir().unwrap();
     train_from(&config, folder.path(), Some(state), None).0.unwrap();
-    let (after, _) = weights::load(&folder.path().join("final.safetensors"), &layout).unwrap();
+    let after = weights::load(&folder.path().join("final.safetensors"), &layout).unwrap().weights;
     let after = layout.to_canonical(&after);
     let moved = (0..after.len()).filter(|&i| after[i] != before[i]).map(|i| i as u32);
     assert_eq!(moved.collect::<Vec<u32>>(), mask);
@@ -337,7 +337,7 @@ fn decay_moves_what_the_published_rule_masks_by_the_schedule() {
     train(&config, folder.path(), None).0.unwrap();
     let kept =
         crate::support::train::chain(&config, folder.path()).load(Moment::new(1, 0)).unwrap().mask.unwrap();
-    let (after, _) = weights::load(&folder.path().join("final.safetensors"), &layout).unwrap();
+    let after = weights::load(&folder.path().join("final.safetensors"), &layout).unwrap().weights;
     let [before, after] = [layout.initial_weights(config.train.seed), after].map(|w| layout.to_canonical(&w));
     // Of a weight that begins at 1, on the summed loss of 32 images.
     let (mut expected, mut velocity) = (1.0, 0.0);

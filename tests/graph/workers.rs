@@ -10,7 +10,8 @@ use crate::support::train::{
     train, train_from, train_on, with,
 };
 use fishmask::checkpoint::chain::{Restored, Velocity};
-use fishmask::checkpoint::{Moment, Problem, Progress, weights};
+use fishmask::checkpoint::weights::{self, Loaded};
+use fishmask::checkpoint::{Moment, Problem, Progress};
 use fishmask::data::synthetic;
 use fishmask::device::Cpu;
 use fishmask::device::Device;
@@ -59,7 +60,7 @@ fn several() -> WorkerSettings {
 fn end(config: &Config, state: Option<Restored>) -> (Vec<f32>, Vec<f32>) {
     let folder = tempfile::tempdir().unwrap();
     train_from(config, folder.path(), state, None).0.unwrap();
-    let (weights, running) =
+    let Loaded { weights, running, .. } =
         weights::load(&folder.path().join("final.safetensors"), &layout(config)).unwrap();
     (layout(config).to_canonical(&weights), running)
 }
@@ -143,7 +144,7 @@ fn workers_go_on_from_the_merged_model_with_their_own_velocity() {
     let halves = [0, 1].map(|rank| {
         let (config, folder) = (alone(&config, rank), tempfile::tempdir().unwrap());
         let (outcome, _) = train_from(&config, folder.path(), Some(first_state(&self::config())), Some(10));
-        assert!(matches!(outcome, Ok(Outcome::Interrupted(15))), "{outcome:?}");
+        assert!(matches!(outcome, Ok(Outcome::Interrupted(cause)) if cause.number() == 15), "{outcome:?}");
         chain(&config, folder.path()).load(Moment::new(0, 10)).unwrap()
     });
     let weights = halves.each_ref().map(|half| layout.to_canonical(&half.weights));
@@ -197,7 +198,8 @@ fn only_kept_weights_move(config: &Config) {
         let own = layout(&config).weight_count() / 20;
         assert_eq!(mask.len(), if masks == WorkerMasks::Same { own } else { 2 * own });
         assert_eq!(watch.masks[0].kept, mask.len());
-        let (weights, _) = weights::load(&folder.path().join("final.safetensors"), &layout(&config)).unwrap();
+        let weights =
+            weights::load(&folder.path().join("final.safetensors"), &layout(&config)).unwrap().weights;
         let weights = layout(&config).to_canonical(&weights);
         for (i, (before, after)) in base.iter().zip(&weights).enumerate() {
             let kept = mask.indices().binary_search(&(i as u32)).is_ok();
@@ -376,7 +378,7 @@ fn a_checkpoint_is_gone_on_from_with_its_workers_states_alone() {
         // Within the second epoch, after a selection.
         let stop = 2 * 10 + 2 * 8 - 1;
         let (outcome, _) = train(&config, folder.path(), Some(stop));
-        assert!(matches!(outcome, Ok(Outcome::Interrupted(15))), "{outcome:?}");
+        assert!(matches!(outcome, Ok(Outcome::Interrupted(cause)) if cause.number() == 15), "{outcome:?}");
         let checkpoints = folder.path().join("checkpoints");
         let names =
             std::fs::read_dir(&checkpoints).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
@@ -408,7 +410,7 @@ fn several_workers_without_states_are_not_gone_on_with() {
         c.checkpoint.state = CheckpointState::Off;
     });
     let (outcome, _) = train(&config, folder.path(), Some(25));
-    assert!(matches!(outcome, Ok(Outcome::Interrupted(15))), "{outcome:?}");
+    assert!(matches!(outcome, Ok(Outcome::Interrupted(cause)) if cause.number() == 15), "{outcome:?}");
     assert!(matches!(train(&config, folder.path(), None).0, Err(Error::NoVelocity)));
 }
 
@@ -461,7 +463,7 @@ fn workers_evaluate_every_test_image_once() {
         train_on(&config, dataset, folder.path(), None, &mut watch).unwrap();
 
         let graph = config.network.model.graph(config.network.width).unwrap();
-        let (weights, running) =
+        let Loaded { weights, running, .. } =
             weights::load(&folder.path().join("final.safetensors"), &graph.layout).unwrap();
         let plans = plans(&graph, Batches { training: None, inference: images }).unwrap();
         let mut network = Network::new(graph, plans, Cpu::new(), &weights, &running).unwrap();

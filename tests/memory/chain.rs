@@ -22,7 +22,7 @@ pub fn fewer(bytes: usize) {
 }
 
 /// The most that `f` holds at once beyond what there was before, in bytes.
-fn peak<T>(f: impl FnOnce() -> T) -> usize {
+pub fn peak<T>(f: impl FnOnce() -> T) -> usize {
     let before = LIVE.load(Relaxed);
     PEAK.store(before, Relaxed);
     f();

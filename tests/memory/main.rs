@@ -4,6 +4,7 @@
 
 mod allocation;
 mod chain;
+mod header;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 
@@ -49,4 +50,5 @@ static ALLOCATOR: Counting = Counting;
 fn little_is_allocated() {
     allocation::steps_allocate_nothing();
     chain::writing_takes_less_than_the_vector();
+    header::headers_take_less_than_three_times_their_length();
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use fishmask::data::files::md5_of_bytes;
 use fishmask::data::sets::cifar10::binary::RECORD;
@@ -58,6 +58,11 @@ pub fn options(dir: &Path) -> Options {
         synthetic_images: [20, 10],
         ..Options::default()
     }
+}
+
+/// A stand-in for npm, which gives the `give` of the data folder, or fails.
+pub fn npm() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/data/npm")
 }
 
 pub const NAMES: [&str; 6] =
@@ -117,7 +122,7 @@ pub fn write_files(dir: &Path, files: &[(String, Vec<u8>)]) {
     }
 }
 
-pub fn tar_gz(folder: &str, files: &[(String, Vec<u8>)]) -> Vec<u8> {
+pub fn tar(folder: &str, files: &[(String, Vec<u8>)]) -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
     for (name, bytes) in files {
         let mut header = tar::Header::new_ustar();
@@ -125,8 +130,12 @@ pub fn tar_gz(folder: &str, files: &[(String, Vec<u8>)]) -> Vec<u8> {
         header.set_mode(0o644);
         tar.append_data(&mut header, format!("{folder}/{name}"), &bytes[..]).unwrap();
     }
+    tar.into_inner().unwrap()
+}
+
+pub fn tar_gz(folder: &str, files: &[(String, Vec<u8>)]) -> Vec<u8> {
     let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    gz.write_all(&tar.into_inner().unwrap()).unwrap();
+    gz.write_all(&tar(folder, files)).unwrap();
     gz.finish().unwrap()
 }
 
@@ -139,7 +148,7 @@ pub fn load_with(options: &Options) -> (Result<Dataset, Error>, Vec<String>) {
     let mut notes = Vec::new();
     let data = load(DataSource::Cifar10, options, &mut |event| {
         if let Progress::Note(line) = event {
-            notes.push(line.to_string());
+            notes.push(line);
         }
     });
     (data, notes)

@@ -13,7 +13,9 @@ pub mod gpu;
 pub mod nets;
 pub mod norm;
 pub mod reference;
+pub mod safetensors;
 pub mod score;
+pub mod server;
 pub mod train;
 
 use fishmask::rng::{Purpose, Stream};

@@ -17,9 +17,11 @@ use fishmask::optim::UpdateRule;
 use fishmask::records::Keeping;
 use fishmask::settings::{
     CheckpointSettings, CheckpointState, Config, DataSettings, DeviceSettings, MaskSettings,
-    OptimizerSettings, ScheduleSettings, TrainSettings, WorkerMasks, WorkerSettings,
+    OptimizerSettings, ScheduleSettings, StartSettings, TrainSettings, WorkerMasks, WorkerSettings,
 };
-use fishmask::train::{self, EpochReport, Error, Event, Listener, MaskReport, Outcome, Stop, Training};
+use fishmask::train::{
+    self, EpochReport, Error, Event, Listener, MaskReport, Outcome, Start, Stop, Training,
+};
 
 /// Three epochs of 18 steps.
 pub fn config() -> Config {
@@ -30,8 +32,14 @@ pub fn config() -> Config {
         train: TrainSettings { epochs: 3, batch_size: 32, seed: 5, label_smoothing: 0.1 },
         optimizer: OptimizerSettings { lr: 0.2, momentum: 0.9, weight_decay: 5e-4 },
         schedule: ScheduleSettings { peak_epoch: 1.0, final_share: 0.0 },
+        start: StartSettings::default(),
         mask: MaskSettings { kind: Kind::Dense, ..masking() },
-        checkpoint: CheckpointSettings { every: 1, state: CheckpointState::On, values: Precision::F32 },
+        checkpoint: CheckpointSettings {
+            every: 1,
+            best: false,
+            state: CheckpointState::On,
+            values: Precision::F32,
+        },
         workers: WorkerSettings {
             count: 1,
             merge_steps: 4,
@@ -41,6 +49,7 @@ pub fn config() -> Config {
             shard_data: false,
         },
         device: DeviceSettings { name: Device::Cpu, precision: Precision::F32 },
+        sessions: vec![],
     }
 }
 
@@ -63,7 +72,7 @@ pub fn one_epoch(config: Config) -> Config {
     })
 }
 
-fn dataset(config: &Config) -> Dataset {
+pub fn dataset(config: &Config) -> Dataset {
     // 18 whole batches and a partial one that is dropped; 210 test images are less than one evaluation batch.
     let images = config.data.images.unwrap_or(18 * 32 + 7);
     synthetic::dataset(images, if config.device.name == Device::Cpu { 210 } else { 21 }, 0)
@@ -146,11 +155,24 @@ pub fn train_on(
     resume: Option<Restored>,
     watch: &mut Watch,
 ) -> Result<Outcome, Error> {
+    train_started(config, dataset, folder, Start::default(), resume, watch)
+}
+
+/// The same, given what it starts from.
+pub fn train_started(
+    config: &Config,
+    dataset: Dataset,
+    folder: &Path,
+    start: Start,
+    resume: Option<Restored>,
+    watch: &mut Watch,
+) -> Result<Outcome, Error> {
     let stop = watch.stop.clone();
     let mut keeping = Keeping::new(config, &layout(config), Some(folder))?;
     let comm = Box::new(InProcess::new(config.workers.count));
     let listeners: Vec<Box<dyn Listener + '_>> = vec![Box::new(watch)];
-    let training = Training { config, dataset, resume, comm, keep: &mut keeping, listeners };
+    let (keep, recorders) = (&mut keeping, vec![]);
+    let training = Training { config, dataset, start, resume, comm, keep, recorders, listeners };
     match config.device.name {
         Device::Cpu => train::train(Cpu::new(), training, &stop),
         Device::Emulated => train::train(Cuda::new(Emulated::new()).unwrap(), training, &stop),
@@ -181,7 +203,10 @@ pub fn stopped_and_resumed_ends_with_the_same_bits(config: &Config, cases: &[&[u
         let (mut done, mut reports) = (0, vec![]);
         for &stop in *stops {
             let (outcome, watch) = train(config, folder.path(), Some(stop));
-            assert!(matches!(outcome, Ok(Outcome::Interrupted(15))), "{stops:?}: {outcome:?}");
+            assert!(
+                matches!(outcome, Ok(Outcome::Interrupted(cause)) if cause.number() == 15),
+                "{stops:?}: {outcome:?}"
+            );
             assert!(!folder.path().join("final.safetensors").exists());
             reports.extend(watch.reports.iter().map(numbers));
             done += watch.steps;

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::{ArgMatches, Command, FromArgMatches, Subcommand};
 use fishmask::checkpoint::chain::{Chain, Checkpoint, Kind, diff};
 use fishmask::checkpoint::{Moment, RunLock, weights};
+use fishmask::records::{accuracies, check_output};
 
 #[derive(Subcommand)]
 enum Action {
@@ -43,14 +44,14 @@ enum Action {
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
         keep_last: u32,
     },
-    /// Show by layer which weights changed between two epochs
+    /// Show by layer which weights changed between two checkpoints
     Diff {
         /// Run folder
         run: PathBuf,
-        /// Epochs completed
-        a: u32,
-        /// Epochs completed
-        b: u32,
+        /// Epochs completed, as 3, or with steps of the next, as 3:120
+        a: Moment,
+        /// As A
+        b: Moment,
     },
 }
 
@@ -61,7 +62,8 @@ pub fn command() -> Command {
         Command::new("checkpoint").about(about).subcommand_required(true).arg_required_else_help(true);
     Action::augment_subcommands(command).after_help(
         "Examples:\n  fishmask checkpoint list runs/a\n  \
-         fishmask checkpoint restore runs/a --epoch 3 --out epoch3.safetensors",
+         fishmask checkpoint restore runs/a --epoch 3 --out epoch3.safetensors\n  \
+         fishmask checkpoint diff runs/a 3 3:120",
     )
 }
 
@@ -72,8 +74,9 @@ pub fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         Action::List { run } => list(&find(run)?, &accuracies(run))?,
         Action::Restore { run, epoch, step, out } => {
             let chain = find(run)?;
+            check_output(out, &[chain.folder()])?;
             let restored = chain.load(Moment::new(*epoch, *step))?;
-            weights::save(out, chain.layout(), &restored.weights, &restored.running)?;
+            weights::save(out, chain.id(), chain.layout(), &restored.weights, &restored.running)?;
             let name = file_name(&restored.path);
             writeln!(stdout(), "{}: weights and running statistics of {name}", out.display())?;
         }
@@ -100,17 +103,6 @@ pub fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
 fn find(run: &Path) -> anyhow::Result<Chain> {
     let inner = run.join("checkpoints");
     Ok(Chain::find(if inner.is_dir() { &inner } else { run })?)
-}
-
-/// Test accuracy in percent by epoch, as the run's metrics tell; full checkpoints do not. A help to the
-/// reader, which no fault of that file is to take away.
-fn accuracies(run: &Path) -> BTreeMap<u32, f64> {
-    let text = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap_or_default();
-    let accuracy = |line: &str| {
-        let line: serde_json::Value = serde_json::from_str(line).ok()?;
-        Some((line["epoch"].as_u64()?.try_into().ok()?, line["test_accuracy"].as_f64()?))
-    };
-    text.lines().filter_map(accuracy).collect()
 }
 
 fn list(chain: &Chain, accuracies: &BTreeMap<u32, f64>) -> anyhow::Result<()> {
@@ -172,8 +164,8 @@ fn verify(chain: &Chain) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::FAILURE)
 }
 
-fn changes(chain: &Chain, a: u32, b: u32) -> anyhow::Result<()> {
-    let (a, b) = (chain.load(Moment::new(a, 0))?.weights, chain.load(Moment::new(b, 0))?.weights);
+fn changes(chain: &Chain, a: Moment, b: Moment) -> anyhow::Result<()> {
+    let (a, b) = (chain.load(a)?.weights, chain.load(b)?.weights);
     let rows = diff(chain.layout(), &a, &b);
     let (weights, changed) = rows.iter().fold((0, 0), |(w, c), row| (w + row.weights, c + row.changed));
     let largest = rows.iter().map(|row| row.largest).max_by(f32::total_cmp).unwrap_or_default();

@@ -71,6 +71,13 @@ impl Joined {
         Ok(device.of_process(self.local_rank)?)
     }
 
+    /// Whether the root goes on with a run.
+    pub fn agree_on_resuming(&mut self, own: bool) -> anyhow::Result<bool> {
+        let mut bytes = vec![u8::from(own)];
+        self.comm.broadcast(&mut bytes)?;
+        Ok(bytes == [1])
+    }
+
     /// The root's configuration, for a process whose own is `config`; none when it takes whatever the root
     /// has.
     pub fn agree(&mut self, config: Option<&Config>) -> anyhow::Result<Config> {
@@ -92,6 +99,20 @@ impl Joined {
             None => Ok(root),
         }
     }
+}
+
+/// What to tell a user who has started several processes that know nothing of each other.
+pub fn forgotten() -> Option<String> {
+    let number =
+        |names: [&str; 2]| names.iter().find_map(|name| std::env::var(name).ok()?.parse::<usize>().ok());
+    let processes = number(["OMPI_COMM_WORLD_SIZE", "PMI_SIZE"]).filter(|processes| *processes > 1)?;
+    let first = number(["OMPI_COMM_WORLD_RANK", "PMI_RANK"]) == Some(0);
+    first.then(|| {
+        format!(
+            "mpirun has started {processes} processes, and each trains a run of its own: give --distributed \
+             to train one run together"
+        )
+    })
 }
 
 #[cfg(feature = "mpi")]

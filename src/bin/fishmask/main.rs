@@ -8,7 +8,10 @@ mod finish;
 mod images;
 mod mask;
 mod refusal;
+mod resume;
 mod shell;
+mod source;
+mod stop;
 mod train;
 
 use std::process::ExitCode;
@@ -30,7 +33,7 @@ fn command() -> Command {
         .subcommands(shell::commands())
         .after_help(
             "Examples:\n  fishmask train --mask fisher --keep-ratio 0.02 --run-dir runs/masked\n  \
-             fishmask evaluate --recipe quick --weights runs/masked/final.safetensors",
+             fishmask evaluate runs/masked",
         )
 }
 

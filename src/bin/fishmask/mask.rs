@@ -3,17 +3,19 @@
 use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use clap::{ArgMatches, Args, Command, FromArgMatches, ValueEnum};
+use clap::{ArgGroup, ArgMatches, Args, Command, FromArgMatches, ValueEnum};
 use fishmask::Selection;
-use fishmask::device::Device;
 use fishmask::graph::scoring::Statistics;
 use fishmask::mask::{Order, file, table};
+use fishmask::records::Meter;
 use fishmask::settings::{Request, arguments};
 
 use crate::finish::tell;
 use crate::images::{DataFlags, use_threads};
-use crate::refusal::{named, refuse};
+use crate::refusal::named;
+use crate::source::SourceFlags;
 
 /// The settings that have a flag here; `--recipe` and `--set` give them too.
 const KEYS: [&str; 9] = [
@@ -34,11 +36,10 @@ struct Mask {
     /// Print how far two masks agree, layer by layer, and stop
     #[arg(long, num_args = 2, value_names = ["A", "B"], exclusive = true)]
     compare: Option<Vec<PathBuf>>,
-    /// Weights, such as a run's final.safetensors
-    #[arg(long, value_name = "FILE", required_unless_present = "compare")]
-    weights: Option<PathBuf>,
-    /// Where scores and mask go
-    #[arg(long, value_name = "FILE", required_unless_present = "compare")]
+    #[command(flatten)]
+    source: SourceFlags,
+    /// Where scores and mask go [default: nowhere]
+    #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Whether images come as an epoch shuffles them or as they lie
     #[arg(long, value_enum, default_value = "shuffled")]
@@ -73,8 +74,10 @@ pub fn command() -> Command {
     let about = "Score weights by the Fisher information of training images and choose which to keep, or \
                  compare two such masks";
     let command = arguments(Command::new("mask").about(about), |setting| KEYS.contains(&setting.key));
-    Mask::augment_args(command).after_help(
-        "Examples:\n  fishmask mask --recipe quick --weights final.safetensors --out mask.safetensors\n  \
+    let source = ArgGroup::new("source").args(["run", "weights", "compare"]).required(true);
+    Mask::augment_args(command).group(source).after_help(
+        "Examples:\n  fishmask mask runs/a --keep-ratio 0.02 --out mask.safetensors\n  \
+         fishmask mask --recipe quick --weights final.safetensors --out mask.safetensors\n  \
          fishmask mask --compare one.safetensors other.safetensors",
     )
 }
@@ -85,27 +88,30 @@ pub fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     if let Some([a, b]) = args.compare.as_deref() {
         return compare(a, b);
     }
-    let (Some(weights), Some(out)) = (&args.weights, &args.out) else {
-        return Err(refuse("--weights and --out".into(), "give both, or --compare A B").into());
-    };
     let request = Request::new(matches)?;
     tell(&request.notes);
     request.only(&KEYS)?;
-    request.require(&["network.model", "network.width"])?;
     use_threads(args.threads)?;
-    // What is chosen here is a Fisher mask, whatever the recipe trains.
-    let resolved =
-        request.with(&[("mask.kind", "fisher"), ("data.images", "all")])?.resolve(Device::first_gpu)?;
-    let selection = Selection::new(&resolved.config, weights)?
+    // What is chosen here is a Fisher mask, whatever recipe or run trains.
+    let request = request.with(&[("mask.kind", "fisher")])?;
+    let (resolved, saved) = args.source.read(request, &[("data.images", "all")])?;
+    args.source.check_output(&saved, args.out.as_deref())?;
+    let mut meter = Meter::stderr();
+    let selection = Selection::of(&resolved.config, saved)?
         .order(args.sample_order)
         .augment(args.augment == Switch::On)
         .statistics(match args.bn {
             Bn::Running => Statistics::Running,
             Bn::Sample => Statistics::Own,
-        });
-    let selected = selection.run(|| Ok(args.data.load(resolved.config.data.set)?.train));
+        })
+        .watch(move |done, samples| meter.show("scoring", "samples", done as u64, samples as u64));
+    let selected = selection.run(|| {
+        let train = args.data.load(resolved.config.data.set, false, Arc::default())?.train;
+        let images = resolved.config.images(train.len())?;
+        Ok(train.truncated(images))
+    });
     let selected = selected.map_err(|error| named(error, &resolved.values))?;
-    selected.save(out)?;
+    args.out.as_ref().map_or(Ok(()), |out| selected.save(out))?;
 
     let rows = table::rows(&selected.layout, &selected.mask, &selected.scores);
     let longest = rows.iter().map(|row| row.name.len()).max().unwrap_or(0);

@@ -1,36 +1,40 @@
 //! `train`, and `fishmask train`: trains a network and leaves a run folder.
 
 use std::io::{Write, stdout};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use fishmask::device::gpu::Gpu;
 use fishmask::device::{Cpu, Cuda, Device};
 use fishmask::records::{Bar, RunFolder, Table, summary};
 use fishmask::settings::{Config, Reasons, Request, Resolved, arguments};
-use fishmask::train::{Outcome, Stop};
-use fishmask::{Error, Run};
-use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
-use signal_hook::flag;
+use fishmask::train::{Cause, Outcome};
+use fishmask::{Run, data};
 
-use crate::distributed::DistributedFlags;
+use crate::distributed::{DistributedFlags, Joined};
 use crate::finish::tell;
 use crate::images::{DataFlags, use_threads};
+use crate::refusal::{named, refuse};
+use crate::resume;
+use crate::stop;
 
 // Arguments that are not settings. No doc comment: clap would take it for the command's description.
 #[derive(Args)]
 struct Train {
     #[command(flatten)]
     data: DataFlags,
-    /// Folder for the run's files; must be new or empty [default: runs/TIME-RECIPE, the time in UTC]
+    /// Folder for the run's files; must be new or empty, or with --resume auto a run's [default:
+    /// runs/TIME-RECIPE, the time in UTC]
     #[arg(long, value_name = "DIR")]
     run_dir: Option<PathBuf>,
-    /// Go on with a run that was stopped, as its config.json says
-    #[arg(long, value_name = "RUN_DIR", conflicts_with = "run_dir")]
+    /// Go on with a run that was stopped, as its config.json says; `auto` goes on with the run in --run-dir,
+    /// begins it if it is not there, and has nothing to do if it is finished
+    #[arg(long, value_name = "RUN_DIR|auto")]
     resume: Option<PathBuf>,
+    /// Stop with a checkpoint after so many minutes, with exit code 124
+    #[arg(long, value_name = "M")]
+    max_minutes: Option<f64>,
     /// Threads [default: one a core]; the result does not depend on it
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
@@ -50,6 +54,7 @@ pub fn command(name: &'static str) -> Command {
     let command = arguments(command, |_| true).next_help_heading("Run");
     Train::augment_args(command).after_help(
         "Examples:\n  train --recipe quick --mask fisher --keep-ratio 0.02 --run-dir runs/masked\n  \
+         train --run-dir runs/job --resume auto --max-minutes 55\n  \
          train --recipe mine.toml --set optimizer.lr=0.1 --print-config",
     )
 }
@@ -63,6 +68,12 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
 }
 
 fn train(args: &Train, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
+    let run_dir = args.run_dir.as_deref().map(resume::at_home);
+    let wanted = Place::of(args.resume.as_deref(), run_dir.as_deref())?;
+    let stop = stop::on_signals()?;
+    if let Some(minutes) = args.max_minutes {
+        stop::after(&stop, minutes)?;
+    }
     use_threads(args.threads)?;
     let mut joined = args.several.join()?;
     let root = joined.as_ref().is_none_or(|joined| joined.comm.is_root());
@@ -72,12 +83,22 @@ fn train(args: &Train, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     }
     if let Some(joined) = &joined {
         request = request.with_ranks(joined.comm.size())?;
+    } else if let Some(hint) = crate::distributed::forgotten() {
+        tell(&[hint]);
     }
-    let run = args.resume.as_deref().filter(|_| root).map(Run::resume).transpose()?;
+    // Whether there is a run to go on with, the root knows.
+    let resumed = match (&mut joined, wanted.resumed()) {
+        (Some(joined), resumed) => joined.agree_on_resuming(resumed.is_some())?.then_some(wanted.path()),
+        (None, resumed) => resumed.map(Some),
+    };
+    let run = match resumed.flatten().filter(|_| root) {
+        Some(folder) => Some(Run::resume(folder, &request)?),
+        None => None,
+    };
     let begun = "as the run was begun";
     let mut reasons = Reasons { device: begun.into(), recipe: begun.into() };
     let (mut config, mut values) = (run.as_ref().map(|run| run.config().clone()), None);
-    if args.resume.is_none() {
+    if resumed.is_none() {
         let resolved = request.resolve(Device::first_gpu)?;
         if args.print_config {
             joined.as_mut().map_or(Ok(()), |joined| joined.comm.finish())?;
@@ -93,13 +114,8 @@ fn train(args: &Train, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         config = Some(joined.agree(config.as_ref())?);
     }
     let Some(config) = config else { anyhow::bail!("there is no configuration") };
-    if args.resume.is_some() {
-        if let Some(joined) = joined.as_ref().filter(|joined| joined.comm.size() != config.workers.count) {
-            let (run, ranks) = (config.workers.count, joined.comm.size());
-            anyhow::bail!(
-                "the run has {run} workers, and mpirun has started {ranks} processes: start as many"
-            );
-        }
+    if resumed.is_some() {
+        check_ranks(joined.as_ref(), &config)?;
         config.agrees(&request)?;
     }
     if args.summary {
@@ -112,30 +128,111 @@ fn train(args: &Train, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         device = joined.device(device)?;
         reasons.device += ", for each rank";
     }
+    // Where nothing was said of the data, a machine that cannot get it may try the program on made-up
+    // pictures.
+    let said = values.as_ref().is_none_or(|values| values.is_given("data.set"));
     let mut run = match run {
         Some(run) => run,
         None if root => {
-            let default = || RunFolder::default_path(&config.recipe, jiff::Timestamp::now());
-            let folder = args.run_dir.clone().unwrap_or_else(default);
-            Run::new(config).folder(folder)
+            let run = Run::new(config);
+            match wanted.path() {
+                Some(folder) => run.folder(folder),
+                None => run.folder_by_time(),
+            }
         }
         None => Run::new(config),
     };
+    let ranks = joined.as_ref().map(|joined| joined.comm.size());
     if let Some(joined) = joined {
         run = run.comm(joined.comm);
     }
+    let table =
+        Table::new(stdout(), reasons).resume_by(Box::new(move |folder| resume::command(folder, ranks)));
+    let load = |set| args.data.load(set, !said, stop.0.clone());
     // The bar before the table, for whose row it makes way.
-    let run = run.device(device).load(|set| args.data.load(set)).stop(stop_on_signals()?);
-    let outcome = run.listen(Bar::stderr()).listen(Table::new(stdout(), reasons)).run();
-    let named = |error| match (error, &values) {
-        (Error::Config(error), Some(values)) => Error::Config(values.name(error)),
-        (error, _) => error,
-    };
-    Ok(match outcome.map_err(named)? {
-        Outcome::Finished(_) => ExitCode::SUCCESS,
-        // As shells count: 130 for SIGINT, 143 for SIGTERM.
-        Outcome::Interrupted(signal) => ExitCode::from(128 + signal as u8),
+    let run = run.device(device).load(load).stop(stop.clone()).listen(Bar::stderr()).listen(table);
+    let run = run.tell(|note| tell(&[note.to_string()]));
+    Ok(match run.run() {
+        Ok(Outcome::Finished(_)) => ExitCode::SUCCESS,
+        Ok(Outcome::NothingLeft { epochs }) => {
+            if root {
+                writeln!(
+                    stdout(),
+                    "all {epochs} epochs of the run are done: there is nothing left to train"
+                )?;
+            }
+            ExitCode::SUCCESS
+        }
+        Ok(Outcome::Interrupted(cause)) => stop::code(cause),
+        Err(fishmask::Error::Data(data::Error::Interrupted { signal })) => {
+            let cause = Cause::new(signal);
+            writeln!(stdout(), "stopped by {cause} before training began; nothing is kept")?;
+            stop::code(cause)
+        }
+        Err(error) => {
+            return Err(match &values {
+                Some(values) => named(error, values),
+                None => error.into(),
+            });
+        }
     })
+}
+
+/// What `--run-dir` and `--resume` say together.
+enum Place<'a> {
+    /// A new run in this folder, or in one that is named by the time.
+    New(Option<&'a Path>),
+    /// The run in this folder.
+    Run(PathBuf),
+    /// The run in this folder if there is one, else a new one.
+    Auto(&'a Path),
+}
+
+impl<'a> Place<'a> {
+    fn of(resume: Option<&Path>, run_dir: Option<&'a Path>) -> anyhow::Result<Place<'a>> {
+        Ok(match (resume, run_dir) {
+            (None, run_dir) => Place::New(run_dir),
+            (Some(word), Some(run_dir)) if word == Path::new("auto") => Place::Auto(run_dir),
+            (Some(word), None) if word == Path::new("auto") => {
+                return Err(refuse("--resume auto".into(), "give the run's folder too: --run-dir DIR").into());
+            }
+            (Some(folder), None) => Place::Run(resume::at_home(folder)),
+            (Some(folder), Some(run_dir)) => {
+                let shown = format!("--resume {} --run-dir {}", folder.display(), run_dir.display());
+                let need = "a run goes on in its own folder: give --resume alone, or --resume auto";
+                return Err(refuse(shown, need).into());
+            }
+        })
+    }
+
+    /// The folder, if one was named.
+    fn path(&self) -> Option<&Path> {
+        match self {
+            Place::New(folder) => *folder,
+            Place::Run(folder) => Some(folder),
+            Place::Auto(folder) => Some(folder),
+        }
+    }
+
+    /// The folder of a run that is to go on.
+    fn resumed(&self) -> Option<&Path> {
+        match self {
+            Place::New(_) => None,
+            Place::Run(folder) => Some(folder),
+            Place::Auto(folder) => RunFolder::is_run(folder).then_some(*folder),
+        }
+    }
+}
+
+/// Whether there are as many processes as the run has workers.
+fn check_ranks(joined: Option<&Joined>, config: &Config) -> anyhow::Result<()> {
+    let run = config.workers.count;
+    match joined.map(|joined| joined.comm.size()).filter(|ranks| *ranks != run) {
+        Some(ranks) => anyhow::bail!(
+            "the run has {run} workers, and mpirun has started {ranks} processes: start as many"
+        ),
+        None => Ok(()),
+    }
 }
 
 /// Prints the plan, for all of CIFAR-10's images unless fewer are asked for.
@@ -149,16 +246,4 @@ fn summarise(config: &Config, workers: usize) -> anyhow::Result<ExitCode> {
         Device::Cuda(_) | Device::Emulated => summary::print::<Cuda<Gpu>>(out, config, workers, images)?,
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// The first SIGINT, SIGTERM or SIGUSR1, which mpirun hands on, stops the run after its step, or that of
-/// several processes after their next merge; a second one ends the program at once.
-fn stop_on_signals() -> std::io::Result<Stop> {
-    let (stop, again) = (Stop::default(), Arc::new(AtomicBool::new(false)));
-    for signal in [SIGINT, SIGTERM, SIGUSR1] {
-        flag::register_conditional_shutdown(signal, 128 + signal, again.clone())?;
-        flag::register(signal, again.clone())?;
-        flag::register_usize(signal, stop.0.clone(), signal as usize)?;
-    }
-    Ok(stop)
 }

@@ -7,7 +7,7 @@ use safetensors::Dtype;
 use super::file;
 use super::header::{Contents, Header};
 use crate::checkpoint::container::{Failed, Spec};
-use crate::checkpoint::{Error, Hash, Progress, weights};
+use crate::checkpoint::{Error, Hash, Progress, tensors};
 use crate::graph::layout::Parameter;
 use crate::graph::{Layout, ModelId};
 
@@ -23,7 +23,7 @@ pub fn write_base<E: From<Error>>(
     assert_eq!(running.len(), layout.statistic_count(), "one value a statistic");
     // The hash of the model is that of the data, which comes after it.
     let contents = Contents::Base { model: Hash::of_indices(&[]), progress: *at };
-    let tensors = weights::expected(layout).into_iter();
+    let tensors = tensors::expected(layout).into_iter();
     let specs: Vec<Spec> =
         tensors.map(|t| Spec { name: t.name, dtype: Dtype::F32, shape: t.shape }).collect();
     file::write(folder, &Header::new(id, contents), &specs, |out| {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::header::Header;
-use crate::checkpoint::container::{self, Bytes, Failed, Spec};
+use crate::checkpoint::container::{self, Failed, OURS, Spec};
 use crate::checkpoint::{Error, Hash, Problem};
 
 /// Writes a file into `folder` under its own name. `data` writes the tensors' bytes in their order. Returns
@@ -20,19 +20,18 @@ pub fn write<E: From<Error>>(
 }
 
 /// A file whose guard was checked.
-pub struct Guarded<'a> {
+pub struct Guarded {
     pub header: Header,
-    pub file: container::File<'a>,
+    pub file: container::File,
     /// The hash of the data.
     pub data: Hash,
 }
 
-/// Reads a file's bytes and checks its guard and its name. `bytes` keeps them.
-pub fn read<'a>(path: &'a Path, bytes: &'a mut Bytes) -> Result<Guarded<'a>, Error> {
-    *bytes = container::read(path)?;
-    let file = container::File::parse(path, bytes)?;
-    let header = Header::parse(path, file.json.as_deref())?;
-    let data = header.check(path, file.json.as_deref(), &bytes[file.begin..])?;
+/// Reads a file and checks its guard and its name.
+pub fn read(path: &Path) -> Result<Guarded, Error> {
+    let file = container::File::read(path, OURS)?;
+    let header = Header::parse(path, file.head.json.as_deref())?;
+    let data = file.check(&header.check)?;
     check_name(path, &header.file_name())?;
     Ok(Guarded { header, file, data })
 }

@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::container;
 use crate::checkpoint::file_kind::FileKind;
-use crate::checkpoint::hash::feed;
 use crate::checkpoint::progress::{EpochExchange, TotalsFields, read_exchange};
 use crate::checkpoint::{Error, Hash, Moment, Problem, Progress};
 use crate::graph::ModelId;
@@ -22,7 +21,7 @@ pub struct Header {
     #[serde(flatten)]
     pub id: ModelId,
     /// BLAKE3 of the file's data (what follows its header) and this JSON with an empty `check`.
-    check: String,
+    pub check: String,
     #[serde(flatten)]
     pub contents: Contents,
 }
@@ -72,42 +71,17 @@ impl Header {
 
     /// The JSON that guards data, which `data` has been fed; always of the same length. A base's model is its
     /// data.
-    pub fn seal(&self, mut data: blake3::Hasher) -> Result<String, serde_json::Error> {
+    pub fn seal(&self, data: blake3::Hasher) -> Result<String, serde_json::Error> {
         let mut header = self.clone();
         if let Contents::Base { model, .. } = &mut header.contents {
             *model = Hash::of(&data);
         }
-        let json = serde_json::to_string(&header)?;
-        header.check = Hash::of(data.update(json.as_bytes())).to_string();
-        serde_json::to_string(&header)
+        container::seal(data, &header)
     }
 
     /// Reads the metadata entry, which may be missing.
     pub fn parse(path: &Path, json: Option<&str>) -> Result<Header, Error> {
         container::parse_entry(json, FORMAT).map_err(|reason| Error::new(path, Problem::NotChain { reason }))
-    }
-
-    /// Whether data and JSON are what was written. Returns the hash of the data alone.
-    pub fn check(&self, path: &Path, json: Option<&str>, data: &[u8]) -> Result<Hash, Error> {
-        let mut hasher = blake3::Hasher::new();
-        feed(&mut hasher, data);
-        self.check_hashed(path, json, hasher)
-    }
-
-    /// As [`Header::check`], of data that a hasher has been fed.
-    pub fn check_hashed(
-        &self,
-        path: &Path,
-        json: Option<&str>,
-        mut hasher: blake3::Hasher,
-    ) -> Result<Hash, Error> {
-        let hash = Hash::of(&hasher);
-        hasher.update(container::without_digest(json.unwrap_or_default(), &self.check).as_bytes());
-        let found = Hash::of(&hasher);
-        if self.check == found.to_string() {
-            return Ok(hash);
-        }
-        Err(Error::new(path, Problem::Damaged { expected: self.check.clone(), found }))
     }
 
     /// The name that a file of this content has.
@@ -123,10 +97,7 @@ impl Header {
 
 /// Whether a file is of the run's model. Too wide a model that a damaged file tells of is not to be tried.
 pub fn check_model(path: &Path, run: ModelId, file: ModelId) -> Result<(), Error> {
-    if let Err(need) = file.check() {
-        let reason = format!("its width is {}; it {need}", file.width);
-        return Err(Error::new(path, Problem::NotChain { reason }));
-    }
+    file.check().map_err(|e| Error::new(path, Problem::NotChain { reason: e.to_string() }))?;
     match run == file {
         true => Ok(()),
         false => Err(Error::new(path, Problem::Model { expected: run, found: file })),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::entry::{Checkpoint, Found, Kind, MaskFile, WorkersFile};
 use super::file::check_name;
 use super::header::{Contents, Header, check_model};
-use crate::checkpoint::container::{self, Head};
+use crate::checkpoint::container::Head;
 use crate::checkpoint::file_kind::FileKind;
 use crate::checkpoint::{Error, Moment, full};
 use crate::graph::ModelId;
@@ -33,7 +33,7 @@ pub fn named_moment(path: &Path) -> Option<Moment> {
 
 /// Reads a file's head: model, width and what it is. It must be of `model`, if that is known.
 pub fn look(path: &Path, model: Option<ModelId>) -> Result<(ModelId, Found), Error> {
-    let head = container::head(path)?;
+    let head = Head::read(path)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let small = [".delta.safetensors", ".workers.safetensors"];
     let is_full = name.starts_with("epoch-") && !small.iter().any(|end| name.ends_with(end));
@@ -67,7 +67,7 @@ fn look_small(path: &Path, head: &Head) -> Result<(ModelId, Found), Error> {
         }
         Contents::Base { model, progress } => (Kind::Base, model, progress, weight_count(head)),
         Contents::Delta { model, parent, mask, progress } => {
-            let kept = head.tensors.get("values").map_or(0, |entry| elements(&entry.shape));
+            let kept = head.tensors.get("values").map_or(0, |entry| entry.elements());
             (Kind::Delta { parent, mask }, model, progress, kept)
         }
         Contents::Workers { at, .. } => {
@@ -82,11 +82,6 @@ fn look_small(path: &Path, head: &Head) -> Result<(ModelId, Found), Error> {
 /// Weights in a dense file.
 fn weight_count(head: &Head) -> usize {
     let own = |name: &str| !name.contains(".running_") && !name.starts_with("velocity.");
-    let counts = head.tensors.iter().filter(|(name, _)| own(name)).map(|(_, e)| elements(&e.shape));
-    counts.fold(0, usize::saturating_add)
-}
-
-/// Elements of a tensor; a damaged head may tell of more than there can be.
-fn elements(shape: &[usize]) -> usize {
-    shape.iter().fold(1, |product: usize, &n| product.saturating_mul(n))
+    let counts = head.tensors.iter().filter(|(name, _)| own(name)).map(|(_, entry)| entry.elements());
+    counts.sum()
 }

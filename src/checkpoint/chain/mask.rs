@@ -6,7 +6,7 @@ use safetensors::Dtype;
 
 use super::file::{self, Guarded};
 use super::header::{Contents, Header, check_model};
-use crate::checkpoint::container::{Bytes, Spec};
+use crate::checkpoint::container::Spec;
 use crate::checkpoint::{Error, Hash, Problem};
 use crate::graph::{Layout, ModelId};
 
@@ -25,11 +25,10 @@ pub fn save_mask(folder: &Path, id: ModelId, layout: &Layout, indices: &[u32]) -
 
 /// Reads the canonical indices of a mask of the model.
 pub fn read_mask(path: &Path, id: ModelId, layout: &Layout) -> Result<Vec<u32>, Error> {
-    let mut bytes = Bytes::default();
-    let Guarded { header, file, .. } = file::read(path, &mut bytes)?;
+    let Guarded { header, file, .. } = file::read(path)?;
     check_model(path, id, header.id)?;
     file.only(&["indices"])?;
-    let (bytes, _) = file.flat("indices", &[Dtype::U32], None)?;
+    let bytes = file.flat("indices", &[Dtype::U32], None)?.bytes;
     let indices: Vec<u32> = bytes.as_chunks::<4>().0.iter().map(|&b| u32::from_le_bytes(b)).collect();
     check_indices(path, &indices, layout.weight_count())?;
     let found = Hash::of_indices(&indices);

@@ -7,7 +7,6 @@ use super::file;
 use super::header::mask_name;
 use super::index::Chain;
 use super::mask::read_mask;
-use crate::checkpoint::container::Bytes;
 use crate::checkpoint::{Error, Hash, Problem};
 
 impl Chain {
@@ -24,7 +23,7 @@ impl Chain {
     /// Why a parent is not found: first because the child's head is damaged; then others may have damaged
     /// heads.
     fn why_missing(&self, child: &Checkpoint, parent: Hash) -> Error {
-        let fault = |path: &Path| file::read(path, &mut Bytes::default()).err();
+        let fault = |path: &Path| file::read(path).err();
         if let Some(error) = fault(&child.path) {
             return error;
         }
@@ -42,8 +41,7 @@ impl Chain {
             // A file that is there and cannot be used is the thing to tell of.
             let name = mask_name(mask);
             let path = self.folder.join(&name);
-            let fault =
-                file::read(&needs.path, &mut Bytes::default()).err().filter(|_| needs.model.is_some());
+            let fault = file::read(&needs.path).err().filter(|_| needs.model.is_some());
             let there = || read_mask(&path, self.id, &self.layout).err().filter(|_| path.exists());
             fault.or_else(there).unwrap_or_else(|| Error::new(&needs.path, Problem::MaskMissing { name }))
         })

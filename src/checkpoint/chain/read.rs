@@ -12,9 +12,9 @@ use super::index::Chain;
 use super::look::named_moment;
 use super::mask::read_mask;
 use super::workers::Workers;
-use crate::checkpoint::container::{self, Bytes};
+use crate::checkpoint::container;
 use crate::checkpoint::file_kind::FileKind;
-use crate::checkpoint::weights::{self, Flat};
+use crate::checkpoint::tensors::{self, Flat, Found};
 use crate::checkpoint::{Error, Hash, Moment, Problem, Progress, full};
 
 /// The velocity, as a checkpoint keeps it.
@@ -79,9 +79,10 @@ impl Chain {
         let mut names: Vec<String> = self.checkpoints.iter().map(|c| c.at().to_string()).collect();
         names.dedup();
         let found = match &names[..] {
-            [] => "none".to_string(),
-            [first, .., last] if names.len() > 4 => format!("{} from {first} to {last}", names.len()),
-            few => few.join(", "),
+            [] => "is none".to_string(),
+            [only] => format!("is only {only}"),
+            [first, .., last] if names.len() > 4 => format!("are {} from {first} to {last}", names.len()),
+            few => format!("are {}", few.join(", ")),
         };
         Err(Error::new(&self.folder, Problem::Absent { at, found }))
     }
@@ -161,35 +162,33 @@ impl Chain {
 
     /// What is wrong with a file whose head could not be used.
     pub(super) fn why_broken(&self, path: &Path) -> Error {
-        let mut bytes = Bytes::default();
         let unusable = || Error::new(path, Problem::NotChain { reason: "its head cannot be used".into() });
         let result = match FileKind::of(path) {
             Some((FileKind::Workers, _)) => Workers::open(path, self.id).map(drop),
             Some((FileKind::Full, _)) => full::load(path, self.id, &self.layout).map(drop),
-            _ => file::read(path, &mut bytes).and_then(|file| check_model(path, self.id, file.header.id)),
+            _ => file::read(path).and_then(|file| check_model(path, self.id, file.header.id)),
         };
         result.err().unwrap_or_else(unusable)
     }
 
     /// Reads a base.
     pub(super) fn base(&self, base: &Checkpoint) -> Result<Vector, Error> {
-        let mut bytes = Bytes::default();
-        let Guarded { header, file, data } = file::read(&base.path, &mut bytes)?;
+        let Guarded { header, file, data } = file::read(&base.path)?;
         let Contents::Base { model: expected, .. } = header.contents else {
             return Err(Error::new(&base.path, Problem::NotChain { reason: "it is no base".into() }));
         };
-        let all = weights::expected(&self.layout);
-        weights::check(&base.path, &file.tensors, &all, &self.layout)?;
+        let (all, tensors) = (tensors::expected(&self.layout), Found::new(&file));
+        tensors.check(&all, &self.layout, &[Dtype::F32])?;
+        tensors.only(&all)?;
         // In canonical order, as it is written, the data is the vector, and what the hash is of.
-        let in_order = file.names.iter().eq(all.iter().map(|t| &t.name));
-        let (vector, found) = if in_order && file.begin.is_multiple_of(4) {
-            let (begin, found) = (file.begin / 4, data);
-            let mut canonical = bytes.into_values(begin);
+        let in_order = file.head.names.iter().eq(all.iter().map(|t| &t.name));
+        let (vector, found) = if in_order {
+            let mut canonical = file.data.into_values();
             let running = canonical.split_off(self.layout.weight_count());
-            (Vector { canonical, running }, found)
+            (Vector { canonical, running }, data)
         } else {
             let mut flat = Flat::new(&self.layout);
-            flat.take(&file.tensors, &all);
+            tensors.take(&all, &mut flat);
             let vector = Vector { canonical: flat.weights, running: flat.running };
             let found = vector.hash();
             (vector, found)
@@ -207,8 +206,7 @@ impl Chain {
         known: Option<(Hash, Vec<u32>)>,
     ) -> Result<(Delta, (Hash, Vec<u32>)), Error> {
         let path = &checkpoint.path;
-        let mut bytes = Bytes::default();
-        let Guarded { header, file, .. } = file::read(path, &mut bytes)?;
+        let Guarded { header, file, .. } = file::read(path)?;
         let Contents::Delta { mask: hash, .. } = header.contents else {
             return Err(Error::new(path, Problem::NotChain { reason: "it is no delta".into() }));
         };
@@ -218,19 +216,22 @@ impl Chain {
             None => (hash, self.mask(hash, checkpoint)?),
         };
         let kept = Some(mask.1.len());
-        let (values, dtype) = file.flat("values", &[Dtype::F32, Dtype::F16], kept)?;
-        let values = match dtype {
-            Dtype::F16 => values.as_chunks::<2>().0.iter().map(|&b| f16::from_le_bytes(b).to_f32()).collect(),
-            _ => container::values(values).collect(),
-        };
-        let (running, _) = file.flat("running", &[Dtype::F32], Some(self.layout.statistic_count()))?;
-        let velocity = match file.tensors.tensor("velocity") {
-            Ok(_) => {
-                Velocity::Kept(container::values(file.flat("velocity", &[Dtype::F32], kept)?.0).collect())
+        let values = file.flat("values", &[Dtype::F32, Dtype::F16], kept)?;
+        let values = match values.dtype {
+            Dtype::F16 => {
+                values.bytes.as_chunks::<2>().0.iter().map(|&b| f16::from_le_bytes(b).to_f32()).collect()
             }
-            Err(_) => Velocity::Absent,
+            _ => container::values(values.bytes).collect(),
         };
-        Ok((Delta { values, running: container::values(running).collect(), velocity }, mask))
+        let floats = |name, length| -> Result<Vec<f32>, Error> {
+            Ok(container::values(file.flat(name, &[Dtype::F32], length)?.bytes).collect())
+        };
+        let running = floats("running", Some(self.layout.statistic_count()))?;
+        let velocity = match file.tensor("velocity") {
+            Some(_) => Velocity::Kept(floats("velocity", kept)?),
+            None => Velocity::Absent,
+        };
+        Ok((Delta { values, running, velocity }, mask))
     }
 
     /// Puts a delta's values into the vector of its parent, or of another delta of the same parent and mask.
@@ -249,6 +250,15 @@ impl Chain {
             check_hash(&checkpoint.path, expected, vector)?;
         }
         Ok(delta.velocity)
+    }
+
+    /// Reads the indices of the mask of this hash; none if it is not stored.
+    ///
+    /// # Errors
+    /// When its file cannot be read, or is not what was written.
+    pub fn stored_mask(&self, mask: Hash) -> Result<Option<Vec<u32>>, Error> {
+        let file = self.masks.iter().find(|file| file.hash == mask);
+        file.map(|file| read_mask(&file.path, self.id, &self.layout)).transpose()
     }
 
     /// Reads the indices of a mask that a checkpoint needs.

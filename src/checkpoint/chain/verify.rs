@@ -7,7 +7,7 @@ use super::index::Chain;
 use super::mask::read_mask;
 use super::read::Vector;
 use super::workers::Workers;
-use crate::checkpoint::{Error, Hash};
+use crate::checkpoint::{Error, Hash, weights};
 
 /// A file, and what is wrong with it or with what it needs.
 #[derive(Debug)]
@@ -71,7 +71,7 @@ impl Chain {
             Some(found) => found,
             None => {
                 let restored = self.restore(checkpoint)?;
-                Hash::of_model(&self.layout.to_canonical(&restored.weights), &restored.running)
+                weights::digest(&self.layout, &restored.weights, &restored.running)
             }
         };
         workers.check_model(found)

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::file::{self, check_name};
 use super::header::{Contents, Header, WorkerTotals, check_model};
-use crate::checkpoint::container::{self, Failed, Head, Spec, TensorEntry};
+use crate::checkpoint::container::{self, Failed, Head, OURS, Spec, TensorEntry};
 use crate::checkpoint::file_kind::FileKind;
 use crate::checkpoint::full::KEPT;
 use crate::checkpoint::hash::feed;
@@ -153,9 +153,12 @@ impl Workers {
             io::ErrorKind::NotFound => Error::new(path, Problem::WorkersMissing),
             _ => io(error),
         })?;
-        let head = container::head_of(path, &mut file)?;
+        let length = file.metadata().map_err(&io)?.len();
+        let head = Head::of(path, &mut file, Some(length), OURS)?;
         let header = Header::parse(path, head.json.as_deref())?;
-        header.check_hashed(path, head.json.as_deref(), hash(&mut file).map_err(&io)?)?;
+        let json = head.json.as_deref().unwrap_or_default();
+        container::check(hash(&mut file).map_err(&io)?, json, &header.check)
+            .map_err(|problem| Error::new(path, problem))?;
         check_name(path, &header.file_name())?;
         check_model(path, id, header.id)?;
         let Contents::Workers { model, at, totals, exchange } = header.contents else {
@@ -247,23 +250,19 @@ fn tensors(path: &Path, head: &Head, workers: usize) -> Result<Vec<[(u64, usize)
         let Some(TensorEntry { dtype, shape, data_offsets: (begin, end) }) = head.tensors.get(&name) else {
             return Err(bad(format!("tensor {name} is missing")));
         };
-        if dtype != "F32" {
+        if *dtype != Dtype::F32 {
             return Err(Error::new(path, Problem::dtype(&name, &[Dtype::F32], dtype)));
         }
-        let length = end.checked_sub(*begin).filter(|bytes| bytes % 4 == 0).map(|bytes| bytes as usize / 4);
-        match (length, &shape[..]) {
-            (Some(length), &[found]) if found == length => {
-                if *begin != next {
-                    return Err(bad(format!("tensor {name} is not in its place")));
-                }
-                next = *end;
-                Ok((head.begin + begin, length))
-            }
-            _ => {
-                let (expected, found) = (length.into_iter().collect(), shape.clone());
-                Err(Error::new(path, Problem::Shape { name, expected, found, hint: String::new() }))
-            }
+        let length = (end - begin) as usize / 4;
+        if shape[..] != [length] {
+            let (expected, found) = (vec![length], shape.clone());
+            return Err(Error::new(path, Problem::Shape { name, expected, found, hint: String::new() }));
         }
+        if *begin != next {
+            return Err(bad(format!("tensor {name} is not in its place")));
+        }
+        next = *end;
+        Ok((head.begin + begin, length))
     };
     let worker = |rank| {
         let mut tensor = |part: Part| tensor(part.name(rank));

@@ -2,12 +2,11 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+#[cfg(not(unix))]
+use std::io::{Seek, SeekFrom};
 use std::ops::Deref;
-use std::path::Path;
 
 use rayon::prelude::*;
-
-use crate::checkpoint::Error;
 
 /// A file's bytes, at an address fit for f32.
 #[derive(Default)]
@@ -19,7 +18,7 @@ pub struct Bytes {
 impl Bytes {
     fn zeros(length: usize) -> io::Result<Bytes> {
         let words = length.div_ceil(4);
-        // A file beyond what memory holds is an error; what follows would end the program.
+        // More than memory holds is an error; what follows would end the program.
         Vec::<f32>::new().try_reserve_exact(words)?;
         Ok(Bytes { words: vec![0.0; words], length })
     }
@@ -28,9 +27,25 @@ impl Bytes {
         &mut bytemuck::cast_slice_mut(&mut self.words)[..self.length]
     }
 
-    /// The values from word `begin` to the end, little-endian in the file, in the memory they were read into.
-    pub fn into_values(mut self, begin: usize) -> Vec<f32> {
-        self.words.drain(..begin);
+    /// The `length` bytes of a file from `begin` on.
+    pub fn of_file(file: &File, begin: u64, length: usize) -> io::Result<Bytes> {
+        let mut bytes = Bytes::zeros(length)?;
+        fill(file, begin, bytes.as_mut())?;
+        Ok(bytes)
+    }
+
+    /// The bytes that a pipe still gives, of which there should be `length`; at most one more is read.
+    pub fn of_pipe(pipe: &mut File, length: usize) -> io::Result<Bytes> {
+        // Grown while reading: the length is only what a header claims.
+        let mut all = vec![];
+        pipe.take((length as u64).saturating_add(1)).read_to_end(&mut all)?;
+        let mut bytes = Bytes::zeros(all.len())?;
+        bytes.as_mut().copy_from_slice(&all);
+        Ok(bytes)
+    }
+
+    /// The values, little-endian in the file, in the memory they were read into.
+    pub fn into_values(mut self) -> Vec<f32> {
         if cfg!(target_endian = "big") {
             self.words.iter_mut().for_each(|v| *v = f32::from_bits(v.to_bits().swap_bytes()));
         }
@@ -46,41 +61,22 @@ impl Deref for Bytes {
     }
 }
 
-/// A file's bytes.
-pub fn read(path: &Path) -> Result<Bytes, Error> {
-    let read = || {
-        let mut file = File::open(path)?;
-        let metadata = file.metadata()?;
-        if metadata.is_file() {
-            let mut bytes = Bytes::zeros(metadata.len() as usize)?;
-            fill(&file, bytes.as_mut())?;
-            return Ok(bytes);
-        }
-        // A pipe, say, has no length.
-        let mut all = vec![];
-        file.read_to_end(&mut all)?;
-        let mut bytes = Bytes::zeros(all.len())?;
-        bytes.as_mut().copy_from_slice(&all);
-        Ok(bytes)
-    };
-    read().map_err(Error::io(path, "read it"))
-}
-
 /// Reads on all threads: of a file in the system's cache, most of the time goes into the first touch of the
 /// memory that it is read into.
 #[cfg(unix)]
-fn fill(file: &File, bytes: &mut [u8]) -> io::Result<()> {
+fn fill(file: &File, begin: u64, bytes: &mut [u8]) -> io::Result<()> {
     use std::os::unix::fs::FileExt;
     const PIECE: usize = 1 << 20;
     if bytes.len() <= PIECE {
-        return file.read_exact_at(bytes, 0);
+        return file.read_exact_at(bytes, begin);
     }
     let pieces = bytes.par_chunks_mut(PIECE).enumerate();
-    pieces.try_for_each(|(i, piece)| file.read_exact_at(piece, (i * PIECE) as u64))
+    pieces.try_for_each(|(i, piece)| file.read_exact_at(piece, begin + (i * PIECE) as u64))
 }
 
 #[cfg(not(unix))]
-fn fill(mut file: &File, bytes: &mut [u8]) -> io::Result<()> {
+fn fill(mut file: &File, begin: u64, bytes: &mut [u8]) -> io::Result<()> {
+    file.seek(SeekFrom::Start(begin))?;
     file.read_exact(bytes)
 }
 
@@ -97,11 +93,16 @@ mod tests {
             let bytes: Vec<u8> =
                 (0..length).map(|i: u32| (i.wrapping_mul(0x9e37_79b9) >> 24) as u8).collect();
             std::fs::write(&path, &bytes).unwrap();
-            assert!(*read(&path).unwrap() == bytes[..], "{length}");
+            let open = || File::open(&path).unwrap();
+            assert!(*Bytes::of_file(&open(), 0, bytes.len()).unwrap() == bytes[..], "{length}");
+            assert!(*Bytes::of_pipe(&mut open(), bytes.len()).unwrap() == bytes[..], "{length}");
+            assert!(Bytes::of_file(&open(), 1, bytes.len()).is_err() == (length > 0));
+            let one = 1.min(bytes.len());
+            assert!(*Bytes::of_file(&open(), one as u64, bytes.len() - one).unwrap() == bytes[one..]);
         }
         let values: Vec<f32> = (0..700_000).map(|i| i as f32).collect();
         std::fs::write(&path, little_endian(&values)).unwrap();
-        assert_eq!(read(&path).unwrap().into_values(3), values[3..]);
-        assert!(read(folder.path()).is_err());
+        let bytes = Bytes::of_file(&File::open(&path).unwrap(), 12, 4 * (values.len() - 3)).unwrap();
+        assert_eq!(bytes.into_values(), values[3..]);
     }
 }

@@ -9,8 +9,8 @@ use std::thread::{self, JoinHandle};
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, TensorInfo};
 
-use super::KEY;
 use super::endian::little_endian;
+use super::{KEY, OURS};
 use crate::checkpoint::hash::{PAYS, feed};
 use crate::checkpoint::{Error, Hash, atomic};
 
@@ -85,9 +85,11 @@ pub enum Failed<E> {
     Io(io::Error),
 }
 
-/// Writes a file. `data` writes the tensors' bytes in their order; `entry` says from the hash of the data
-/// what the metadata entry is, if there is one. Before the data, the entry of no data holds its place: both
-/// must be of one length. Returns the data's hash.
+/// Says from the hasher of a file's data what the metadata entry is, if there is one.
+pub type Entry<'a> = dyn Fn(blake3::Hasher) -> serde_json::Result<Option<String>> + 'a;
+
+/// Writes a file. `data` writes the tensors' bytes in their order. Before the data, the entry of
+/// no data holds the place of the data's own: both must be of one length. Returns the data's hash.
 ///
 /// # Errors
 /// When the system refuses, `data` fails, or it writes more or fewer bytes than the tensors have.
@@ -96,7 +98,7 @@ pub enum Failed<E> {
 /// If `entry` gives texts of two lengths.
 pub fn write<E: From<Error>>(
     path: &Path,
-    entry: &dyn Fn(blake3::Hasher) -> serde_json::Result<Option<String>>,
+    entry: &Entry,
     tensors: &[Spec],
     data: impl FnOnce(&mut Out) -> Result<(), Failed<E>>,
 ) -> Result<Hash, E> {
@@ -146,6 +148,9 @@ fn head(entry: Option<String>, tensors: &[Spec]) -> io::Result<(Vec<u8>, usize)>
     let mut text = serde_json::to_vec(&metadata)?;
     // The data begins at a multiple of 8 bytes, as the format's own library has it.
     text.resize(text.len().next_multiple_of(8), b' ');
+    if text.len() as u64 > OURS {
+        return Err(io::Error::other(format!("its header would have {} bytes, over {OURS}", text.len())));
+    }
     Ok(([&(text.len() as u64).to_le_bytes(), &text[..]].concat(), end))
 }
 
@@ -161,18 +166,18 @@ pub struct Tensor<'a> {
 /// # Errors
 /// When it cannot be written.
 pub fn save_tensor(path: &Path, name: &str, shape: Vec<usize>, values: &[f32]) -> Result<(), Error> {
-    save(path, vec![Tensor { name: name.into(), shape, values }], None)
+    save(path, vec![Tensor { name: name.into(), shape, values }], &|_| Ok(None))
 }
 
-/// Writes tensors sorted by name, as the format's own library does, and perhaps a metadata entry.
+/// Writes tensors sorted by name, as the format's own library does, and the metadata entry of [`write()`].
 ///
 /// # Errors
 /// When the file cannot be written.
-pub fn save(path: &Path, mut tensors: Vec<Tensor>, entry: Option<String>) -> Result<(), Error> {
+pub fn save(path: &Path, mut tensors: Vec<Tensor>, entry: &Entry) -> Result<(), Error> {
     tensors.sort_by(|a, b| a.name.cmp(&b.name));
     let spec = |t: &Tensor| Spec { name: t.name.clone(), dtype: Dtype::F32, shape: t.shape.clone() };
     let specs: Vec<Spec> = tensors.iter().map(spec).collect();
-    write::<Error>(path, &|_| Ok(entry.clone()), &specs, |out| {
+    write::<Error>(path, entry, &specs, |out| {
         tensors.iter().try_for_each(|tensor| out.write(tensor.values))
     })?;
     Ok(())

@@ -13,6 +13,7 @@ use std::ops::Range;
 
 use super::buffers::{Buffers, Scratch};
 use super::error::Error;
+use super::host;
 use super::watch::{Fault, Place};
 
 /// The CPU with the memory of its operations.
@@ -75,9 +76,8 @@ impl Buffers for Cpu {
         }
     }
 
-    /// Everything: how much memory there is, is left to the operating system.
     fn free_bytes(&self) -> Result<usize, Error> {
-        Ok(usize::MAX)
+        Ok(host::available_bytes())
     }
 
     fn tensor(&self, elements: usize) -> Result<Vec<f32>, Error> {

@@ -28,6 +28,7 @@ use std::time::Instant;
 use rayon::prelude::*;
 
 use super::driver::{Driver, Error, Kernel, Launch, Properties};
+use super::host;
 use block::{Block, Entry, Worker};
 use check::Launched;
 pub use memory::Buffer;
@@ -164,13 +165,6 @@ impl Emulated {
     }
 }
 
-/// Bytes of memory that the operating system could give, where it says so.
-fn available() -> Option<usize> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let rest = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    rest.trim().strip_suffix("kB")?.trim().parse::<usize>().ok()?.checked_mul(1024)
-}
-
 /// A worker that goes back to its device when dropped.
 struct Returned<'a> {
     worker: Option<Worker>,
@@ -209,7 +203,7 @@ impl Driver for Emulated {
     }
 
     fn free_bytes(&self) -> Result<usize, Error> {
-        Ok(available().unwrap_or(usize::MAX))
+        Ok(host::available_bytes())
     }
 
     fn allocate(&self, bytes: usize) -> Result<Buffer, Error> {

@@ -73,7 +73,8 @@ impl Gpu {
         }
         let context = Rc::new(Context::open(ordinal, &found, binaries, driver, nvcc)?);
         let (processors, memory, shared) = (found.processors, found.memory, found.shared);
-        let properties = Properties { name: found.name, processors, memory, shared };
+        let name = format!("{} (driver for CUDA {driver})", found.name);
+        let properties = Properties { name, processors, memory, shared };
         Ok(Gpu { context, properties, capability: found.capability, driver })
     }
 

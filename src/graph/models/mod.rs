@@ -34,7 +34,7 @@ impl Model {
     /// Returns the network with `width` channels after its first convolution, for ten classes.
     ///
     /// # Errors
-    /// None for a width of at least 1.
+    /// None for a width from 1 to [`ModelId::MAX_WIDTH`].
     pub fn graph(self, width: usize) -> Result<Graph, Error> {
         ModelId::new(self, width).graph()
     }
@@ -64,6 +64,9 @@ impl ModelId {
     /// The widest network. Every canonical index then fits 32 bits, for each of the models.
     pub const MAX_WIDTH: usize = 512;
 
+    /// The most classes: labels are bytes.
+    pub const MAX_CLASSES: usize = 256;
+
     /// A model at a width, for ten classes.
     pub const fn new(model: Model, width: usize) -> ModelId {
         ModelId { model, width, classes: 10 }
@@ -74,22 +77,26 @@ impl ModelId {
         ModelId { classes, ..self }
     }
 
-    /// Whether there can be such a network; the error says what its width must be.
+    /// Whether there can be such a network.
     ///
     /// # Errors
-    /// A width of 0 or above [`ModelId::MAX_WIDTH`].
-    pub fn check(self) -> Result<(), String> {
-        match self.width {
-            1..=Self::MAX_WIDTH => Ok(()),
-            _ => Err(format!("must be from 1 to {} channels", Self::MAX_WIDTH)),
+    /// A width that is not from 1 to [`ModelId::MAX_WIDTH`], or classes that are not from 1 to
+    /// [`ModelId::MAX_CLASSES`].
+    pub fn check(self) -> Result<(), Error> {
+        let wrong = |what, found, most| Err(Error::Model { what, found, most });
+        match (self.width, self.classes) {
+            (1..=Self::MAX_WIDTH, 1..=Self::MAX_CLASSES) => Ok(()),
+            (1..=Self::MAX_WIDTH, classes) => wrong("number of classes", classes, Self::MAX_CLASSES),
+            (width, _) => wrong("width", width, Self::MAX_WIDTH),
         }
     }
 
     /// The network.
     ///
     /// # Errors
-    /// None for a width of at least 1.
+    /// As [`ModelId::check`]; nothing is made of what a damaged file tells.
     pub fn graph(self) -> Result<Graph, Error> {
+        self.check()?;
         let (input, ModelId { model, width, classes }) = (Shape { h: 32, w: 32, c: 3 }, self);
         match model {
             Model::Resnet9 => resnet9::graph(input, classes, width),

@@ -19,7 +19,8 @@ pub fn plan<B: Backend>(graph: &Graph, samples: usize) -> Result<Plan<B>, graph:
     scoring::plan(graph, samples.min(BATCH))
 }
 
-/// Scores every weight anew, by these samples of a split.
+/// Scores every weight anew, by these samples of a split. `watch` is told after each batch how many samples
+/// it had, and may end the scoring by false; then false is returned.
 ///
 /// # Errors
 /// When the device fails.
@@ -30,12 +31,18 @@ pub fn score<B: Backend>(
     network: &mut Network<B>,
     scoring: &mut Scoring<B>,
     rule: ScoreRule,
-    split: &Split,
-    samples: &Samples,
-) -> Result<(), device::Error> {
+    (split, samples): (&Split, &Samples),
+    watch: &mut dyn FnMut(usize) -> bool,
+) -> Result<bool, device::Error> {
     scoring.clear(network)?;
-    let batch = scoring.batch();
-    samples.each(split, batch, |images, labels| scoring.add(network, rule, images, labels))
+    let scored = samples.each(split, scoring.batch(), |images, labels| {
+        scoring.add(network, rule, images, labels).map_err(Some)?;
+        if watch(labels.len()) { Ok(()) } else { Err(None) }
+    });
+    match scored {
+        Err(Some(error)) => Err(error),
+        scored => Ok(scored.is_ok()),
+    }
 }
 
 /// Returns the mask of the largest scores: the classifier whole, and of the rest as many as the quota leaves.

@@ -27,12 +27,16 @@ pub enum Kind {
     Random,
     /// Those with the largest absolute values
     Magnitude,
+    /// Those of a file that fishmask mask wrote
+    File,
 }
 
 /// How a kind comes to its scores.
 pub enum Choice<B: Backend> {
     /// It has none.
     Nothing,
+    /// It has none either: the run is given the mask.
+    Given,
     /// By samples: [`fisher::score`]. Each of several workers scores a part of them, and the parts are added
     /// up.
     BySamples,
@@ -46,14 +50,20 @@ impl Kind {
     pub fn needs_samples(self) -> bool {
         match self {
             Kind::Fisher => true,
-            Kind::Dense | Kind::Random | Kind::Magnitude => false,
+            Kind::Dense | Kind::Random | Kind::Magnitude | Kind::File => false,
         }
+    }
+
+    /// Whether the run chooses the mask itself, so that the settings of its choice are for it.
+    pub fn is_chosen(self) -> bool {
+        !matches!(self, Kind::Dense | Kind::File)
     }
 
     /// How it comes to its scores on a device.
     pub fn choice<B: Backend>(self) -> Choice<B> {
         match self {
             Kind::Dense => Choice::Nothing,
+            Kind::File => Choice::Given,
             Kind::Fisher => Choice::BySamples,
             Kind::Random => Choice::ByNetwork(random::scores),
             Kind::Magnitude => Choice::ByNetwork(magnitude::scores),
@@ -67,6 +77,7 @@ impl Kind {
             Kind::Fisher => "by samples",
             Kind::Random => "by lot",
             Kind::Magnitude => "by magnitude",
+            Kind::File => "from a file",
         }
     }
 }

