@@ -3,10 +3,10 @@
 
 usage: scripts/stop-at-random.py TRAIN FISHMASK [RUNS=1000] [SEED=0]
 
-Each run trains under `timeout -s TERM T`, which signals the program and then its group; of every three, one gets
-a second signal (TERM, INT, USR1 or HUP) 0 to 20 ms after a first one that this script sends itself. A run must
-end with the first wish's exit code and say that its checkpoint is written; its checkpoints must verify and
-stand at least where its metrics do. Every tenth is resumed to its end, which must have the bits of a run that was
+Each run trains under `timeout -s TERM T`, which signals the program and then its group; of every three, one
+gets a second signal (TERM, INT, USR1 or HUP) 0 to 20 ms after a first one that this script sends itself. A run
+must end with a signal's exit code and say that its checkpoint is written; its checkpoints must verify and stand
+at least where its metrics do. Every tenth is resumed to its end, which must have the bits of a run that was
 never stopped. A run that was stopped before training began must leave nothing.
 """
 
@@ -22,8 +22,8 @@ import sys
 import tempfile
 import time
 
-FLAGS = ("--data synthetic --recipe quick --train-images 512 --batch-size 64 --epochs 3 --width 1 --threads 1 "
-         "--peak-epoch 1").split()
+FLAGS = ("--data synthetic --recipe quick --train-images 512 --batch-size 64 --epochs 3 --width 1 "
+         "--threads 1 --peak-epoch 1").split()
 KINDS = {"dense": [], "masked": "--mask fisher --keep-ratio 0.2 --fisher-samples 64 --mask-every 1".split()}
 
 
@@ -34,13 +34,15 @@ def run(train, fishmask, folder, number, seed, expected):
     command = [train, *FLAGS, *KINDS[kind], "--run-dir", "run"]
     moment = draw.uniform(0.0, 1.15 * expected[kind]["seconds"])
     environment = dict(os.environ, CUDA_VISIBLE_DEVICES="")
-    options = dict(cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    streams = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    options = dict(cwd=folder, env=environment, **streams)
     if number % 3 == 0:
         process = subprocess.Popen(command, **options)
         time.sleep(moment)
         process.send_signal(draw.choice([signal.SIGTERM, signal.SIGINT]))
         time.sleep(draw.uniform(0.0, 0.02))
-        process.send_signal(draw.choice([signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP]))
+        second = draw.choice([signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP])
+        process.send_signal(second)
         out, _ = process.communicate()
         code = process.returncode
     else:
@@ -80,8 +82,9 @@ def main():
         root = pathlib.Path(root)
         for kind, flags in KINDS.items():
             began = time.monotonic()
-            subprocess.run([train, *FLAGS, *flags, "--run-dir", kind], cwd=root, check=True, stdout=subprocess.DEVNULL,
-                           env=dict(os.environ, CUDA_VISIBLE_DEVICES=""))
+            environment = dict(os.environ, CUDA_VISIBLE_DEVICES="")
+            command = [train, *FLAGS, *flags, "--run-dir", kind]
+            subprocess.run(command, cwd=root, env=environment, check=True, stdout=subprocess.DEVNULL)
             bits = (root / kind / "final.safetensors").read_bytes()
             expected[kind] = {"seconds": time.monotonic() - began, "bits": bits}
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::grouped;
 use crate::checkpoint::Moment;
 use crate::data::Set;
-use crate::settings::{Config, Reasons};
+use crate::settings::{Config, Reasons, counted};
 use crate::train::{EpochReport, Error, Event, Listener, MaskReport, Outcome, Started};
 
 /// The two lines above the rows, which fit into 80 columns.
@@ -64,8 +64,8 @@ impl<W: Write> Table<W> {
         writeln!(out, "model    {}, width {}: {parameters} parameters", network.model, network.width)?;
         writeln!(out, "recipe   {} ({})", run.config.recipe, self.reasons.recipe)?;
         let (epochs, batch_size, seed) = (train.epochs, train.batch_size, train.seed);
-        let [epochs, steps, batch] =
-            [(epochs, "epoch"), (run.steps, "step"), (batch_size as u32, "image")].map(counted);
+        let (epochs, steps, batch) =
+            (counted(epochs, "epoch"), counted(run.steps, "step"), counted(batch_size, "image"));
         write!(out, "train    {epochs} of {steps} of {batch}, ")?;
         let peak = rounded(schedule.peak_epoch);
         write!(out, "lr up to {} at epoch {peak}, ", optimizer.lr)?;
@@ -104,9 +104,10 @@ impl<W: Write> Table<W> {
         let out = &mut self.out;
         let share = 100.0 * r.kept as f64 / r.weights as f64;
         let [kept, weights, samples] = [r.kept, r.weights, r.samples].map(|n| grouped(n as u64));
+        let samples = if r.samples == 1 { "1 sample".into() } else { format!("{samples} samples") };
         write!(out, "       mask of {kept} of {weights} weights ({share:.2}%), ")?;
         match r.kind.needs_samples() {
-            true => write!(out, "by {samples} samples")?,
+            true => write!(out, "by {samples}")?,
             false => write!(out, "{}", r.kind.how())?,
         }
         if let Some(stayed) = r.stayed {
@@ -125,7 +126,7 @@ impl<W: Write> Table<W> {
         writeln!(out, "  {:6.1}  {:5.1}  {:6.1}{data}", r.train_seconds, r.test_seconds, r.total_seconds)?;
         if let Some(e) = &r.exchange {
             let [sent, received] = [e.sent, e.received].map(|bytes| bytes as f64 / 1e6);
-            let merges = counted((e.merges, "merge"));
+            let merges = counted(e.merges, "merge");
             write!(out, "       {merges}: {sent:.2} MB sent, {received:.2} received, ")?;
             write!(out, "{:.2}% of dense; ", e.share_of_dense)?;
             writeln!(out, "{:.1} s waiting, {:.1} exchanging", e.waiting_seconds, e.exchanging_seconds)?;
@@ -187,9 +188,4 @@ impl<W: Write> Listener for Table<W> {
 /// The value with at most two decimals, which is printed as short as it can be.
 fn rounded(value: f64) -> f64 {
     (value * 100.0).round() / 100.0
-}
-
-/// A number of things, one or several.
-fn counted((number, what): (u32, &str)) -> String {
-    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }

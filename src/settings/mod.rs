@@ -19,7 +19,7 @@ pub mod table;
 mod values;
 
 pub use agreement::Edit;
-pub use choices::{CheckpointState, WorkerMasks};
+pub use choices::{CheckpointState, WorkerMasks, counted};
 pub use config::{
     CheckpointSettings, Config, DataSettings, DeviceSettings, MaskSettings, OptimizerSettings,
     ScheduleSettings, TrainSettings, WorkerSettings,

@@ -57,7 +57,7 @@ fn one_command_begins_goes_on_and_is_done() {
     let status = Status::read(&directory.path().join("run")).unwrap();
     assert_eq!((status.state, status.epoch, status.epochs), (State::Finished, 3, 3));
     assert_eq!(status.data, "synthetic");
-    let done = "all 3 epochs of the run are done: there is nothing left to train\n";
+    let done = "the run's training of 3 epochs is done: there is nothing left to train\n";
     assert_eq!(succeed(train(directory.path(), &flags)).0, done);
     assert_eq!(succeed(train(directory.path(), "--resume run")).0, done);
     let (out, _) = succeed(train(directory.path(), &format!("{SMALL} --run-dir whole")));

@@ -9,6 +9,7 @@ use clap::{ArgMatches, Command, FromArgMatches, Subcommand};
 use fishmask::checkpoint::chain::{Chain, Checkpoint, Kind, diff};
 use fishmask::checkpoint::{Moment, RunLock, weights};
 use fishmask::records::{accuracies, check_output};
+use fishmask::settings::counted;
 
 #[derive(Subcommand)]
 enum Action {
@@ -92,7 +93,7 @@ pub fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
             for path in &pruned.removed {
                 writeln!(stdout(), "removed {}", file_name(path))?;
             }
-            writeln!(stdout(), "removed {} files, {} bytes", pruned.removed.len(), pruned.bytes)?;
+            writeln!(stdout(), "removed {}, {} bytes", counted(pruned.removed.len(), "file"), pruned.bytes)?;
         }
         Action::Diff { run, a, b } => changes(&find(run)?, *a, *b)?,
     }

@@ -8,7 +8,7 @@ use clap::{ArgMatches, Args, Command, FromArgMatches};
 use fishmask::device::gpu::Gpu;
 use fishmask::device::{Cpu, Cuda, Device};
 use fishmask::records::{Bar, RunFolder, Table, summary};
-use fishmask::settings::{Config, Reasons, Request, Resolved, arguments};
+use fishmask::settings::{Config, Reasons, Request, Resolved, arguments, counted};
 use fishmask::train::{Cause, Outcome};
 use fishmask::{Run, data};
 
@@ -152,30 +152,33 @@ fn train(args: &Train, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     // The bar before the table, for whose row it makes way.
     let run = run.device(device).load(load).stop(stop.clone()).listen(Bar::stderr()).listen(table);
     let run = run.tell(|note| tell(&[note.to_string()]));
-    Ok(match run.run() {
-        Ok(Outcome::Finished(_)) => ExitCode::SUCCESS,
-        Ok(Outcome::NothingLeft { epochs }) => {
-            if root {
-                writeln!(
-                    stdout(),
-                    "all {epochs} epochs of the run are done: there is nothing left to train"
-                )?;
-            }
-            ExitCode::SUCCESS
-        }
-        Ok(Outcome::Interrupted(cause)) => stop::code(cause),
+    match run.run() {
+        Ok(outcome) => ended(&outcome, root),
         Err(fishmask::Error::Data(data::Error::Interrupted { signal })) => {
             let cause = Cause::new(signal);
             writeln!(stdout(), "stopped by {cause} before training began; nothing is kept")?;
-            stop::code(cause)
+            Ok(stop::code(cause))
         }
-        Err(error) => {
-            return Err(match &values {
-                Some(values) => named(error, values),
-                None => error.into(),
-            });
+        Err(error) => Err(match &values {
+            Some(values) => named(error, values),
+            None => error.into(),
+        }),
+    }
+}
+
+/// The exit code of a run that has ended well.
+fn ended(outcome: &Outcome, root: bool) -> anyhow::Result<ExitCode> {
+    match outcome {
+        Outcome::Finished(_) => Ok(ExitCode::SUCCESS),
+        Outcome::Interrupted(cause) => Ok(stop::code(*cause)),
+        Outcome::NothingLeft { epochs } => {
+            if root {
+                let done = counted(*epochs, "epoch");
+                writeln!(stdout(), "the run's training of {done} is done: there is nothing left to train")?;
+            }
+            Ok(ExitCode::SUCCESS)
         }
-    })
+    }
 }
 
 /// What `--run-dir` and `--resume` say together.

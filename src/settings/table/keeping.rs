@@ -3,7 +3,7 @@
 use super::{CHOSEN, MASKED, SEVERAL, U32};
 use crate::device::Precision;
 use crate::distributed::Aggregate;
-use crate::settings::choices::{CheckpointState, WorkerMasks, typed};
+use crate::settings::choices::{CheckpointState, WorkerMasks, counted, typed};
 use crate::settings::forms;
 use crate::settings::setting::{ROW, Setting, Takes, choices, choices_or_auto};
 
@@ -73,7 +73,7 @@ pub(super) static WORKERS: &[Setting] = &[
         help: "Steps of each worker from one merge to the next",
         header: Some(|c| {
             let (steps, how) = (c.workers.merge_steps, typed(c.workers.aggregate));
-            Some(format!("merged every {steps} steps by their {how}"))
+            Some(format!("merged every {} by their {how}", counted(steps, "step")))
         }),
         ..ROW
     },

@@ -5,7 +5,7 @@ use crate::graph::scoring::Target;
 use crate::mask::Kind;
 use crate::ops::Power;
 use crate::optim::UpdateRule;
-use crate::settings::choices::typed;
+use crate::settings::choices::{counted, typed};
 use crate::settings::setting::{ROW, Setting, Takes, choices};
 
 /// Which weights are trained.
@@ -49,7 +49,7 @@ pub(super) static MASK: &[Setting] = &[
         default: Some("1024"),
         only: &[FISHER],
         help: "Training images whose gradients score the weights",
-        header: Some(|c| Some(format!("{} samples", c.mask.samples))),
+        header: Some(|c| Some(counted(c.mask.samples, "sample"))),
         ..ROW
     },
     Setting {
@@ -81,7 +81,7 @@ pub(super) static MASK: &[Setting] = &[
         help: "Epochs that train all weights before the first mask",
         header: Some(|c| match c.mask.warmup_epochs {
             0 => None,
-            epochs => Some(format!("after {epochs} dense epochs")),
+            epochs => Some(format!("after {}", counted(epochs, "dense epoch"))),
         }),
         ..ROW
     },

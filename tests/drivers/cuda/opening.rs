@@ -19,7 +19,8 @@ fn opening_says(settings: &[(&str, &str)], expected: &str) {
 fn opens() {
     opening_says(
         &[("FAKE_CUDA_VERSION", "13010")],
-        "Properties { name: \"Fake GPU (driver for CUDA 13.1)\", processors: 132, memory: 1073741824, shared: 232448 } 9.0 13.1",
+        "Properties { name: \"Fake GPU (driver for CUDA 13.1)\", processors: 132, memory: 1073741824, \
+         shared: 232448 } 9.0 13.1",
     );
 }
 
