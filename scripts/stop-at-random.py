@@ -3,11 +3,12 @@
 
 usage: scripts/stop-at-random.py TRAIN FISHMASK [RUNS=1000] [SEED=0]
 
-Each run trains under `timeout -s TERM T`, which signals the program and then its group; of every three, one
-gets a second signal (TERM, INT, USR1 or HUP) 0 to 20 ms after a first one that this script sends itself. A run
-must end with a signal's exit code and say that its checkpoint is written; its checkpoints must verify and stand
-at least where its metrics do. Every tenth is resumed to its end, which must have the bits of a run that was
-never stopped. A run that was stopped before training began must leave nothing.
+Each run trains under `timeout -s TERM T`, which signals the program and then its group; of every three,
+one gets a second signal (TERM, INT, USR1 or HUP) 0 to 20 ms after a first one that this script sends
+itself. A run must end with a signal's exit code and say that its checkpoint is written; its
+checkpoints must verify and stand at least where its metrics do. Every tenth is resumed to its end, which
+must have the bits of a run that was never stopped. A run that was stopped before training began must leave
+nothing.
 """
 
 import concurrent.futures
@@ -46,7 +47,8 @@ def run(train, fishmask, folder, number, seed, expected):
         out, _ = process.communicate()
         code = process.returncode
     else:
-        timed = subprocess.run(["timeout", "-s", "TERM", f"{moment:.4f}", *command], process_group=0, **options)
+        timed = ["timeout", "-s", "TERM", f"{moment:.4f}", *command]
+        timed = subprocess.run(timed, process_group=0, **options)
         out, code = timed.stdout, timed.returncode
     path = folder / "run"
     if code == 0:

@@ -3,7 +3,7 @@
 use super::recipes::{self, AUTO};
 use super::setting::{Setting, Written};
 use super::table::settings;
-use super::values::Given;
+use super::values::{Given, Source};
 use super::{Config, ConfigError, Request};
 use crate::checkpoint::{Digest8, Hash};
 
@@ -97,6 +97,11 @@ impl Config {
         let run = self.get(given.setting.key);
         if value == run {
             return Ok(());
+        }
+        if given.source == Source::Launcher {
+            let ranks = given.written.text();
+            let need = format!("the run has {run} workers, and there are {ranks} processes: start as many");
+            return Err(given.refuse(need));
         }
         Err(ConfigError::Contradiction { shown: given.shown(), run: Written::of(&run).text() })
     }

@@ -64,8 +64,8 @@ fn processes_end_with_the_bits_of_one() {
             let [one, several] = ["one", "several"].map(|run| at.join(run));
             assert!(final_bytes(&one) == final_bytes(&several), "{what}: other bits");
             assert_eq!(metrics(&one), metrics(&several), "{what}");
-            let config = |run: &Path| fs::read(run.join("config.json")).unwrap();
-            assert_eq!(config(&one), config(&several));
+            let settings = |run: &Path| fs::read_to_string(run.join("checkpoints/settings.json")).unwrap();
+            assert_eq!(settings(&one), settings(&several));
         }
     }
 }
@@ -84,8 +84,8 @@ fn processes_start_from_the_same_files_and_end_with_the_bits_of_one() {
     let [one, several] = ["one", "several"].map(|run| at.join(run));
     assert!(final_bytes(&one) == final_bytes(&several) && final_bytes(&one) != final_bytes(&at.join("pre")));
     assert_eq!(metrics(&one), metrics(&several));
-    let config = |run: &Path| fs::read(run.join("config.json")).unwrap();
-    assert_eq!(config(&one), config(&several));
+    let settings = |run: &Path| fs::read_to_string(run.join("checkpoints/settings.json")).unwrap();
+    assert_eq!(settings(&one), settings(&several));
 }
 
 /// Process numbers of the ranks of a job.

@@ -12,7 +12,7 @@ use fishmask::settings::{Config, Reasons, Request, Resolved, arguments, counted}
 use fishmask::train::{Cause, Outcome};
 use fishmask::{Run, data};
 
-use crate::distributed::{DistributedFlags, Joined};
+use crate::distributed::DistributedFlags;
 use crate::finish::tell;
 use crate::images::{DataFlags, use_threads};
 use crate::refusal::{named, refuse};
@@ -115,7 +115,6 @@ fn train(args: &Train, matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     }
     let Some(config) = config else { anyhow::bail!("there is no configuration") };
     if resumed.is_some() {
-        check_ranks(joined.as_ref(), &config)?;
         config.agrees(&request)?;
     }
     if args.summary {
@@ -224,17 +223,6 @@ impl<'a> Place<'a> {
             Place::Run(folder) => Some(folder),
             Place::Auto(folder) => RunFolder::is_run(folder).then_some(*folder),
         }
-    }
-}
-
-/// Whether there are as many processes as the run has workers.
-fn check_ranks(joined: Option<&Joined>, config: &Config) -> anyhow::Result<()> {
-    let run = config.workers.count;
-    match joined.map(|joined| joined.comm.size()).filter(|ranks| *ranks != run) {
-        Some(ranks) => anyhow::bail!(
-            "the run has {run} workers, and mpirun has started {ranks} processes: start as many"
-        ),
-        None => Ok(()),
     }
 }
 
