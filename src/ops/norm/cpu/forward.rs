@@ -67,29 +67,41 @@ pub(super) fn forward(norm: &Norm, b: Forward, scratch: &mut [f32]) {
         scale_and_shift(parameters, statistics, scale, shift);
     }
     let scratch = &*scratch;
-    let one = |i: usize, y: &mut [f32], mut winners: Option<&mut [u8]>| {
+    let of = |i: usize| {
         let x = &x[i * image..(i + 1) * image];
         let residual = residual.map(|r| &r[i * image..(i + 1) * image]);
         let group = if groups == Groups::Batch { 0 } else { i };
         let (scale, shift) = scratch[2 * group * period..][..2 * period].split_at(period);
         let constants = Constants { scale, shift, floor: floor(norm.relu), floor_sum: floor(norm.relu_sum) };
-        vectorised(
-            #[inline(always)]
-            || match norm.pool {
-                None => forward_image(&constants, x, residual, y),
-                Some(pool) => {
-                    pool_image(norm, pool, &constants, (x, residual), y, winners.as_deref_mut());
-                }
-            },
-        );
+        (constants, x, residual)
     };
     let y = y[..norm.n * output].par_chunks_exact_mut(output).enumerate();
-    match winners {
-        Some(winners) if norm.pool.is_some() => {
+    // Each has a closure of its own: one that asks for the winners at run time takes three times as long.
+    match (norm.pool, winners) {
+        (None, _) => y.for_each(|(i, y)| {
+            let (constants, x, residual) = of(i);
+            vectorised(
+                #[inline(always)]
+                || forward_image(&constants, x, residual, y),
+            );
+        }),
+        (Some(pool), Some(winners)) => {
             let winners = winners[..norm.n * output].par_chunks_exact_mut(output);
-            y.zip(winners).for_each(|((i, y), winners)| one(i, y, Some(winners)));
+            y.zip(winners).for_each(|((i, y), winners)| {
+                let (constants, x, residual) = of(i);
+                vectorised(
+                    #[inline(always)]
+                    || pool_image(norm, pool, &constants, (x, residual), y, Some(winners)),
+                );
+            });
         }
-        _ => y.for_each(|(i, y)| one(i, y, None)),
+        (Some(pool), None) => y.for_each(|(i, y)| {
+            let (constants, x, residual) = of(i);
+            vectorised(
+                #[inline(always)]
+                || pool_image(norm, pool, &constants, (x, residual), y, None),
+            );
+        }),
     }
 }
 
