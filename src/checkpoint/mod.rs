@@ -21,7 +21,7 @@ pub mod weights;
 
 pub use container::save_tensor;
 pub use error::{Error, Problem};
-pub use hash::{Digest8, Hash};
+pub use hash::{Digest, Digest8, Hash};
 pub use lock::RunLock;
 pub use moment::Moment;
 pub use progress::{EpochExchange, Origin, Progress};

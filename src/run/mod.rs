@@ -214,7 +214,7 @@ impl<'a> Run<'a> {
         let mut files = Files { recorders: vec![], listeners: vec![], keeping: None };
         if let Some(folder) = kept {
             resume::check_origin(folder.path(), &config, resumed.checkpoint.as_ref(), origin)?;
-            config.sessions.push(session::begin(backend, origin));
+            config.sessions.push(session::begin(backend, dataset.set(), origin));
             files = Files::open(folder, &config, &layout, &resumed, origin)?;
         }
         files.listeners.extend(listeners);

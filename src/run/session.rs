@@ -1,12 +1,13 @@
 //! What `config.json` says of each start of a run.
 
 use crate::checkpoint::Origin;
+use crate::data::Set;
 use crate::device::host;
 use crate::optim::TrainingBackend;
 use crate::settings::{Session, now};
 
 /// A session that begins now, in this process.
-pub(super) fn begin<B: TrainingBackend>(backend: &B, origin: Origin) -> Session {
+pub(super) fn begin<B: TrainingBackend>(backend: &B, set: &Set, origin: Origin) -> Session {
     // Only an argument with a zero byte cannot be quoted, and no system passes one.
     let arguments: Vec<String> =
         std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
@@ -21,6 +22,7 @@ pub(super) fn begin<B: TrainingBackend>(backend: &B, origin: Origin) -> Session 
         host: host(),
         device,
         threads: rayon::current_num_threads(),
+        set: set.name.into(),
         origin,
         began: now(),
         ended: None,

@@ -17,6 +17,8 @@ pub struct Session {
     pub device: String,
     /// Threads of the program.
     pub threads: usize,
+    /// The data set's name, which tells changed data from the published.
+    pub set: String,
     /// The digests of the images and labels that were used, and of the settings.
     #[serde(flatten)]
     pub origin: Origin,

@@ -154,6 +154,7 @@ fn the_run_folder_holds_exactly_what_it_should() {
     let text = |key: &str| session[key].as_str().unwrap();
     assert!(text("command").contains("train --data synthetic --train-images 256"), "{session:?}");
     assert!(text("version").starts_with(env!("CARGO_PKG_VERSION")) && text("device").starts_with("cpu, "));
+    assert_eq!(text("set"), "synthetic");
     assert!(!text("host").is_empty() && session["threads"].as_u64() > Some(0));
     assert!(["data", "settings"].iter().all(|key| text(key).len() == 16), "{session:?}");
     let [began, ended] = ["began", "ended"].map(|key| text(key).parse::<jiff::Timestamp>().unwrap());
