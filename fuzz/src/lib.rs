@@ -2,6 +2,7 @@
 //! needs no nightly compiler; [`seeds`] makes good files, and [`mutate`] bad ones of them.
 
 pub mod forge;
+pub mod input;
 pub mod mutate;
 pub mod seeds;
 pub mod targets;

@@ -9,8 +9,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind, set_hook};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use fishmask_fuzz::input::{FORGED, OPEN};
 use fishmask_fuzz::mutate::{Random, mutated};
-use fishmask_fuzz::targets::{FORGED, OPEN, TARGETS, Target};
+use fishmask_fuzz::targets::{TARGETS, Target};
 
 /// Failures of a target after which it is left.
 const ENOUGH: usize = 3;

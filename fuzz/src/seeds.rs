@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::chain::{ID, Run, names, small};
 use crate::data::{batch, binary_files, labels as labels_of, pickle as pickle_of, png as png_of, tar_gz};
-use crate::targets::{FORGED, OPEN, scratch};
+use crate::input::{FORGED, OPEN, scratch};
 
 fn values(n: usize) -> Vec<f32> {
     (0..n).map(|i| i as f32 / 8.0 - 2.0).collect()
@@ -191,22 +191,4 @@ pub fn recipe() -> Vec<Vec<u8>> {
 }
 
 /// A configuration of the version before settings had groups.
-const FORMER: &str = r#"{
-  "preset": "quick",
-  "model": "resnet9",
-  "width": 16,
-  "epochs": 8,
-  "batch_size": 128,
-  "lr": 0.2,
-  "peak_epoch": 1.6,
-  "momentum": 0.9,
-  "weight_decay": 0.0005,
-  "label_smoothing": 0.0,
-  "train_images": 10000,
-  "data": "synthetic",
-  "device": "cpu",
-  "precision": "f32",
-  "seed": 0,
-  "checkpoint_every": 1
-}
-"#;
+const FORMER: &str = include_str!("../../tests/fixtures/before/config.json");

@@ -22,6 +22,7 @@ use tempfile::TempDir;
 
 use crate::chain::{ID, bits, small};
 use crate::data::RECORDS;
+use crate::input::{FORGED, OPEN, scratch};
 use crate::{forge, seeds};
 
 /// A reader.
@@ -48,19 +49,6 @@ pub const TARGETS: [Target; 10] = [
     Target { name: "run_folder", seeds: seeds::run_folder, body: run_folder, guarded: false },
     Target { name: "recipe", seeds: seeds::recipe, body: recipe, guarded: false },
 ];
-
-/// The bit of the first byte that asks for right checksums.
-pub const FORGED: u8 = 0x80;
-
-/// The bit of the first byte that says that the file has no checksum.
-pub const OPEN: u8 = 0x40;
-
-/// A folder in memory, where the system has one.
-pub fn scratch() -> TempDir {
-    let memory = Path::new("/dev/shm");
-    let folder = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
-    folder.expect("a folder for scratch files")
-}
 
 thread_local! {
     static SCRATCH: TempDir = scratch();

@@ -5,25 +5,7 @@ use fishmask::settings::read_config;
 use super::resolve;
 
 /// Of `train --data synthetic`, in the former version.
-const DENSE: &str = r#"{
-  "preset": "quick",
-  "model": "resnet9",
-  "width": 16,
-  "epochs": 8,
-  "batch_size": 128,
-  "lr": 0.2,
-  "peak_epoch": 1.6,
-  "momentum": 0.9,
-  "weight_decay": 0.0005,
-  "label_smoothing": 0.0,
-  "train_images": 10000,
-  "data": "synthetic",
-  "device": "cpu",
-  "precision": "f32",
-  "seed": 0,
-  "checkpoint_every": 1
-}
-"#;
+const DENSE: &str = include_str!("../../fixtures/before/config.json");
 
 /// Of `train --preset workers --mask random --checkpoint-state off --shard-data --seed 7 --device emulated`,
 /// in the former version.
