@@ -9,6 +9,8 @@ use crate::train::{Error, Event, Listener};
 pub struct Bar {
     meter: Meter,
     epochs: u32,
+    /// The epoch that runs, and its words on the bar: they are not made anew at every step.
+    epoch: (u32, String),
 }
 
 impl Bar {
@@ -19,7 +21,7 @@ impl Bar {
 
     /// Shows by this meter.
     pub fn new(meter: Meter) -> Self {
-        Bar { meter, epochs: 0 }
+        Bar { meter, epochs: 0, epoch: (0, String::new()) }
     }
 }
 
@@ -29,8 +31,10 @@ impl Listener for Bar {
             Event::Started(run) => self.epochs = run.config.train.epochs,
             Event::Step { epoch, step, steps, images } => {
                 let images = |steps: u32| u64::from(steps) * images as u64;
-                let what = format!("epoch {epoch}/{}", self.epochs);
-                self.meter.show(&what, "images", images(step), images(steps));
+                if self.epoch.0 != epoch {
+                    self.epoch = (epoch, format!("epoch {epoch}/{}", self.epochs));
+                }
+                self.meter.show(&self.epoch.1, "images", images(step), images(steps));
             }
             Event::Scored { done, samples } => {
                 self.meter.show("scoring", "samples", done as u64, samples as u64);
