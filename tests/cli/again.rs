@@ -4,8 +4,12 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::support::cli::{Running, SMALL, finish, succeed, train};
+use crate::support::cli::{Running, SMALL, contents, finish, succeed, train};
+use fishmask::Run;
+use fishmask::data::{DataSource, synthetic};
 use fishmask::records::{State, Status};
+use fishmask::settings::{Config, Request};
+use fishmask::train::Outcome;
 use serde_json::Value;
 use tempfile::tempdir;
 
@@ -122,6 +126,29 @@ fn another_run_s_checkpoints_are_not_gone_on_with() {
     let name = "epoch-0001-step-00000.safetensors";
     fs::copy(checkpoints("b").join(name), checkpoints("a").join(name)).unwrap();
     refused(directory.path(), "--resume a", &["a: its newest checkpoint was written under other settings"]);
+}
+
+#[test]
+fn other_images_are_not_gone_on_with() {
+    let directory = tempdir().unwrap();
+    let folder = directory.path().join("run");
+    let mut config = Config::default();
+    (config.data.set, config.data.images) = (DataSource::Synthetic, None);
+    (config.network.width, config.train.epochs, config.train.batch_size) = (1, 2, 32);
+    config.schedule.peak_epoch = 1.0;
+    let images = |seed| synthetic::dataset(64, 20, seed);
+    Run::new(config).dataset(images(0)).folder(&folder).run().unwrap();
+    fs::remove_file(folder.join("checkpoints/epoch-0002-step-00000.safetensors")).unwrap();
+    let before = contents(&folder);
+    let resume = |images| Run::resume(&folder, &Request::default()).unwrap().dataset(images).run();
+    let error = resume(images(1)).unwrap_err().to_string();
+    assert!(error.contains("not those that the run was begun on") && error.contains("--data-dir"), "{error}");
+    // One label alone is enough.
+    let mut relabelled = images(0);
+    relabelled.train.labels[5] ^= 1;
+    assert!(resume(relabelled).unwrap_err().to_string().contains("not those that the run was begun on"));
+    assert!(contents(&folder) == before, "nothing is changed");
+    assert!(matches!(resume(images(0)).unwrap(), Outcome::Finished(_)));
 }
 
 #[test]
